@@ -1,0 +1,1 @@
+"""The data store of a trading bot, and of the people who study what it did."""

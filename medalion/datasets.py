@@ -1,0 +1,240 @@
+"""Every time series, declared once; hot table, Arrow schema, lake partitions and SQL view are derived.
+
+A row is one observation of one instrument by one source at one time. Rows are never updated: a correction or a
+deletion is a later row with the same key, and the current value of a key is its last row in the order of arrival.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+
+import pyarrow as pa
+
+from medalion.errors import NotFoundError
+from medalion.types import InstrumentKind
+
+UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
+PRICE = pa.decimal128(18, 8)
+SIZE = PRICE
+VOLUME = pa.decimal128(28, 8)
+LEVELS = pa.list_(pa.struct([pa.field("price", PRICE), pa.field("size", SIZE)]))
+
+
+class Period(StrEnum):
+    """Which directory of the lake a row lies in, from its `ts`."""
+
+    DAY = "day"
+    BY_TIMEFRAME = "by_timeframe"  # month for minutes and hours, year for days and longer
+
+
+class Available(StrEnum):
+    """When a row could first be known, where it does not say so itself."""
+
+    AT_TS = "at_ts"
+    AT_CLOSE = "at_close"  # ts + timeframe: a bar is known once it has closed
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`nullable`: a value may be null; `optional`: the whole column may be left out of a write."""
+
+    name: str
+    type: pa.DataType
+    doc: str = ""
+    nullable: bool = False
+    optional: bool = False
+
+
+def optional(name: str, type: pa.DataType, doc: str = "") -> Column:
+    return Column(name, type, doc, nullable=True, optional=True)
+
+
+SYMBOL = Column("symbol", pa.string(), "As named when written: ticker, contract symbol or token id.")
+TIMEFRAME = Column("timeframe", pa.string(), "Length of the bar: 1Min, 1Hour, 1Day ...")
+TS = Column("ts", UTC_MICROSECONDS, "When it happened, UTC; the opening edge of a bar.")
+EVENT_ID = Column("event_id", pa.int64(), "The vendor's sequence or id, else a hash of the values.", optional=True)
+TAIL = (
+    optional("available_at", UTC_MICROSECONDS, "When it could first be known, UTC."),
+    Column("source", pa.string(), "The feed that said so, e.g. alpaca-iex, import.", optional=True),
+    Column("instrument_id", pa.int64(), "The instrument's number; survives renames.", optional=True),
+)
+ARRIVAL = (
+    Column("write_id", pa.int64(), "The write that brought the row."),
+    Column("ordinal", pa.int32(), "The row's place within its write, from 0."),
+    Column("is_deleted", pa.bool_(), "A tombstone: the key is absent from here on."),
+    Column("recorded_at", UTC_MICROSECONDS, "When this store learned it, UTC."),
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One time series of one kind of instrument."""
+
+    name: str
+    kind: InstrumentKind
+    key: tuple[str, ...]
+    values: tuple[Column, ...]
+    period: Period = Period.DAY
+    available: Available = Available.AT_TS
+
+    @property
+    def has_timeframe(self) -> bool:
+        return TIMEFRAME.name in self.key
+
+    @property
+    def series_key(self) -> tuple[str, ...]:
+        """What one last value is kept for."""
+        return tuple(name for name in self.key if name not in (TS.name, EVENT_ID.name))
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """How frames are sorted, ties by arrival."""
+        return (SYMBOL.name, *((TIMEFRAME.name,) if self.has_timeframe else ()), TS.name)
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The stored columns, without those of arrival."""
+        lead = (SYMBOL, TIMEFRAME, TS) if self.has_timeframe else (SYMBOL, TS)
+        event = (EVENT_ID,) if EVENT_ID.name in self.key else ()
+        return (*lead, *self.values, *event, *TAIL)
+
+    @cached_property
+    def stored(self) -> pa.Schema:
+        """A row as hot table and lake hold it."""
+        return _schema((*self.columns, *ARRIVAL))
+
+    @cached_property
+    def derived(self) -> tuple[Column, ...]:
+        """Columns computed on every read."""
+        names = {column.name for column in self.values}
+        return (MID_PRICE,) if {"bid_price", "ask_price"} <= names else ()
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """A row as a read returns it, in this order."""
+        lead = tuple(c for c in self.columns if c not in TAIL and c != EVENT_ID)
+        rest = tuple(c for c in self.columns if c in TAIL or c == EVENT_ID)
+        return _schema((*lead, *self.derived, *rest))
+
+
+def _schema(columns: tuple[Column, ...]) -> pa.Schema:
+    return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in columns])
+
+
+MID_PRICE = Column("mid_price", PRICE, "Half of bid plus ask, half-even to 8 places; null if either is.", nullable=True)
+
+_QUOTE = (
+    Column("bid_price", PRICE, "Best bid, quote currency.", nullable=True),
+    Column("bid_size", SIZE, "Units at the best bid.", nullable=True),
+    Column("ask_price", PRICE, "Best offer, quote currency.", nullable=True),
+    Column("ask_size", SIZE, "Units at the best offer.", nullable=True),
+)
+_EVENT_KEY = ("instrument_id", "source", "ts", "event_id")
+_MARKET = (
+    optional("market_id", pa.string(), "The venue's market (condition) id."),
+    optional("outcome", pa.string(), "Name of the outcome, e.g. Yes."),
+)
+
+STOCK_QUOTES = Dataset("stock_quote_snapshots", InstrumentKind.STOCK, _EVENT_KEY, _QUOTE)
+CRYPTO_QUOTES = replace(STOCK_QUOTES, name="crypto_quote_snapshots", kind=InstrumentKind.CRYPTO)
+
+STOCK_BARS = Dataset(
+    name="stock_bars",
+    kind=InstrumentKind.STOCK,
+    key=("instrument_id", "source", "timeframe", "ts"),
+    values=(
+        *(Column(name, PRICE, f"{name.title()} price, quote currency.") for name in ("open", "high", "low", "close")),
+        Column("volume", VOLUME, "Units traded; whole for shares, fractional for coins."),
+        optional("trade_count", pa.int64(), "Number of prints."),
+        optional("vwap", PRICE, "Volume-weighted average price."),
+    ),
+    period=Period.BY_TIMEFRAME,
+    available=Available.AT_CLOSE,
+)
+CRYPTO_BARS = replace(STOCK_BARS, name="crypto_bars", kind=InstrumentKind.CRYPTO)
+
+OPTION_QUOTES = Dataset(
+    name="option_quote_snapshots",
+    kind=InstrumentKind.OPTION,
+    key=_EVENT_KEY,
+    values=(
+        *_QUOTE,
+        optional("implied_volatility", PRICE, "Annualised, as a fraction: 0.25 is 25 %."),
+        optional("delta", PRICE),
+        optional("gamma", PRICE),
+        optional("theta", PRICE, "Per day."),
+        optional("vega", PRICE, "Per percentage point of volatility."),
+        optional("rho", PRICE, "Per percentage point of interest."),
+        optional("underlying_price", PRICE),
+    ),
+)
+
+POLYMARKET_SNAPSHOTS = Dataset(
+    name="polymarket_snapshots",
+    kind=InstrumentKind.OUTCOME,
+    key=("instrument_id", "source", "ts"),
+    values=(
+        *_MARKET,
+        Column("price", PRICE, "Probability of the outcome, 0 to 1.", nullable=True),
+        optional("bid", PRICE),
+        optional("ask", PRICE),
+        optional("volume_24h", VOLUME, "Quote currency."),
+        optional("liquidity", VOLUME, "Quote currency."),
+        optional("implied_volatility", PRICE, "Of the linked underlying, annualised; null without one."),
+    ),
+)
+POLYMARKET_TRADES = Dataset(
+    name="polymarket_trades",
+    kind=InstrumentKind.OUTCOME,
+    key=_EVENT_KEY,
+    values=(
+        optional("trade_id", pa.string(), "The venue's id of the print."),
+        *_MARKET,
+        Column("price", PRICE, "Probability of the outcome, 0 to 1."),
+        Column("size", SIZE, "Outcome tokens."),
+        optional("side", pa.string(), "The taker's: buy or sell."),
+        optional("maker", pa.string(), "Address."),
+        optional("taker", pa.string(), "Address."),
+    ),
+)
+POLYMARKET_BOOKS = Dataset(
+    name="polymarket_order_book_snapshots",
+    kind=InstrumentKind.OUTCOME,
+    key=_EVENT_KEY,
+    values=(
+        *_MARKET,
+        Column("bids", LEVELS, "Levels (price, size), best first."),
+        Column("asks", LEVELS, "Levels (price, size), best first."),
+        optional("total_bid_size", VOLUME, "Sum of the bids' sizes."),
+        optional("total_ask_size", VOLUME, "Sum of the asks' sizes."),
+        optional("hash", pa.string(), "The venue's hash of the book."),
+    ),
+)
+
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        STOCK_QUOTES,
+        CRYPTO_QUOTES,
+        STOCK_BARS,
+        CRYPTO_BARS,
+        OPTION_QUOTES,
+        POLYMARKET_SNAPSHOTS,
+        POLYMARKET_TRADES,
+        POLYMARKET_BOOKS,
+    )
+}
+
+
+def dataset(name: "str | Dataset") -> Dataset:
+    """The dataset called `name`.
+
+    Raises:
+        NotFoundError: there is none; names the nearest.
+    """
+    if isinstance(name, Dataset):
+        return name
+    try:
+        return DATASETS[name]
+    except KeyError:
+        raise NotFoundError("dataset", name, known=list(DATASETS), hint=f"known: {', '.join(DATASETS)}") from None

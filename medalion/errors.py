@@ -42,7 +42,11 @@ class NotFoundError(MedalionError, LookupError):
 
 
 class ConflictError(MedalionError):
-    """The stored state forbids the change."""
+    """The stored state forbids the change; if `retryable`, the same call made again as it is may succeed."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class StoreError(MedalionError):

@@ -1,8 +1,10 @@
 """Closed sets and small values that both stores share."""
 
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from enum import StrEnum
 from typing import Self, TypeAlias
 
@@ -258,3 +260,22 @@ class TimeRange:
 
 
 MICROSECOND = timedelta(microseconds=1)
+
+CASH_PLACES = Decimal("1E-8")
+# Three factors of 18 digits have 54 and the default context keeps 28. With 100 a quotient of such numbers can also not
+# be rounded onto a tie of the 8th place that it only comes near.
+_EXACT = Context(prec=100, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
+
+
+def exact() -> AbstractContextManager[Context]:
+    """A decimal context wide enough for sums and products of our money, prices and sizes to be exact."""
+    return localcontext(_EXACT)
+
+
+def cash(amount: Decimal) -> Decimal:
+    """`amount` in quote currency, half-even to 8 places: the one named rounding.
+
+    >>> cash(Decimal(31) / 3)
+    Decimal('10.33333333')
+    """
+    return amount.quantize(CASH_PLACES, context=_EXACT)

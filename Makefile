@@ -1,0 +1,75 @@
+# Every target sets up what it needs: `make demo` and `make test` work on a machine with Python and make alone.
+# All paths are relative, so that `make -C "/any path" test` works; `make constraints` is the only target that resolves.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first interpreter that is new enough and can make environments; name another with `make PYTHON=… test`.
+SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$python" -c '$(SUITABLE)' >/dev/null 2>&1 && echo "$$python" && break; done)
+PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input --quiet
+TESTS ?=
+
+# An environment holds absolute paths, so one that came along in a copied folder is made anew: the stamps name the place.
+PLACE := $(shell pwd -P | cksum | cut -d ' ' -f 1)
+LOCKED := .venv/.locked-$(PLACE)
+READY := .venv/.ready-$(PLACE)
+
+.PHONY: help demo test lint types check bench soak notebooks wheel constraints clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+# The stamps are written last: an interrupted set-up leaves none, and the next run starts afresh.
+$(LOCKED): constraints.txt
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(SUITABLE)' || { \
+		echo "medalion needs Python 3.11 or newer with its venv module, and found none." >&2; \
+		echo "Install one (on Debian and Ubuntu with python3-venv), or name it: make PYTHON=/path/to/python3 …" >&2; \
+		exit 1; }
+	@echo "Setting up .venv with $$("$(PYTHON)" --version): a minute or two, the first time only."
+	@rm -rf .venv
+	@"$(PYTHON)" -m venv .venv
+	@$(PIP) install --no-deps --only-binary :all: --require-hashes -r constraints.txt
+	@touch $@
+
+$(READY): $(LOCKED) pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)  ## Run the main job on real data that ships in wheels; leaves medalion-data/
+	.venv/bin/medalion demo
+
+test: $(READY)  ## Run every test, with branch coverage (make test TESTS=tests/test_layout.py for a part)
+	.venv/bin/python -m pytest --numprocesses 2 --cov --cov-report term $(TESTS)
+
+lint: $(READY)  ## Check style with ruff
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: $(READY)  ## Check types with mypy, strictly
+	.venv/bin/mypy
+
+check: lint types test  ## All of the above
+
+bench: $(READY)  ## Measure reads and writes, and compare with the limits
+	.venv/bin/python -m benchmarks
+
+soak: $(READY)  ## Kill the store again and again for minutes, and compare what it holds with what it promised
+	.venv/bin/python -m benchmarks.soak
+
+notebooks: $(READY)  ## Run every notebook again, in place
+	.venv/bin/jupyter execute --inplace notebooks/*.ipynb
+
+wheel: $(READY)  ## Build the wheel and the source distribution into dist/
+	.venv/bin/python -m hatchling build
+
+constraints: $(READY)  ## Resolve the newest versions into constraints.txt
+	$(PIP) install "uv>=0.9"
+	.venv/bin/python -m uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 --only-binary :all: \
+		--extra dev --output-file constraints.txt pyproject.toml
+
+clean:  ## Remove what the other targets made, but for medalion-data/
+	rm -rf .venv dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

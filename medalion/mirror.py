@@ -1,0 +1,185 @@
+"""Hot rows → lake, exactly once: claim → copy → note.
+
+A batch is claimed durably in PostgreSQL under the next number and a random nonce, copied in one Delta commit that
+carries both, and noted as done. Whatever dies in between, the next run finds the same batch and finishes it from the
+same rows. Lake and ledger that do not agree on number and nonce are never written to.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import polars as pl
+
+from medalion.checksum import signed
+from medalion.datasets import DATASETS, Dataset
+from medalion.errors import CorruptLakeError
+from medalion.types import BatchStatus, WriteKind
+from olap.lake import Lake, LakeTable, Pin
+from olap.parquet import StagedFile
+from oltp import ledger
+from oltp.engine import Postgres
+from oltp.export import claimed_rows, claimed_slots
+from oltp.ledger import Batch
+from oltp.writes import Connection, rows_checksum
+
+_CHUNK_ROWS = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRun:
+    """What one run copied."""
+
+    batches: int = 0
+    rows: int = 0
+    files: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "MirrorRun") -> "MirrorRun":
+        return MirrorRun(
+            self.batches + other.batches,
+            self.rows + other.rows,
+            self.files + other.files,
+            self.seconds + other.seconds,
+        )
+
+
+class Mirror:
+    """Keeps the lake up with PostgreSQL; several in several processes are harmless, one at a time leads a dataset."""
+
+    def __init__(self, postgres: Postgres, lake: Lake, *, batch_rows: int, slot_rows: int) -> None:
+        self._postgres = postgres
+        self._lake = lake
+        self._batch_rows = batch_rows
+        self._slot_rows = slot_rows
+
+    def run(self, datasets: Iterable[Dataset] = DATASETS.values(), *, wait: bool = True) -> MirrorRun:
+        """Copy everything committed so far; with `wait` False, pass over datasets that another process leads.
+
+        Raises:
+            CorruptLakeError: lake and ledger do not belong together; nothing was written.
+        """
+        total = MirrorRun()
+        for dataset in datasets:
+            started = time.perf_counter()
+            with self._leading(dataset, wait=wait) as connection:
+                if connection is None:
+                    continue
+                for batch, files in self._batches(connection, dataset):
+                    total += MirrorRun(1, batch.rows, files)
+                self._turn_ring(connection, dataset)
+            total += MirrorRun(seconds=time.perf_counter() - started)
+        return total
+
+    def prune(self, datasets: Iterable[Dataset] = DATASETS.values()) -> int:
+        """Empty every hot slot whose rows are all in the lake; the number of rows removed."""
+        removed = 0
+        for dataset in datasets:
+            with self._postgres.connection() as connection:
+                for slot, rows in ledger.slot_rows(connection, dataset).items():
+                    removed += (ledger.prune(connection, dataset, slot) or 0) if rows else 0
+        return removed
+
+    def finish(self, connection: Connection, dataset: Dataset) -> int:
+        """Finish a batch that was claimed and not noted, as the leader; the number of the last batch, now done.
+
+        Raises:
+            CorruptLakeError: lake and ledger do not belong together.
+        """
+        table = self._lake.table(dataset)
+        pin = table.refresh()
+        last, before = (*ledger.last_batches(connection, dataset), None, None)[:2]
+        if last is None:
+            _require(pin, 0, None, table)
+            return 0
+        if last.status is BatchStatus.DONE:
+            _require(pin, last.number, last.nonce, table)
+        elif (pin.batch, pin.nonce) == (last.number, last.nonce):
+            ledger.note(connection, dataset, last, files=0, delta_version=pin.version)
+        else:
+            _require(pin, last.number - 1, before.nonce if before else None, table)
+            self._copy(connection, dataset, last, pin)
+        return last.number
+
+    @contextmanager
+    def _leading(self, dataset: Dataset, *, wait: bool) -> Iterator[Connection | None]:
+        with self._postgres.connection() as connection:
+            if wait:
+                ledger.lead(connection, dataset)
+            elif not ledger.try_lead(connection, dataset):
+                yield None
+                return
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    ledger.resign(connection, dataset)
+
+    def _batches(self, connection: Connection, dataset: Dataset) -> Iterator[tuple[Batch, int]]:
+        number = self.finish(connection, dataset)
+        while batch := ledger.claim(connection, dataset, number=number + 1, rows=self._batch_rows):
+            files = self._copy(connection, dataset, batch, self._lake.table(dataset).pin())
+            number = batch.number
+            yield batch, files
+
+    def _copy(self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin) -> int:
+        table = self._lake.table(dataset)
+        if batch.kind is WriteKind.IMPORT:
+            files = [StagedFile(**fields) for fields in batch.file_list or ()]  # type: ignore[arg-type]
+        else:
+            files = self._stage(connection, dataset, batch, table, pin)
+        pin = table.append(files, batch=batch.number, nonce=batch.nonce)
+        ledger.note(connection, dataset, batch, files=len(files), delta_version=pin.version)
+        return len(files)
+
+    def _stage(
+        self, connection: Connection, dataset: Dataset, batch: Batch, table: LakeTable, pin: Pin
+    ) -> list[StagedFile]:
+        """Write the batch's rows to files; refuse them unless count and checksum are the ledger's."""
+        newest = pin.newest()
+        files: list[StagedFile] = []
+        rows = total = 0
+        slots = claimed_slots(connection, dataset, batch.number)
+        try:
+            with self._postgres.arrow() as source:
+                chunks = claimed_rows(
+                    source, dataset, number=batch.number, slots=slots, chunk_rows=_CHUNK_ROWS
+                )
+                for chunk in _ahead(chunks):
+                    rows += chunk.height
+                    total += rows_checksum(dataset, chunk)
+                    files += table.stage(chunk, newest)
+            if (rows, signed(total)) != (batch.rows, batch.checksum):
+                raise CorruptLakeError(
+                    f"batch {batch.number} of {dataset.name} has {rows} rows with checksum {signed(total)} in PostgreSQL, "
+                    f"but the ledger says {batch.rows} with {batch.checksum}; nothing was copied"
+                )
+        except BaseException:
+            table.discard(files)
+            raise
+        return files
+
+    def _turn_ring(self, connection: Connection, dataset: Dataset) -> None:
+        """Send writes to the next slot when the current one is full, and empty those behind it."""
+        if ledger.advance(connection, dataset, rows=self._slot_rows):
+            for slot in ledger.slots_behind(connection, dataset):
+                ledger.prune(connection, dataset, slot)
+
+
+def _require(pin: Pin, batch: int, nonce: int | None, table: LakeTable) -> None:
+    if (pin.batch, pin.nonce) != (batch, nonce):
+        raise CorruptLakeError(
+            f"{table.path} is at batch {pin.batch} with nonce {pin.nonce}, but this store's ledger expects batch {batch} "
+            f"with nonce {nonce}: the lake is that of another store, or one of the two is a backup; nothing was written"
+        )
+
+
+def _ahead(chunks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The chunks, the next one being fetched while the last is worked on."""
+    with ThreadPoolExecutor(1) as fetcher:
+        coming = fetcher.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = fetcher.submit(next, chunks, None)
+            yield chunk

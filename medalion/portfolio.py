@@ -1,0 +1,285 @@
+"""Fills → holdings, round trips, realized and unrealized P&L; exact to the last digit.
+
+The primitive is the **cost basis**, not an average price: 31 paid for 3 units is 31, while three times the rounded
+average is not. Reducing a holding releases a share of its basis, and that one rounded number is both the cost released
+and what the realized P&L is reckoned from, so that for any fills
+
+    cost_basis - realized_pnl == sum of what the fills cost        (a sale costs a negative amount)
+    quantity                  == sum of the fills' signed quantities
+
+Amounts are in quote currency. P&L is gross; commissions are kept apart and subtracted once, in `RoundTrip.net_pnl`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from medalion.errors import InputError
+from medalion.types import PositionSide, TradeSide, exact, utc
+from medalion.types import cash as cash
+
+ZERO = Decimal(0)
+_LIMIT = Decimal(10) ** 10
+
+
+def checked(value: Decimal, *, name: str, positive: bool = False) -> Decimal:
+    """`value` if it fits decimal(18,8) as it is.
+
+    Raises:
+        InputError: a float or another type, not finite, more than 8 digits after or 10 before the point, or not above
+            zero where it must be `positive`.
+    """
+    if not isinstance(value, Decimal):
+        raise InputError(
+            f"{name} {value!r} is a {type(value).__name__}; give a Decimal made from text, such as Decimal('0.1')",
+            given=value,
+            expected="Decimal",
+        )
+    if not value.is_finite() or abs(value) >= _LIMIT or value != cash(value):
+        raise InputError(
+            f"{name} {value} does not fit decimal(18,8); give at most 10 digits before and 8 after the point",
+            given=value,
+            expected="decimal(18,8)",
+        )
+    if positive and value <= 0:
+        raise InputError(f"{name} {value} is not above zero; the side says buy or sell", given=value, expected="> 0")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What fills of one instrument add up to; negative quantity is short.
+
+    `cost_basis` is what the quantity held cost, with the quantity's sign: for a short, minus what its sale brought.
+    `realized_pnl` is gross and accumulates. `multiplier` is units per contract: 100 for a stock option, else 1.
+    """
+
+    quantity: Decimal = ZERO
+    cost_basis: Decimal = ZERO
+    realized_pnl: Decimal = ZERO
+    multiplier: Decimal = Decimal(1)
+
+    def __post_init__(self) -> None:
+        checked(self.quantity, name="quantity")
+        checked(self.multiplier, name="multiplier", positive=True)
+
+    @property
+    def is_flat(self) -> bool:
+        return not self.quantity
+
+    @property
+    def side(self) -> PositionSide | None:
+        """None when flat."""
+        if not self.quantity:
+            return None
+        return PositionSide.LONG if self.quantity > 0 else PositionSide.SHORT
+
+    @property
+    def average_entry_price(self) -> Decimal | None:
+        """Cost basis per unit, half-even to 8 places and therefore only for display; None when flat."""
+        if not self.quantity:
+            return None
+        with exact():
+            return cash(self.cost_basis / (self.quantity * self.multiplier))
+
+    def market_value(self, mark: Decimal) -> Decimal:
+        """What closing at `mark` would bring, before commission; negative for a short."""
+        return value_of(self.quantity, mark, self.multiplier)
+
+    def unrealized_pnl(self, mark: Decimal) -> Decimal:
+        """Gain if closed at `mark`, before commission, in quote currency."""
+        with exact():
+            return self.market_value(mark) - self.cost_basis
+
+    def apply(
+        self, side: TradeSide, quantity: Decimal, price: Decimal, *, commission: Decimal = ZERO
+    ) -> tuple["Step", ...]:
+        """What a fill of `quantity` (> 0) at `price` (>= 0) does: one step, or two where it crosses zero.
+
+        The first step changes this holding; it is flat after it if the fill closes it. A second step is a new holding
+        on the other side, with its own realized P&L from zero. The commission (negative for a rebate) is split between
+        the two by quantity, and the parts of quantity, cost and commission add up to those of the fill exactly.
+
+        Raises:
+            InputError: a number that is no Decimal or does not fit decimal(18,8), a quantity not above zero, a
+                negative price, or a holding that grows beyond decimal(18,8).
+
+        >>> long = Holding().apply(TradeSide.BUY, Decimal(3), Decimal("10.33"))[0].holding
+        >>> [(step.holding.quantity, step.realized_pnl) for step in long.apply(TradeSide.SELL, Decimal(5), Decimal(11))]
+        [(Decimal('0'), Decimal('2.01000000')), (Decimal('-2'), Decimal('0'))]
+        """
+        checked(quantity, name="quantity", positive=True)
+        checked(commission, name="commission")
+        if checked(price, name="price") < 0:
+            raise InputError(f"price {price} is negative", given=price, expected=">= 0")
+        with exact():
+            signed = quantity * side.sign
+            cost = value_of(signed, price, self.multiplier)
+            if self.quantity * signed >= 0:
+                return (self._increase(signed, cost, commission),)
+            if quantity <= abs(self.quantity):
+                return (self._reduce(signed, cost, commission),)
+            closing = -self.quantity
+            closing_cost = value_of(closing, price, self.multiplier)
+            closing_commission = cash(commission * abs(closing) / quantity)
+            return (
+                self._reduce(closing, closing_cost, closing_commission),
+                Holding(multiplier=self.multiplier)._increase(
+                    signed - closing, cost - closing_cost, commission - closing_commission
+                ),
+            )
+
+    def _increase(self, signed: Decimal, cost: Decimal, commission: Decimal) -> "Step":
+        holding = replace(self, quantity=self.quantity + signed, cost_basis=self.cost_basis + cost)
+        return Step(holding, signed, cost, ZERO, commission)
+
+    def _reduce(self, signed: Decimal, cost: Decimal, commission: Decimal) -> "Step":
+        """`signed` has the sign opposite to the quantity held, and is no larger."""
+        remaining = self.quantity + signed
+        released = cash(self.cost_basis * -signed / self.quantity) if remaining else self.cost_basis
+        realized = -cost - released
+        holding = replace(
+            self,
+            quantity=remaining,
+            cost_basis=self.cost_basis - released,
+            realized_pnl=self.realized_pnl + realized,
+        )
+        return Step(holding, signed, cost, realized, commission)
+
+
+def value_of(quantity: Decimal, price: Decimal, multiplier: Decimal = Decimal(1)) -> Decimal:
+    """Worth of `quantity` units or contracts at `price`, as cash; negative for a negative quantity."""
+    with exact():
+        return cash(quantity * price * multiplier)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a fill, or its part on one side of zero, did to one holding.
+
+    `quantity` and `cost` are the part's own and signed: both are negative for a sale, whose cash flow is `-cost`.
+    """
+
+    holding: Holding
+    quantity: Decimal
+    cost: Decimal
+    realized_pnl: Decimal
+    commission: Decimal
+
+    @property
+    def closes(self) -> bool:
+        """Whether the holding is flat after it."""
+        return self.holding.is_flat
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A fill as the venue reported it; `execution_id` is unique among the fills folded together."""
+
+    executed_at: datetime
+    execution_id: str
+    side: TradeSide
+    quantity: Decimal
+    price: Decimal
+    commission: Decimal = ZERO
+
+    def __post_init__(self) -> None:
+        utc(self.executed_at, name="executed_at")
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """One position from flat to flat, or to now.
+
+    `quantity` is the largest held and `cost` what its entries cost, both without sign. An execution that crossed zero
+    stands in two round trips, each with its own part of quantity and commission.
+    """
+
+    side: PositionSide
+    opened_at: datetime
+    closed_at: datetime | None
+    quantity: Decimal
+    cost: Decimal
+    commission: Decimal
+    holding: Holding
+    executions: tuple[Execution, ...]
+
+    @property
+    def is_open(self) -> bool:
+        return self.closed_at is None
+
+    @property
+    def realized_pnl(self) -> Decimal:
+        """Gross: before commissions."""
+        return self.holding.realized_pnl
+
+    @property
+    def net_pnl(self) -> Decimal:
+        """Realized P&L less all commissions so far."""
+        with exact():
+            return self.realized_pnl - self.commission
+
+    @property
+    def average_entry_price(self) -> Decimal:
+        """Over all entries, also those already closed; half-even to 8 places, for display."""
+        entry = TradeSide.BUY if self.side is PositionSide.LONG else TradeSide.SELL
+        with exact():
+            entered = sum((e.quantity for e in self.executions if e.side is entry), ZERO)
+            return cash(self.cost / (entered * self.holding.multiplier))
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrips:
+    """The closed round trips in the order of their closing, and the one still open."""
+
+    closed: tuple[RoundTrip, ...] = ()
+    open: RoundTrip | None = None
+
+    def __iter__(self) -> Iterator[RoundTrip]:
+        yield from self.closed
+        if self.open is not None:
+            yield self.open
+
+
+def fold(executions: Iterable[Execution], *, multiplier: Decimal = Decimal(1)) -> RoundTrips:
+    """The round trips that the executions of one instrument add up to, whatever order they are given in.
+
+    They are taken by (executed_at, execution_id), so that a bust or a late fill is handled by folding again.
+
+    Raises:
+        InputError: an execution id given twice, or a number that `Holding.apply` refuses.
+    """
+    seen: set[str] = set()
+    closed: list[RoundTrip] = []
+    parts: list[tuple[Execution, Step]] = []
+    for execution in sorted(executions, key=lambda e: (e.executed_at, e.execution_id)):
+        if execution.execution_id in seen:
+            raise InputError(
+                f"execution id {execution.execution_id!r} is given twice; pass each fill once",
+                given=execution.execution_id,
+                expected="unique execution ids",
+            )
+        seen.add(execution.execution_id)
+        before = parts[-1][1].holding if parts else Holding(multiplier=multiplier)
+        for step in before.apply(execution.side, execution.quantity, execution.price, commission=execution.commission):
+            parts.append((replace(execution, quantity=abs(step.quantity), commission=step.commission), step))
+            if step.closes:
+                closed.append(_round_trip(parts))
+                parts = []
+    return RoundTrips(tuple(closed), _round_trip(parts) if parts else None)
+
+
+def _round_trip(parts: list[tuple[Execution, Step]]) -> RoundTrip:
+    (first, opening), (last, latest) = parts[0], parts[-1]
+    with exact():
+        return RoundTrip(
+            side=PositionSide.LONG if opening.quantity > 0 else PositionSide.SHORT,
+            opened_at=first.executed_at,
+            closed_at=last.executed_at if latest.closes else None,
+            quantity=max(abs(step.holding.quantity) for _, step in parts),
+            cost=sum((abs(step.cost) for part, step in parts if part.side is first.side), ZERO),
+            commission=sum((step.commission for _, step in parts), ZERO),
+            holding=latest.holding,
+            executions=tuple(part for part, _ in parts),
+        )

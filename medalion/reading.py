@@ -1,0 +1,98 @@
+"""One read over hot and cold rows that is neither short nor double: pin the lake, ask what it lacks, prove it fits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from medalion.datasets import Dataset
+from medalion.errors import CorruptLakeError, InputError
+from medalion.frames import polars_schema
+from medalion.types import TimeRange
+from olap.lake import LakeTable, Pin
+from olap.layout import selected
+from olap.scan import Selection
+from oltp.engine import Postgres
+from oltp.ledger import settle
+from oltp.tail import Tail, tail_list, tail_rows
+
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A read's range: which series, when, and as known at which time."""
+
+    dataset: Dataset
+    during: TimeRange
+    series: pl.DataFrame | None = None
+    timeframe: str | None = None
+    as_of: datetime | None = None
+
+    @property
+    def instruments(self) -> list[int] | None:
+        return None if self.series is None else self.series["instrument_id"].to_list()
+
+
+def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selection, Pin, Tail]:
+    """Files and unmirrored rows that together hold every row asked for, once.
+
+    Raises:
+        InputError: `as_of` lies later than any settled time.
+        CorruptLakeError: lake and ledger do not belong together.
+    """
+    if asked.as_of is not None:
+        _check_settled(postgres, asked.dataset, asked.as_of)
+    pin, tail, hot = _consistent(postgres, table, asked)
+    files = selected(pin.files, asked.instruments, asked.during, asked.timeframe)
+    selection = Selection(
+        asked.dataset, table.path, files, hot, asked.during, asked.series, asked.timeframe, asked.as_of
+    )
+    return selection, pin, tail
+
+
+def _consistent(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Pin, Tail, pl.DataFrame]:
+    pin = table.pin()
+    has_refreshed = False
+    for _ in range(_ATTEMPTS):
+        with postgres.connection() as connection:
+            tail = tail_list(
+                connection, asked.dataset, batch=pin.batch, instruments=asked.instruments, during=asked.during
+            )
+        hot = pl.DataFrame(schema=polars_schema(asked.dataset.stored))
+        if fits(pin, tail) and tail.unmirrored:
+            with postgres.arrow() as connection:
+                tail, hot = tail_rows(
+                    connection,
+                    asked.dataset,
+                    batch=pin.batch,
+                    instruments=asked.instruments,
+                    during=asked.during,
+                    timeframe=asked.timeframe,
+                )
+        is_import_coming = tail.claimed_import is not None and tail.claimed_import > pin.batch
+        if fits(pin, tail) and (has_refreshed or not is_import_coming):
+            return pin, tail, hot
+        pin, has_refreshed = table.refresh(), True
+    raise CorruptLakeError(
+        f"{table.path} is at batch {pin.batch}, which the ledger does not know or has moved past (it has emptied the "
+        f"rows up to batch {tail.floor}): the lake is that of another store, or a backup; see `medalion mirror status`"
+    )
+
+
+def fits(pin: Pin, tail: Tail) -> bool:
+    """Whether pin and unmirrored rows together are complete: nothing above the pin was emptied, no import is newer."""
+    return tail.floor <= pin.batch and tail.nonce == pin.nonce and tail.newest_import <= pin.batch
+
+
+def _check_settled(postgres: Postgres, dataset: Dataset, as_of: datetime) -> None:
+    with postgres.connection() as connection:
+        settled = settle(connection, dataset)
+    if as_of > settled:
+        raise InputError(
+            f"as_of {as_of.isoformat()} is not settled yet: writes up to {settled.isoformat()} are all in, "
+            "a later one may still be open; ask for that time, or wait",
+            given=as_of,
+            expected=settled,
+        )

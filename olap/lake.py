@@ -1,0 +1,191 @@
+"""The lake: one Delta table per dataset, appended to in numbered batches and read at a pin."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from medalion.datasets import Dataset
+from medalion.errors import CorruptLakeError, InputError
+from olap.layout import CLEAN, PERIOD
+from olap.parquet import StagedFile, stage
+
+_BATCH = "medalion-mirror"
+_NONCE = "medalion-nonce"
+
+_FILES = pl.Schema(
+    {
+        "path": pl.String,
+        "rows": pl.Int64,
+        "bytes": pl.Int64,
+        PERIOD: pl.String,
+        "first_instrument": pl.Int64,
+        "last_instrument": pl.Int64,
+        "first_ts": pl.Datetime("us", "UTC"),
+        "last_ts": pl.Datetime("us", "UTC"),
+        "first_write": pl.Int64,
+        "last_write": pl.Int64,
+        "is_clean": pl.Boolean,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A fixed version of a table: the last batch in it, that batch's nonce, and its files with their statistics."""
+
+    version: int
+    batch: int
+    nonce: int | None
+    files: pl.DataFrame
+
+    def newest(self) -> dict[str, datetime]:
+        """The latest `ts` of each partition."""
+        return dict(self.files.group_by(PERIOD).agg(pl.col("last_ts").max()).iter_rows())
+
+
+EMPTY = Pin(version=-1, batch=0, nonce=None, files=pl.DataFrame(schema=_FILES))
+
+
+class LakeTable:
+    """A dataset's Delta table; safe to use from several threads."""
+
+    def __init__(self, root: Path, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.path = root / dataset.name
+        self._lock = threading.Lock()
+        self._handle: DeltaTable | None = None
+        self._pin: Pin | None = None
+
+    def pin(self) -> Pin:
+        """The newest version this process has seen; cheap. Reads prove that it is new enough, or refresh."""
+        return self._pin or self.refresh()
+
+    def refresh(self) -> Pin:
+        """The newest version there is.
+
+        Raises:
+            CorruptLakeError: the table's log cannot be read.
+        """
+        with self._lock:
+            try:
+                if self._handle is None:
+                    self._handle = DeltaTable(self.path)
+                else:
+                    self._handle.update_incremental()
+                if self._pin is None or self._pin.version != self._handle.version():
+                    self._pin = self._read_pin(self._handle)
+            except TableNotFoundError:
+                self._pin = EMPTY
+            except (DeltaError, OSError) as error:
+                raise CorruptLakeError(f"the log of {self.path} cannot be read: {error}") from error
+            return self._pin
+
+    def stage(self, rows: pl.DataFrame, newest: dict[str, datetime]) -> list[StagedFile]:
+        """Write stored rows to files that no commit names yet."""
+        return stage(self.path, self.dataset, rows, newest=newest)
+
+    def discard(self, files: Sequence[StagedFile]) -> None:
+        """Remove files that were staged and will not be committed."""
+        for file in files:
+            (self.path / file.path).unlink(missing_ok=True)
+
+    def append(self, files: Sequence[StagedFile], *, batch: int, nonce: int) -> Pin:
+        """Commit the files as batch number `batch`, all or nothing.
+
+        Raises:
+            CorruptLakeError: a file has vanished, or the lake moved on since it was last looked at.
+        """
+        for file in files:
+            if not (self.path / file.path).is_file():
+                raise CorruptLakeError(f"{self.path / file.path} has vanished before it was committed")
+        handle = self._create_or_open()
+        held = handle.transaction_version(_BATCH) or 0
+        if held != batch - 1:
+            raise CorruptLakeError(f"{self.path} is at batch {held}; batch {batch} does not follow")
+        try:
+            handle.create_write_transaction(
+                [file.action() for file in files],
+                mode="append",
+                schema=handle.schema(),
+                partition_by=[PERIOD],
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(_BATCH, batch), Transaction(_NONCE, nonce)]
+                ),
+            )
+        except CommitFailedError as error:
+            raise CorruptLakeError(f"another writer has committed to {self.path} meanwhile: {error}") from error
+        with self._lock:
+            self._handle = None
+        return self.refresh()
+
+    def _create_or_open(self) -> DeltaTable:
+        """A fresh handle; one that has committed knows a stale version and is not used again."""
+        try:
+            return DeltaTable(self.path)
+        except TableNotFoundError:
+            columns = [field.with_nullable(True) for field in self.dataset.stored]
+            schema = pa.schema([*columns, pa.field(PERIOD, pa.string())])
+            return DeltaTable.create(self.path, schema, mode="ignore", partition_by=[PERIOD])
+
+    def _read_pin(self, handle: DeltaTable) -> Pin:
+        actions = pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
+        files = actions.select(
+            "path",
+            rows="num_records",
+            bytes="size_bytes",
+            **{PERIOD: f"partition.{PERIOD}"},
+            first_instrument="min.instrument_id",
+            last_instrument="max.instrument_id",
+            first_ts="min.ts",
+            last_ts="max.ts",
+            first_write="min.write_id",
+            last_write="max.write_id",
+            is_clean=pl.col("path").str.contains(f"{CLEAN}.parquet", literal=True),
+        )
+        missing = files.filter(pl.any_horizontal(pl.all().is_null()))
+        if missing.height:
+            raise CorruptLakeError(
+                f"{self.path / missing['path'][0]} has no statistics: another tool wrote to the table", 
+            )
+        return Pin(
+            version=handle.version(),
+            batch=handle.transaction_version(_BATCH) or 0,
+            nonce=handle.transaction_version(_NONCE),
+            files=files.cast(dict(_FILES)),  # type: ignore[arg-type]  # a schema is a mapping of names to types
+        )
+
+
+class Lake:
+    """All tables under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._tables: dict[str, LakeTable] = {}
+
+    def open(self) -> None:
+        """Make the folder, private to its owner.
+
+        Raises:
+            InputError: it cannot be made or written to.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self.root / ".writable"
+            probe.touch(mode=0o600)
+            probe.unlink()
+        except OSError as error:
+            raise InputError(
+                f"the lake folder {self.root} cannot be written to ({error.strerror}); give another with lake=",
+                given=str(self.root),
+                expected="a writable folder",
+            ) from error
+
+    def table(self, dataset: Dataset) -> LakeTable:
+        return self._tables.setdefault(dataset.name, LakeTable(self.root, dataset))

@@ -1,0 +1,150 @@
+"""Rows → sorted Parquet files with exact statistics: the one way into the lake."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from secrets import token_hex
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
+
+from medalion.datasets import Dataset
+from olap.layout import CLEAN, PERIOD, period_of, sort_key
+
+GROUP_ROWS = 131_072
+"""A row group holds about as many rows at most, unless one series alone has more."""
+MIN_GROUP_ROWS = 8_192
+"""Series with fewer rows share a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A file that lies in the lake's folder but in no commit yet."""
+
+    path: str
+    size: int
+    rows: int
+    stats: str = field(repr=False)
+    period: str
+
+    def action(self, *, data_change: bool = True) -> AddAction:
+        return AddAction(
+            path=self.path,
+            size=self.size,
+            partition_values={PERIOD: self.period},
+            modification_time=int(time.time() * 1000),
+            data_change=data_change,
+            stats=self.stats,
+        )
+
+
+def stage(
+    root: Path, dataset: Dataset, rows: pl.DataFrame, *, newest: dict[str, datetime] | None = None
+) -> list[StagedFile]:
+    """Write stored `rows` under `root`, a file a partition, and a second one for what came late.
+
+    `newest` holds the latest `ts` of each partition so far: older rows get a file of their own, so that one late
+    correction does not widen the time box of all others.
+    """
+    rows = rows.with_columns(period_of(dataset)).sort(PERIOD, *sort_key(dataset))
+    return [
+        _write(root, dataset, part.drop(PERIOD), period)
+        for period, partition in _runs(rows)
+        for part in _by_lateness(partition, (newest or {}).get(period))
+    ]
+
+
+def _runs(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The partitions of rows that are sorted by them."""
+    runs = rows[PERIOD].rle().struct.unnest()
+    start = 0
+    for length, period in runs.iter_rows():
+        yield period, rows.slice(start, length)
+        start += length
+
+
+def _by_lateness(partition: pl.DataFrame, newest: datetime | None) -> Iterator[pl.DataFrame]:
+    if newest is None:
+        yield partition
+        return
+    is_late = partition["ts"] <= newest
+    for part in (partition.filter(~is_late), partition.filter(is_late)):
+        if part.height:
+            yield part
+
+
+def _write(root: Path, dataset: Dataset, rows: pl.DataFrame, period: str) -> StagedFile:
+    name = f"{token_hex(12)}{CLEAN if _is_clean(dataset, rows) else ''}.parquet"
+    path = f"{PERIOD}={period}/{name}"
+    target = root / path
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    table = rows.to_arrow().cast(dataset.stored)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as sink:
+        with pq.ParquetWriter(
+            sink,
+            dataset.stored,
+            compression="zstd",
+            compression_level=1,
+            store_decimal_as_integer=True,
+            use_dictionary=_repetitive(dataset),
+            column_encoding=_encodings(dataset),
+            write_statistics=True,
+        ) as writer:
+            for start, length in row_groups(rows["instrument_id"]):
+                writer.write_table(table.slice(start, length), row_group_size=length)
+        sink.flush()
+        os.fsync(sink.fileno())
+    return StagedFile(path, target.stat().st_size, rows.height, _statistics(dataset, rows), period)
+
+
+def row_groups(instruments: pl.Series) -> Iterator[tuple[int, int]]:
+    """(start, length) of each group: cut where the instrument changes, once there are rows enough."""
+    start = length = 0
+    for run in instruments.rle().struct.field("len"):
+        if length and (length >= MIN_GROUP_ROWS or length + run > GROUP_ROWS):
+            yield start, length
+            start, length = start + length, 0
+        length += run
+    if length:
+        yield start, length
+
+
+def _is_clean(dataset: Dataset, rows: pl.DataFrame) -> bool:
+    """Whether every key occurs once and no tombstone stands; the rows are sorted by key but for source and event."""
+    return not rows["is_deleted"].any() and rows.select(pl.struct(dataset.key).is_unique().all()).item()
+
+
+def _repetitive(dataset: Dataset) -> list[str]:
+    return [f.name for f in dataset.stored if pa.types.is_string(f.type) or pa.types.is_boolean(f.type)]
+
+
+def _encodings(dataset: Dataset) -> dict[str, str]:
+    whole = (f for f in dataset.stored if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type))
+    return {f.name: "DELTA_BINARY_PACKED" for f in whole}
+
+
+def _statistics(dataset: Dataset, rows: pl.DataFrame) -> str:
+    """Delta's statistics; times to the microsecond and text unabridged, so that pruning never misses a row."""
+    names = [*("instrument_id", "symbol", "ts", "write_id", "recorded_at"), *(["timeframe"] * dataset.has_timeframe)]
+    low, high = (rows.select(getattr(pl.col(names), end)()).row(0, named=True) for end in ("min", "max"))
+    return json.dumps(
+        {
+            "numRecords": rows.height,
+            "minValues": {name: _plain(value) for name, value in low.items()},
+            "maxValues": {name: _plain(value) for name, value in high.items()},
+            "nullCount": dict.fromkeys(names, 0),
+        }
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value

@@ -1,0 +1,130 @@
+"""One URL, three ways in: psycopg for rows, Arrow (ADBC) for frames, SQLAlchemy for entities."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import adbc_driver_manager
+import adbc_driver_postgresql.dbapi as adbc
+import psycopg
+import sqlalchemy as sa
+from psycopg_pool import ConnectionPool, PoolTimeout
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from medalion.errors import InputError, StoreError, StoreUnavailableError
+
+_CONNECT_SECONDS = 10
+
+
+def parse_url(url: str) -> sa.URL:
+    """The URL for SQLAlchemy's psycopg driver.
+
+    Raises:
+        InputError: not a PostgreSQL URL. The message does not repeat it: it may hold a password.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError as error:
+        raise InputError("the database URL cannot be read; expected postgresql://user@host:5432/name") from error
+    if parsed.drivername.split("+")[0] not in ("postgresql", "postgres"):
+        raise InputError(
+            f"a {parsed.drivername} URL was given; only PostgreSQL 16 or newer is supported",
+            given=parsed.drivername,
+            expected="postgresql",
+        )
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+class Postgres:
+    """Connections to one database; safe to use from several threads."""
+
+    def __init__(self, url: str) -> None:
+        self.url = parse_url(url)
+        self._libpq = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._pool = ConnectionPool(
+            self._libpq,
+            min_size=0,
+            max_size=16,
+            timeout=_CONNECT_SECONDS,
+            open=False,
+            kwargs={"autocommit": True, "options": "-c timezone=UTC", "connect_timeout": _CONNECT_SECONDS},
+        )
+        self._arrow: SimpleQueue[Any] = SimpleQueue()
+        self._engine: AsyncEngine | None = None
+
+    def __repr__(self) -> str:
+        return f"Postgres({self.url.render_as_string(hide_password=True)})"
+
+    def open(self) -> None:
+        """Connect once, so that a wrong address is known now.
+
+        Raises:
+            StoreUnavailableError: no server answers there, or it refuses.
+        """
+        with self.translated(), psycopg.connect(self._libpq, connect_timeout=_CONNECT_SECONDS) as connection:
+            if connection.info.server_version < 160000:
+                raise StoreError(f"{self!r} runs PostgreSQL {connection.info.server_version // 10000}; expected 16 or newer")
+        self._pool.open()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """SQLAlchemy's engine; belongs to the event loop that first uses it."""
+        if self._engine is None:
+            self._engine = create_async_engine(
+                self.url, connect_args={"options": "-c timezone=UTC", "connect_timeout": _CONNECT_SECONDS}
+            )
+        return self._engine
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection]:
+        """An autocommit connection of the pool, in UTC."""
+        with self.translated(), self._pool.connection() as connection:
+            yield connection
+
+    @contextmanager
+    def arrow(self) -> Iterator[Any]:
+        """An autocommit ADBC connection; dropped instead of kept after any error."""
+        with self.translated():
+            try:
+                connection = self._arrow.get_nowait()
+            except Empty:
+                connection = adbc.connect(self._libpq, autocommit=True)
+                with connection.cursor() as cursor:
+                    cursor.execute("SET timezone = 'UTC'")
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            self._arrow.put(connection)
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Driver errors that mean "not reachable now" as StoreUnavailableError."""
+        try:
+            yield
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+            raise self._unavailable(error) from error
+        except adbc_driver_manager.OperationalError as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> StoreUnavailableError:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        address = self.url.render_as_string(hide_password=True)
+        return StoreUnavailableError(f"{address} is not reachable: {said}; check the address and that it runs")
+
+    def close(self) -> None:
+        """Give back every connection but those of `engine`, which `dispose()` closes."""
+        self._pool.close()
+        while True:
+            try:
+                self._arrow.get_nowait().close()
+            except Empty:
+                return
+
+    async def dispose(self) -> None:
+        """Close the connections of `engine`."""
+        if self._engine is not None:
+            await self._engine.dispose()

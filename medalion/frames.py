@@ -5,7 +5,8 @@ Nothing is rounded here except times finer than a microsecond, which are floored
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 import pyarrow as pa
@@ -19,7 +20,8 @@ from medalion.types import Timeframe
 if TYPE_CHECKING:
     import pandas as pd
 
-    Frame = pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch | pd.DataFrame
+Frame: TypeAlias = "pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch | pd.DataFrame"
+
 
 def polars_frame(frame: Frame) -> pl.DataFrame:
     """Any frame as a Polars one; a named pandas index becomes columns.
@@ -96,7 +98,10 @@ def _check_names(dataset: Dataset, given: list[str]) -> None:
     missing = [column.name for column in dataset.columns if not column.optional and column.name not in given]
     unknown = [name for name in given if name not in known]
     if missing or unknown:
-        said = [*(f"column {name!r} is missing" for name in missing), *(f"column {name!r} is unknown" for name in unknown)]
+        said = [
+            *(f"column {name!r} is missing" for name in missing),
+            *(f"column {name!r} is unknown" for name in unknown),
+        ]
         required = ", ".join(column.name for column in dataset.columns if not column.optional)
         allowed = ", ".join(name for name in known if name not in required.split(", "))
         raise InputError(
@@ -135,6 +140,7 @@ def _source(frame: pl.DataFrame, source: str, where: str) -> pl.Series:
     return pl.Series("source", [source]).new_from_index(0, frame.height)
 
 
+@cache
 def polars_schema(schema: pa.Schema) -> pl.Schema:
     """The same columns with Polars' types."""
     return pl.DataFrame(schema.empty_table()).schema
@@ -162,7 +168,9 @@ def _typed(series: pl.Series, kind: pa.DataType, where: str) -> pl.Series:
         narrowed = series.cast(wanted, strict=False)
         if narrowed.null_count() == series.null_count():
             return narrowed
-    raise InputError(f"{where} has type {series.dtype}; expected {wanted}", given=str(series.dtype), expected=str(wanted))
+    raise InputError(
+        f"{where} has type {series.dtype}; expected {wanted}", given=str(series.dtype), expected=str(wanted)
+    )
 
 
 def _times(series: pl.Series, where: str) -> pl.Series:
@@ -203,7 +211,10 @@ def _levels(series: pl.Series, wanted: pl.List, where: str) -> pl.Series:
         raise InputError(f"{where} has type {kind}; expected lists of (price, size)", given=str(kind))
     decimal = pl.Decimal(18, 8)
     levels = pl.DataFrame(
-        {"price": exact_decimals(price, decimal, f"{where}.price"), "size": exact_decimals(size, decimal, f"{where}.size")}
+        {
+            "price": exact_decimals(price, decimal, f"{where}.price"),
+            "size": exact_decimals(size, decimal, f"{where}.size"),
+        }
     )
     if any(levels[name].null_count() for name in levels.columns):
         raise InputError(f"{where} has a level without a price or a size", expected="(price, size)")

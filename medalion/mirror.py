@@ -20,10 +20,10 @@ from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable, Pin
 from olap.parquet import StagedFile
 from oltp import ledger
-from oltp.engine import Postgres
+from oltp.engine import Connection, Postgres
 from oltp.export import claimed_rows, claimed_slots
 from oltp.ledger import Batch
-from oltp.writes import Connection, rows_checksum
+from oltp.writes import rows_checksum
 
 _CHUNK_ROWS = 500_000
 
@@ -55,8 +55,12 @@ class Mirror:
         self._batch_rows = batch_rows
         self._slot_rows = slot_rows
 
-    def run(self, datasets: Iterable[Dataset] = DATASETS.values(), *, wait: bool = True) -> MirrorRun:
+    def run(
+        self, datasets: Iterable[Dataset] = DATASETS.values(), *, wait: bool = True, settle: bool = False
+    ) -> MirrorRun:
         """Copy everything committed so far; with `wait` False, pass over datasets that another process leads.
+
+        With `settle` the time up to which `as_of` may ask is raised too.
 
         Raises:
             CorruptLakeError: lake and ledger do not belong together; nothing was written.
@@ -70,6 +74,8 @@ class Mirror:
                 for batch, files in self._batches(connection, dataset):
                     total += MirrorRun(1, batch.rows, files)
                 self._turn_ring(connection, dataset)
+                if settle:
+                    ledger.settle(connection, dataset)
             total += MirrorRun(seconds=time.perf_counter() - started)
         return total
 
@@ -144,9 +150,7 @@ class Mirror:
         slots = claimed_slots(connection, dataset, batch.number)
         try:
             with self._postgres.arrow() as source:
-                chunks = claimed_rows(
-                    source, dataset, number=batch.number, slots=slots, chunk_rows=_CHUNK_ROWS
-                )
+                chunks = claimed_rows(source, dataset, number=batch.number, slots=slots, chunk_rows=_CHUNK_ROWS)
                 for chunk in _ahead(chunks):
                     rows += chunk.height
                     total += rows_checksum(dataset, chunk)

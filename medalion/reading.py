@@ -1,6 +1,5 @@
 """One read over hot and cold rows that is neither short nor double: pin the lake, ask what it lacks, prove it fits."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +11,7 @@ from medalion.frames import polars_schema
 from medalion.types import TimeRange
 from olap.lake import LakeTable, Pin
 from olap.layout import selected
-from olap.scan import Selection
+from olap.scan import Selection, Series
 from oltp.engine import Postgres
 from oltp.ledger import settle
 from oltp.tail import Tail, tail_list, tail_rows
@@ -26,13 +25,16 @@ class Asked:
 
     dataset: Dataset
     during: TimeRange
-    series: pl.DataFrame | None = None
+    series: Series | None = None
     timeframe: str | None = None
     as_of: datetime | None = None
 
     @property
     def instruments(self) -> list[int] | None:
-        return None if self.series is None else self.series["instrument_id"].to_list()
+        """The instruments asked for; None is every one."""
+        if self.series is None or None in self.series.values():
+            return None
+        return [instrument for group in self.series.values() for instrument in group or ()]
 
 
 def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selection, Pin, Tail]:
@@ -43,7 +45,7 @@ def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selectio
         CorruptLakeError: lake and ledger do not belong together.
     """
     if asked.as_of is not None:
-        _check_settled(postgres, asked.dataset, asked.as_of)
+        check_settled(postgres, asked.dataset, asked.as_of)
     pin, tail, hot = _consistent(postgres, table, asked)
     files = selected(pin.files, asked.instruments, asked.during, asked.timeframe)
     selection = Selection(
@@ -86,7 +88,8 @@ def fits(pin: Pin, tail: Tail) -> bool:
     return tail.floor <= pin.batch and tail.nonce == pin.nonce and tail.newest_import <= pin.batch
 
 
-def _check_settled(postgres: Postgres, dataset: Dataset, as_of: datetime) -> None:
+def check_settled(postgres: Postgres, dataset: Dataset, as_of: datetime) -> None:
+    """Raise InputError unless no write at or before `as_of` can still appear."""
     with postgres.connection() as connection:
         settled = settle(connection, dataset)
     if as_of > settled:

@@ -152,7 +152,7 @@ class LakeTable:
         missing = files.filter(pl.any_horizontal(pl.all().is_null()))
         if missing.height:
             raise CorruptLakeError(
-                f"{self.path / missing['path'][0]} has no statistics: another tool wrote to the table", 
+                f"{self.path / missing['path'][0]} has no statistics: another tool wrote to the table",
             )
         return Pin(
             version=handle.version(),

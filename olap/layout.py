@@ -112,4 +112,3 @@ def selected(
         is_year = not timeframe.endswith(("Min", "Hour"))
         keep &= pl.col(PERIOD).str.len_chars().eq(4) == is_year
     return files.filter(keep)
-

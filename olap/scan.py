@@ -1,9 +1,10 @@
 """Reads over pinned files and unmirrored rows: each key's last row, once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import polars as pl
 
@@ -13,12 +14,14 @@ from medalion.frames import derive, polars_schema
 from medalion.types import TimeRange
 from olap.layout import boxes_of, needing_deduplication
 
+Series: TypeAlias = Mapping[str, Sequence[int] | None]
+
 
 @dataclass(frozen=True)
 class Selection:
     """What to read: files of one pin, the rows beside them, and which of their rows are meant.
 
-    `series` says which source answers for an instrument; None means every row of every source.
+    `series` maps a source to the instruments it answers for, None being all; no mapping means every row of every source.
     """
 
     dataset: Dataset
@@ -26,7 +29,7 @@ class Selection:
     files: pl.DataFrame
     hot: pl.DataFrame
     during: TimeRange
-    series: pl.DataFrame | None = None
+    series: Series | None = None
     timeframe: str | None = None
     as_of: datetime | None = None
 
@@ -54,15 +57,18 @@ class Selection:
         return keep
 
 
-def _in_series(series: pl.DataFrame) -> pl.Expr:
-    """Rows of these (instrument_id, source); one comparison a source."""
-    parts = [
-        pl.col("instrument_id").is_in(group["instrument_id"].implode()) & (pl.col("source") == source)
-        if group.height > 1
-        else (pl.col("instrument_id") == group["instrument_id"].item()) & (pl.col("source") == source)
-        for (source,), group in series.group_by("source")
-    ]
-    return pl.any_horizontal(parts) if parts else pl.lit(False)
+def _in_series(series: Series) -> pl.Expr:
+    return pl.any_horizontal(
+        pl.lit(False), *((pl.col("source") == source) & _one_of(instruments) for source, instruments in series.items())
+    )
+
+
+def _one_of(instruments: Sequence[int] | None) -> pl.Expr:
+    if instruments is None:
+        return pl.lit(True)
+    if len(instruments) == 1:
+        return pl.col("instrument_id") == instruments[0]
+    return pl.col("instrument_id").is_in(list(instruments))
 
 
 def scan(selection: Selection, *, columns: Sequence[str] | None = None) -> pl.LazyFrame:

@@ -87,7 +87,9 @@ class Entity(Base):
 class Versioned:
     """Optimistic locking: a change of a row that someone else changed meanwhile is refused."""
 
-    row_version: Mapped[int] = mapped_column(default=1, server_default="1", sort_order=94)
+    __table__: ClassVar[sa.FromClause]
+
+    row_version: Mapped[int] = mapped_column(default=1, server_default=sa.text("1"), sort_order=94)
 
     @orm.declared_attr.directive
     def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Any, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -52,7 +52,7 @@ WIDE = Exact(28)
 JSON = JSONB(none_as_null=True)
 
 
-def checked(column: "sa.Column[Any]", value: object) -> Any:
+def checked(column: sa.ColumnElement[Any], value: object) -> Any:
     """`value` as the column will hold it; SQL expressions and None pass.
 
     Raises:
@@ -87,7 +87,7 @@ def checked(column: "sa.Column[Any]", value: object) -> Any:
     raise TypeError(f"{name} has a type without a check: {kind!r}")
 
 
-def _refuse(name: str, value: object, expected: str) -> Any:
+def _refuse(name: str, value: object, expected: str) -> NoReturn:
     raise InputError(f"{name} is {value!r}; give {expected}", given=value, expected=expected)
 
 
@@ -95,11 +95,11 @@ def _decimal(value: object, name: str, precision: int) -> Decimal:
     if isinstance(value, int) and not isinstance(value, bool):
         value = Decimal(value)
     if not isinstance(value, Decimal):
-        return _refuse(name, value, "a Decimal made from text, such as Decimal('0.1')")
+        _refuse(name, value, "a Decimal made from text, such as Decimal('0.1')")
     whole = precision - SCALE
     expected = f"at most {whole} digits before the point and {SCALE} after it"
     if not value.is_finite():
-        return _refuse(name, value, expected)
+        _refuse(name, value, expected)
     with exact():
         # Compared before it is rounded, since a huge exponent could not be.
         fits = not value or (value.adjusted() < whole and value == cash(value))
@@ -110,21 +110,21 @@ def _member(value: object, name: str, kind: sa.Enum) -> Enum:
     try:
         return cast(type[Enum], kind.enum_class)(value)
     except ValueError:
-        return _refuse(name, value, "one of " + ", ".join(kind.enums))
+        _refuse(name, value, "one of " + ", ".join(kind.enums))
 
 
 def _text(value: object, name: str, length: int | None) -> str:
     if not isinstance(value, str) or "\x00" in value:
-        return _refuse(name, value, "text without NUL characters")
+        _refuse(name, value, "text without NUL characters")
     if length is not None and len(value) > length:
-        return _refuse(name, value, f"at most {length} characters, not {len(value)}")
+        _refuse(name, value, f"at most {length} characters, not {len(value)}")
     return value
 
 
 def _integer(value: object, name: str, kind: sa.Integer) -> int:
     bits = 64 if isinstance(kind, sa.BigInteger) else 16 if isinstance(kind, sa.SmallInteger) else 32
     if not isinstance(value, int) or isinstance(value, bool) or not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
-        return _refuse(name, value, f"a whole number of {bits} bits")
+        _refuse(name, value, f"a whole number of {bits} bits")
     return value
 
 
@@ -132,7 +132,7 @@ def _id(value: object, name: str) -> UUID:
     try:
         return value if isinstance(value, UUID) else UUID(str(value))
     except ValueError:
-        return _refuse(name, value, "a UUID")
+        _refuse(name, value, "a UUID")
 
 
 def _json(value: object, name: str) -> Any:
@@ -158,4 +158,4 @@ def _json(value: object, name: str) -> Any:
             return {key: _json(value[key], f"{name}[{key!r}]") for key in keys}
         case Sequence() if not isinstance(value, bytes | bytearray | memoryview):
             return [_json(item, f"{name}[{place}]") for place, item in enumerate(value)]
-    return _refuse(name, value, "what JSON can hold: text, finite numbers, True, False, None, lists and objects")
+    _refuse(name, value, "what JSON can hold: text, finite numbers, True, False, None, lists and objects")

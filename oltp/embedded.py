@@ -28,18 +28,15 @@ from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
 from medalion.errors import StoreError, StoreUnavailableError
+from oltp.embedded_place import Cluster, locate, open_private, prepare
 from oltp.embedded_process import (
     PORT,
     SUPERUSER,
-    Cluster,
     initialise,
     is_postmaster,
     launch,
-    locate,
     log_tail,
-    open_private,
     postmaster_pid,
-    prepare,
     remove_socket_folder,
     socket_folder,
 )
@@ -138,9 +135,7 @@ class EmbeddedPostgres:
         self._pid: int | None = None
 
     @classmethod
-    def start(
-        cls, data_dir: Path, *, timeout: float = 600.0, report: Callable[[str], None] = _logger.warning
-    ) -> Self:
+    def start(cls, data_dir: Path, *, timeout: float = 600.0, report: Callable[[str], None] = _logger.warning) -> Self:
         """A share in the server of `data_dir`, which is started, and first made, as needed.
 
         Waits up to `timeout` seconds, since recovery after a crash takes its time, and tells `report` what for.
@@ -211,6 +206,21 @@ class EmbeddedPostgres:
             lock.close()
 
     def _join(self, patience: Patience) -> None:
+        try:
+            host = self._served(patience)
+        except StoreUnavailableError:
+            # Nobody is served yet, and to stop the server now would throw away what it has recovered so far.
+            if self._share is not None:
+                self._share.release()
+                self._share = None
+            raise
+        _ensure_database(host)
+        query = {"host": str(host), "port": str(PORT)}
+        url = sa.URL.create("postgresql+psycopg", username=SUPERUSER, database=DATABASE, query=query)
+        self.url = url.render_as_string(hide_password=False)
+
+    def _served(self, patience: Patience) -> Path:
+        """The socket folder of a server that answers, with a share in it taken."""
         log_begin: int | None = None
         while True:
             with self._gate(patience) as gate:
@@ -226,21 +236,11 @@ class EmbeddedPostgres:
                 if self._share is None:
                     self._share = self._take_share()
             self._host = socket_folder(cluster)
-            if _ping(self._host) is pq.Ping.OK and self._host is not None:
-                break
+            if self._host is not None and _ping(self._host) is pq.Ping.OK:
+                self._pid = postmaster_pid(cluster.pgdata)
+                return self._host
             said = log_tail(cluster.log, lines=1)
-            try:
-                patience.wait(f"PostgreSQL in {cluster.pgdata} starts, or recovers from a crash; it last said: {said}")
-            except StoreUnavailableError:
-                # To stop it now would throw away what it has recovered so far.
-                self._share.release()
-                self._share = None
-                raise
-        self._pid = postmaster_pid(cluster.pgdata)
-        _ensure_database(self._host)
-        query = {"host": str(self._host), "port": str(PORT)}
-        url = sa.URL.create("postgresql+psycopg", username=SUPERUSER, database=DATABASE, query=query)
-        self.url = url.render_as_string(hide_password=False)
+            patience.wait(f"PostgreSQL in {cluster.pgdata} starts, or recovers from a crash; it last said: {said}")
 
     def _take_share(self) -> FileLock:
         share = FileLock(self.data_dir / "postgres.users")
@@ -281,7 +281,7 @@ def _ping(host: Path | None) -> pq.Ping:
     if host is None:
         return pq.Ping.NO_RESPONSE
     conninfo = make_conninfo(host=str(host), port=PORT, user=SUPERUSER, dbname="postgres", connect_timeout=2)
-    return pq.PGconn.ping(conninfo.encode())
+    return pq.Ping(pq.PGconn.ping(conninfo.encode()))
 
 
 def _ensure_database(host: Path) -> None:

@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 import sqlalchemy as sa
+from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from medalion.errors import InputError, StoreError, StoreUnavailableError
+
+Connection: TypeAlias = psycopg.Connection[TupleRow]
 
 _CONNECT_SECONDS = 10
 
@@ -65,7 +68,9 @@ class Postgres:
         """
         with self.translated(), psycopg.connect(self._libpq, connect_timeout=_CONNECT_SECONDS) as connection:
             if connection.info.server_version < 160000:
-                raise StoreError(f"{self!r} runs PostgreSQL {connection.info.server_version // 10000}; expected 16 or newer")
+                raise StoreError(
+                    f"{self!r} runs PostgreSQL {connection.info.server_version // 10000}; expected 16 or newer"
+                )
         self._pool.open()
 
     @property
@@ -78,7 +83,7 @@ class Postgres:
         return self._engine
 
     @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection]:
+    def connection(self) -> Iterator[Connection]:
         """An autocommit connection of the pool, in UTC."""
         with self.translated(), self._pool.connection() as connection:
             yield connection

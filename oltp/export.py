@@ -8,8 +8,8 @@ import pyarrow as pa
 from psycopg import sql
 
 from medalion.datasets import Dataset
+from oltp.engine import Connection
 from oltp.hot import HOT_ARRIVAL, RECORDED_AT, decode, select_list
-from oltp.writes import Connection
 
 
 def claimed_slots(connection: Connection, dataset: Dataset, number: int) -> list[int]:

@@ -17,6 +17,9 @@ from medalion.frames import polars_schema
 
 SLOTS = 8
 
+NEWEST = {"ts": sa.DateTime(timezone=True), "write_id": sa.BigInteger(), "ordinal": sa.Integer()}
+"""The order in which one row of a series is newer than another; `newest_*` is the greatest seen, tombstones included."""
+
 _ARRIVAL = {column.name: column for column in ARRIVAL}
 HOT_ARRIVAL = tuple(_ARRIVAL[name] for name in ("write_id", "ordinal", "is_deleted"))
 RECORDED_AT = _ARRIVAL["recorded_at"]
@@ -46,6 +49,7 @@ def last_table(dataset: Dataset, metadata: sa.MetaData) -> sa.Table:
         *(_sql_column(column) for column in LAST_ARRIVAL),
         sa.Column("is_stale", sa.Boolean, nullable=False, comment="A range read must repair the entry."),
         sa.Column("touched_by", sa.BigInteger, nullable=False, comment="The write that last changed the entry."),
+        *(sa.Column(f"newest_{name}", kind, nullable=False) for name, kind in NEWEST.items()),
         sa.PrimaryKeyConstraint(*key, name=f"pk_{last_name(dataset)}"),
     )
 
@@ -94,9 +98,11 @@ _SQL_TYPES: dict[pa.DataType, sa.types.TypeEngine[object]] = {
 
 def copy_text(rows: pl.DataFrame) -> bytes:
     """The rows as COPY's CSV."""
-    return plain(rows).write_csv(
-        include_header=False, quote_style="necessary", datetime_format="%Y-%m-%d %H:%M:%S%.6f+00"
-    ).encode()
+    return (
+        plain(rows)
+        .write_csv(include_header=False, quote_style="necessary", datetime_format="%Y-%m-%d %H:%M:%S%.6f+00")
+        .encode()
+    )
 
 
 def plain(rows: pl.DataFrame) -> pl.DataFrame:

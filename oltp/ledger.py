@@ -16,8 +16,9 @@ from psycopg.types.json import Jsonb
 from medalion.checksum import signed
 from medalion.datasets import Dataset
 from medalion.types import BatchStatus, WriteKind
+from oltp.engine import Connection
 from oltp.hot import SLOTS, partition_name
-from oltp.writes import Connection, open_write_mark, signed32
+from oltp.writes import open_write_mark, signed32
 
 _LEADER = crc32(b"medalion leader")
 _CLAIM_WRITES = 20_000
@@ -238,4 +239,3 @@ def prune(connection: Connection, dataset: Dataset, slot: int) -> int | None:
     except LockNotAvailable:
         return None
     return int(rows)
-

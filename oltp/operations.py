@@ -71,12 +71,12 @@ class MirrorState(Base):
     __tablename__ = "mirror_state"
 
     dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
-    slot: Mapped[int] = mapped_column(sa.SmallInteger, default=0, server_default="0")
+    slot: Mapped[int] = mapped_column(sa.SmallInteger, default=0, server_default=sa.text("0"))
     floor: Mapped[int] = mapped_column(
-        sa.BigInteger, default=0, server_default="0", doc="The highest batch whose hot rows were emptied."
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The highest batch whose hot rows were emptied."
     )
     newest_import: Mapped[int] = mapped_column(
-        sa.BigInteger, default=0, server_default="0", doc="The last batch that was an import and is done."
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The last batch that was an import and is done."
     )
     settled: Mapped[datetime] = mapped_column(
         server_default=sa.text("'1970-01-01 00:00:00+00'::timestamptz"), doc="No write at or before it is still open."

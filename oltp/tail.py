@@ -15,10 +15,8 @@ from psycopg import RawCursor, sql
 
 from medalion.datasets import Dataset
 from medalion.types import TimeRange
+from oltp.engine import Connection
 from oltp.hot import HOT_ARRIVAL, RECORDED_AT, decode, select_list
-from oltp.writes import Connection
-
-SERIES = pl.Schema({"symbol": pl.String, "instrument_id": pl.Int64, "source": pl.String})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +29,6 @@ class Tail:
     newest_import: int
     claimed_import: int | None
     unmirrored: tuple[int, ...]
-
-
-def primary_series(connection: Connection, dataset: Dataset, symbols: Sequence[str] | None) -> pl.DataFrame:
-    """The (symbol, instrument_id, source) that reads take by default; source is null where nothing was observed.
-
-    A symbol that names nothing is absent.
-    """
-    rows = connection.execute(
-        """SELECT named.symbol, named.instrument_id, primary_sources.source FROM instruments AS named
-           LEFT JOIN primary_sources ON primary_sources.dataset = %(dataset)s
-                AND primary_sources.instrument_id = named.instrument_id
-           WHERE named.kind = %(kind)s AND named.symbol = ANY(%(symbols)s)"""
-        if symbols is not None
-        else "SELECT NULL, instrument_id, source FROM primary_sources WHERE dataset = %(dataset)s",
-        {"dataset": dataset.name, "kind": dataset.kind.value, "symbols": None if symbols is None else list(symbols)},
-    ).fetchall()
-    return pl.DataFrame(rows, schema=SERIES, orient="row")
 
 
 # What a pin at `batch` must be checked against; `unmirrored` are the writes that it does not hold.
@@ -66,9 +47,7 @@ _HEAD = """
 _CASTS = {"batch": "bigint", "start": "timestamptz", "end": "timestamptz", "low": "bigint", "high": "bigint"}
 
 
-def _parameters(
-    dataset: Dataset, batch: int, instruments: Sequence[int] | None, during: TimeRange
-) -> dict[str, str]:
+def _parameters(dataset: Dataset, batch: int, instruments: Sequence[int] | None, during: TimeRange) -> dict[str, str]:
     """As text, which both drivers send alike; `_head` casts it."""
     return {
         "batch": str(batch),

@@ -5,26 +5,22 @@ settles a time sees every write that could still carry an earlier one; then id a
 """
 
 from dataclasses import dataclass
-from datetime import datetime
-from difflib import get_close_matches
+from datetime import UTC, datetime
 from zlib import crc32
 
 import polars as pl
-import psycopg
 from psycopg import sql
-from psycopg.rows import TupleRow
 
 from medalion.checksum import checksum
 from medalion.datasets import Dataset
-from medalion.errors import InputError, NotFoundError
 from medalion.types import WriteKind
-from oltp.hot import HOT_ARRIVAL, LAST_ARRIVAL, copy_text, last_name, plain
+from oltp.engine import Connection
+from oltp.hot import HOT_ARRIVAL, LAST_ARRIVAL, NEWEST, copy_text, last_name, plain
+from oltp.instruments import keep_primary_source, with_instruments
 
 _OPEN_WRITE = crc32(b"medalion open write")
 _COPY_BYTES = 1 << 20
 _COPY_ROWS = 250_000
-
-Connection = psycopg.Connection[TupleRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +37,10 @@ class WriteResult:
     checksum: int
     idempotency_key: str | None = None
     is_duplicate: bool = False
+
+
+def _utc(moment: object) -> datetime | None:
+    return moment.astimezone(UTC) if isinstance(moment, datetime) else None
 
 
 def open_write_mark(dataset: Dataset) -> tuple[int, int]:
@@ -84,8 +84,8 @@ def write(
             source=source,
             rows=rows.height,
             recorded_at=recorded_at,
-            first_ts=rows["ts"].min(),  # type: ignore[arg-type]  # a column of times has a time as its least
-            last_ts=rows["ts"].max(),  # type: ignore[arg-type]
+            first_ts=_utc(rows["ts"].min()),
+            last_ts=_utc(rows["ts"].max()),
             checksum=rows_checksum(dataset, rows),
             idempotency_key=idempotency_key,
         )
@@ -104,47 +104,6 @@ def rows_checksum(dataset: Dataset, rows: pl.DataFrame) -> int:
     """The checksum of stored rows: the dataset's columns and their arrival, without `recorded_at`."""
     names = [column.name for column in (*dataset.columns, *HOT_ARRIVAL)]
     return checksum(rows.select(names).to_arrow(), names)
-
-
-def with_instruments(connection: Connection, dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with the `instrument_id` of each symbol.
-
-    Raises:
-        NotFoundError: a symbol is not known.
-        InputError: the rows name another instrument than the symbol's.
-    """
-    symbols = rows["symbol"].unique().to_list()
-    known = dict(
-        connection.execute(
-            "SELECT symbol, instrument_id FROM instruments WHERE kind = %s AND symbol = ANY(%s)",
-            (dataset.kind.value, symbols),
-        ).fetchall()
-    )
-    for symbol in symbols:
-        if symbol not in known:
-            raise unknown_symbol(connection, dataset, symbol)
-    resolved = rows["symbol"].replace_strict(known, return_dtype=pl.Int64)
-    wrong = rows["instrument_id"].is_not_null() & (rows["instrument_id"] != resolved)
-    if wrong.any():
-        row = int(wrong.arg_max() or 0)
-        raise InputError(
-            f"instrument_id {rows['instrument_id'][row]} in row {row} is not that of {rows['symbol'][row]!r}, "
-            f"which is {resolved[row]}; leave the column out",
-            given=rows["instrument_id"][row],
-            expected=resolved[row],
-        )
-    return rows.with_columns(resolved.alias("instrument_id"))
-
-
-def unknown_symbol(connection: Connection, dataset: Dataset, symbol: str) -> NotFoundError:
-    """The error for a symbol without instrument, with the nearest names."""
-    known = connection.execute(
-        "SELECT symbol FROM instruments WHERE kind = %s ORDER BY symbol LIMIT 10000", (dataset.kind.value,)
-    ).fetchall()
-    names = get_close_matches(symbol, [name for (name,) in known])
-    return NotFoundError(
-        f"{dataset.kind.value} symbol", symbol, known=names, hint="create it first, e.g. store.assets.create(symbol=...)"
-    )
 
 
 def _draw(connection: Connection, dataset: Dataset) -> tuple[int, datetime, int]:
@@ -210,16 +169,6 @@ def _copy(connection: Connection, dataset: Dataset, rows: pl.DataFrame, slot: in
                 copy.write(text[start : start + _COPY_BYTES])
 
 
-def keep_primary_source(connection: Connection, dataset: Dataset, instruments: pl.Series, source: str) -> None:
-    """The first source to observe an instrument is what reads take by default."""
-    connection.execute(
-        """INSERT INTO primary_sources (dataset, instrument_id, source)
-           SELECT %s, instrument_id, %s FROM unnest(%s::bigint[]) AS instrument_id ORDER BY instrument_id
-           ON CONFLICT DO NOTHING""",
-        (dataset.name, source, instruments.unique().to_list()),
-    )
-
-
 def keep_last(
     connection: Connection, dataset: Dataset, rows: pl.DataFrame, recorded_at: datetime, *, is_deleted: bool = False
 ) -> None:
@@ -229,13 +178,17 @@ def keep_last(
     `touched_by` changes with every effect, so that a repair can tell that it was overtaken.
     """
     key = list(dataset.series_key)
-    columns = [column.name for column in (*dataset.columns, *LAST_ARRIVAL)]
     entries = (
-        rows.sort("ts", "write_id", "ordinal")
+        rows.sort(*NEWEST)
         .group_by(key)
         .last()
         .with_columns(recorded_at=pl.lit(recorded_at).cast(pl.Datetime("us", "UTC")))
-        .select(*columns, is_stale=pl.lit(is_deleted), touched_by="write_id")
+        .select(
+            *(column.name for column in (*dataset.columns, *LAST_ARRIVAL)),
+            is_stale=pl.lit(is_deleted),
+            touched_by="write_id",
+            **{f"newest_{name}": name for name in NEWEST},
+        )
         .sort(key)
     )
     with connection.cursor() as cursor:
@@ -243,24 +196,28 @@ def keep_last(
 
 
 def _upsert_last(dataset: Dataset, columns: list[str], is_deleted: bool) -> sql.Composable:
-    is_newer = "(excluded.ts, excluded.write_id, excluded.ordinal) > (held.ts, held.write_id, held.ordinal)"
+    """A row newer than all seen replaces the entry; one that is newer only than the row shown makes it stale."""
+    given, shown, newest = (
+        sql.SQL("({})").format(sql.SQL(", ").join(sql.Identifier(table, f"{prefix}{name}") for name in NEWEST))
+        for table, prefix in (("excluded", ""), ("held", ""), ("held", "newest_"))
+    )
+    is_newest = sql.SQL("{} > {}").format(given, newest)
+    touched = {"touched_by": sql.SQL("excluded.touched_by"), "is_stale": sql.SQL("true")}
+    replaced = [name for name in columns if name not in dataset.series_key and name not in touched]
     if is_deleted:
-        changes = sql.SQL(
-            "is_stale = true, touched_by = excluded.touched_by, "
-            f"(ts, write_id, ordinal) = (SELECT CASE WHEN {is_newer} THEN excluded.ts ELSE held.ts END, "
-            f"CASE WHEN {is_newer} THEN excluded.write_id ELSE held.write_id END, "
-            f"CASE WHEN {is_newer} THEN excluded.ordinal ELSE held.ordinal END)"
-        )
+        replaced, condition = [f"newest_{name}" for name in NEWEST], sql.SQL("")
     else:
-        changes = sql.SQL(", ").join(
-            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name))
-            for name in columns
-            if name not in dataset.series_key
-        ) + sql.SQL(f" WHERE {is_newer}")
-    return sql.SQL("INSERT INTO {} AS held ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}").format(
+        touched["is_stale"] = sql.SQL("NOT ({})").format(is_newest)
+        condition = sql.SQL(" WHERE {} > {}").format(given, shown)
+    changes = touched | {
+        name: sql.SQL("CASE WHEN {0} THEN excluded.{1} ELSE held.{1} END").format(is_newest, sql.Identifier(name))
+        for name in replaced
+    }
+    return sql.SQL("INSERT INTO {} AS held ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}{}").format(
         sql.Identifier(last_name(dataset)),
         sql.SQL(", ").join(map(sql.Identifier, columns)),
         sql.SQL(", ").join(sql.Placeholder() * len(columns)),
         sql.SQL(", ").join(map(sql.Identifier, dataset.series_key)),
-        changes,
+        sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in changes.items()),
+        condition,
     )

@@ -129,7 +129,9 @@ def test_every_library_imported_is_a_declared_dependency() -> None:
 
 
 def test_no_module_outgrows_400_lines() -> None:
-    lengths = {path.relative_to(ROOT): len(path.read_text("utf-8").splitlines()) for path in files(".py")}
+    # A revision is a record of one step of the schema, which nobody edits and no noun divides.
+    modules = [path.relative_to(ROOT) for path in files(".py") if path.parent != ROOT / "migrations" / "versions"]
+    lengths = {path: len((ROOT / path).read_text("utf-8").splitlines()) for path in modules}
     assert {str(path): length for path, length in lengths.items() if length > LONGEST_MODULE} == {}
 
 

@@ -293,19 +293,13 @@ def _trading() -> None:
         *_required(JSON, "source_data"),
         *_required(sa.Boolean, "was_acted_upon"),
         *_optional(JSON, "metadata"),
-        *_required(sa.String(100), "symbol"),
-        *_optional(ID, "asset_id", "option_contract_id", "outcome_id", "polymarket_event_id"),
-        refers={
-            "asset_id": "assets",
-            "option_contract_id": "option_contracts",
-            "outcome_id": "polymarket_outcomes",
-            "polymarket_event_id": "polymarket_events",
-            "strategy_id": "strategies",
-        },
+        *_of_instrument(),
+        refers={**OF_INSTRUMENT, "strategy_id": "strategies"},
         checks={
             "signaltype": _in("signal_type", SIGNALTYPE),
             "confidence": "confidence BETWEEN 0 AND 100",
-            "instrument": "num_nonnulls(asset_id, option_contract_id, outcome_id) <= 1 AND num_nonnulls(asset_id, option_contract_id, outcome_id, polymarket_event_id) >= 1",
+            "instrument": "num_nonnulls(asset_id, option_contract_id, outcome_id) <= 1"
+            " AND num_nonnulls(asset_id, option_contract_id, outcome_id, polymarket_event_id) >= 1",
         },
     )
     _index("trading_signals", "asset_id", "signal_timestamp")
@@ -337,17 +331,9 @@ def _trading() -> None:
         ),
         *_optional(sa.String(2000), "notes"),
         *_optional(JSON, "metadata"),
-        *_required(sa.String(100), "symbol"),
-        *_optional(ID, "asset_id", "option_contract_id", "outcome_id", "polymarket_event_id"),
+        *_of_instrument(),
         *_row_version(),
-        refers={
-            "account_id": "accounts",
-            "asset_id": "assets",
-            "option_contract_id": "option_contracts",
-            "outcome_id": "polymarket_outcomes",
-            "polymarket_event_id": "polymarket_events",
-            "strategy_id": "strategies",
-        },
+        refers={**OF_INSTRUMENT, "account_id": "accounts", "strategy_id": "strategies"},
         checks={
             "positionside": _in("side", POSITIONSIDE),
             "positionstatus": _in("status", POSITIONSTATUS),
@@ -397,15 +383,11 @@ def _trading() -> None:
         *_optional(JSON, "alpaca_market_data_snapshot", "polymarket_data_snapshot"),
         *_optional(sa.String(2000), "notes"),
         *_optional(JSON, "metadata"),
-        *_required(sa.String(100), "symbol"),
-        *_optional(ID, "asset_id", "option_contract_id", "outcome_id", "polymarket_event_id"),
+        *_of_instrument(),
         *_row_version(),
         refers={
+            **OF_INSTRUMENT,
             "account_id": "accounts",
-            "asset_id": "assets",
-            "option_contract_id": "option_contracts",
-            "outcome_id": "polymarket_outcomes",
-            "polymarket_event_id": "polymarket_events",
             "position_id": "positions",
             "signal_id": "trading_signals",
             "strategy_id": "strategies",
@@ -772,6 +754,9 @@ def _dataset(
         *_required(TIME, "recorded_at"),
         *_required(sa.Boolean, "is_stale"),
         *_required(sa.BigInteger, "touched_by"),
+        *_required(TIME, "newest_ts"),
+        *_required(sa.BigInteger, "newest_write_id"),
+        *_required(sa.Integer, "newest_ordinal"),
         key=key,
     )
     op.execute(f"INSERT INTO mirror_state (dataset) VALUES ('{name}')")  # noqa: S608 - a name from above
@@ -982,7 +967,7 @@ def _table(
 
 def _required(kind: Any, *names: str, default: str | None = None) -> list[Column]:
     given = None if default is None else sa.text(default)
-    return [sa.Column(name, kind, nullable=False, server_default=given) for name in names]
+    return [sa.Column(name, kind, nullable=False, server_default=given, autoincrement=False) for name in names]
 
 
 def _optional(kind: Any, *names: str) -> list[Column]:
@@ -993,6 +978,18 @@ def _instrument_id() -> Column:
     return sa.Column(
         "instrument_id", sa.BigInteger, nullable=False, server_default=sa.text("nextval('instrument_id_seq')")
     )
+
+
+OF_INSTRUMENT = {
+    "asset_id": "assets",
+    "option_contract_id": "option_contracts",
+    "outcome_id": "polymarket_outcomes",
+    "polymarket_event_id": "polymarket_events",
+}
+
+
+def _of_instrument() -> list[Column]:
+    return [*_required(sa.String(100), "symbol"), *_optional(ID, *OF_INSTRUMENT)]
 
 
 def _row_version() -> list[Column]:

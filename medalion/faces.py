@@ -1,0 +1,88 @@
+"""The two faces of one body: what blocks, for an event loop; what is awaited, for blocking callers."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
+from typing import Any
+
+from anyio import to_thread
+from anyio.from_thread import BlockingPortal
+
+from oltp.unit_of_work import UnitOfWork
+
+
+class RepositoryFace:
+    """One repository; every call is a unit of work of its own, committed when it returns."""
+
+    def __init__(self, units: Callable[[], UnitOfWork], name: str) -> None:
+        self._units = units
+        self._name = name
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        repository = UnitOfWork.repositories()[self._name]
+        described = getattr(repository, method)
+        if method.startswith("_") or not inspect.iscoroutinefunction(described):
+            raise AttributeError(f"{self._name} has no method {method!r}")
+
+        @wraps(described)
+        async def call(*arguments: Any, **named: Any) -> Any:
+            async with self._units() as unit:
+                return await getattr(getattr(unit, self._name), method)(*arguments, **named)
+
+        return call
+
+    def __dir__(self) -> list[str]:
+        repository = UnitOfWork.repositories()[self._name]
+        return [name for name, member in inspect.getmembers(repository, inspect.iscoroutinefunction) if name[0] != "_"]
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: {', '.join(dir(self))}>"
+
+
+class Blocking:
+    """An object whose coroutines block the caller instead, on the portal's event loop."""
+
+    def __init__(self, body: object, portal: Callable[[], BlockingPortal]) -> None:
+        self._body = body
+        self._portal = portal
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._body, name)
+        if not inspect.iscoroutinefunction(member):
+            return member
+
+        @wraps(member)
+        def call(*arguments: Any, **named: Any) -> Any:
+            return self._portal().call(partial(member, *arguments, **named))
+
+        return call
+
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(self._body) if name[0] != "_"]
+
+    def __repr__(self) -> str:
+        return repr(self._body)
+
+
+class Threaded:
+    """An object whose methods run in a worker thread, so that the event loop goes on."""
+
+    def __init__(self, body: object) -> None:
+        self._body = body
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._body, name)
+        if not inspect.ismethod(member):
+            return member
+
+        @wraps(member)
+        async def call(*arguments: Any, **named: Any) -> Any:
+            return await to_thread.run_sync(partial(member, *arguments, **named))
+
+        return call
+
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(self._body) if name[0] != "_"]
+
+    def __repr__(self) -> str:
+        return repr(self._body)

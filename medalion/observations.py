@@ -1,0 +1,355 @@
+"""Observations in and out: the reads and writes of datasets, each routed to the store and engine that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from medalion import querying, reading
+from medalion.datasets import (
+    ARRIVAL,
+    CRYPTO_BARS,
+    CRYPTO_QUOTES,
+    OPTION_QUOTES,
+    STOCK_BARS,
+    STOCK_QUOTES,
+    Dataset,
+)
+from medalion.datasets import dataset as dataset_named
+from medalion.errors import InputError, NotFoundError
+from medalion.frames import Frame, conform, derive, polars_frame
+from medalion.reading import Asked
+from medalion.routing import ReadPlan, plan_range
+from medalion.types import MICROSECOND, Instant, Timeframe, TimeRange, utc
+from olap import sql
+from olap.asof import asof_join, split_adjusted
+from olap.lake import Lake
+from olap.scan import Selection, collect, scan
+from oltp.engine import Postgres
+from oltp.hot import LAST_ARRIVAL
+from oltp.instruments import kinds_of, primary_series, splits_of, unknown_symbol
+from oltp.last import last_entry, repair
+from oltp.writes import WriteResult, write
+
+Symbols = str | Sequence[str] | None
+_BACKWARDS = (timedelta(days=1), timedelta(days=31), timedelta(days=366))
+
+
+class Observations:
+    """Every dataset through one face; calls block, and are safe from several threads."""
+
+    def __init__(self, postgres: Postgres, lake: Lake) -> None:
+        self._postgres = postgres
+        self._lake = lake
+
+    def write(
+        self,
+        dataset: str | Dataset,
+        frame: Frame,
+        *,
+        source: str = "manual",
+        idempotency_key: str | None = None,
+    ) -> WriteResult:
+        """Store rows durably and at once visible; all or nothing.
+
+        `frame` is a Polars, pandas or Arrow table with the dataset's columns: `symbol`, `ts` (aware), its values, and
+        for bars `timeframe`. A row with the key of an earlier one corrects it. A repeated `idempotency_key` writes
+        nothing and returns the first result.
+
+        Raises:
+            InputError: a column is missing or unknown, a type is wrong, a key is null, a number does not fit.
+            NotFoundError: a symbol has no asset, option contract or outcome.
+        """
+        declared = dataset_named(dataset)
+        rows = conform(declared, frame, source=source)
+        with self._postgres.connection() as connection:
+            return write(connection, declared, rows, source=source, idempotency_key=idempotency_key)
+
+    def delete(
+        self,
+        dataset: str | Dataset,
+        *,
+        symbols: Symbols,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        timeframe: str | None = None,
+        source: str | None = None,
+    ) -> int:
+        """Hide the rows of `[start, end)` by writing tombstones; the number of rows hidden.
+
+        What was read with an earlier `as_of` stays as it was.
+        """
+        declared = dataset_named(dataset)
+        columns = [column.name for column in declared.columns]
+        rows = self.read(
+            declared, symbols=symbols, start=start, end=end, timeframe=timeframe, source=source, columns=columns
+        )
+        for (feed,), part in rows.group_by("source"):
+            with self._postgres.connection() as connection:
+                write(connection, declared, part, source=str(feed), is_deleted=True)
+        return rows.height
+
+    def read(
+        self,
+        dataset: str | Dataset,
+        *,
+        symbols: Symbols = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        as_of: Instant | None = None,
+        columns: Sequence[str] | None = None,
+        timeframe: str | None = None,
+        source: str | None = None,
+    ) -> pl.DataFrame:
+        """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
+
+        `symbols` None reads every instrument; `source` None reads each instrument's primary source; `as_of` reads what
+        this store held at that time.
+
+        Raises:
+            NotFoundError: the dataset or a symbol is not known.
+            InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
+            CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
+        """
+        asked = self._asked(dataset, symbols, start, end, as_of, timeframe, source)
+        names = _columns(asked.dataset, columns)
+        selection, plan = self._planned(asked)
+        if plan.engine == "duckdb":
+            return sql.frame(selection, names)
+        return collect(scan(selection, columns=names))
+
+    def scan(
+        self,
+        dataset: str | Dataset,
+        *,
+        symbols: Symbols = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        as_of: Instant | None = None,
+        columns: Sequence[str] | None = None,
+        timeframe: str | None = None,
+        source: str | None = None,
+    ) -> pl.LazyFrame:
+        """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
+
+        The frame owns its pinned files and unmirrored rows: collecting it twice gives the same answer.
+        """
+        asked = self._asked(dataset, symbols, start, end, as_of, timeframe, source)
+        names = _columns(asked.dataset, columns)
+        selection, _ = self._planned(asked)
+        return scan(selection, columns=names)
+
+    def explain(
+        self,
+        dataset: str | Dataset,
+        *,
+        symbols: Symbols = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        as_of: Instant | None = None,
+        timeframe: str | None = None,
+        source: str | None = None,
+    ) -> ReadPlan:
+        """How `read` with the same arguments would be answered: store, engine, files, rows and the reason."""
+        return self._planned(self._asked(dataset, symbols, start, end, as_of, timeframe, source))[1]
+
+    def bars(
+        self,
+        symbol: Symbols,
+        timeframe: str,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        as_of: Instant | None = None,
+        adjust: str = "none",
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Bars of a stock or coin; `adjust="split"` restates earlier prices and volumes in today's shares.
+
+        Raises:
+            NotFoundError: the symbol is neither a stock's nor a coin's.
+            InputError: `adjust` is not known.
+        """
+        if adjust not in ("none", "split"):
+            raise InputError(f"adjust {adjust!r} is not known", given=adjust, expected="'none' or 'split'")
+        declared = self._dataset_for(symbol, (STOCK_BARS, CRYPTO_BARS))
+        wanted = None if adjust == "none" or columns is None else [*columns, "instrument_id", "ts"]
+        rows = self.read(
+            declared, symbols=symbol, start=start, end=end, as_of=as_of, columns=wanted or columns, timeframe=timeframe
+        )
+        if adjust == "split":
+            with self._postgres.connection() as connection:
+                splits = splits_of(connection, rows["instrument_id"].unique().to_list(), as_of=as_of and utc(as_of))
+            rows = split_adjusted(rows, splits, is_intraday=Timeframe.parse(timeframe).is_intraday)
+        return rows if columns is None else rows.select(columns)
+
+    def quotes(
+        self,
+        symbol: Symbols,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        as_of: Instant | None = None,
+    ) -> pl.DataFrame:
+        """Quotes of a stock, coin or option contract, with `mid_price`."""
+        declared = self._dataset_for(symbol, (STOCK_QUOTES, CRYPTO_QUOTES, OPTION_QUOTES))
+        return self.read(declared, symbols=symbol, start=start, end=end, as_of=as_of)
+
+    def latest(
+        self,
+        dataset: str | Dataset,
+        symbol: str,
+        *,
+        timeframe: str | None = None,
+        as_of: Instant | None = None,
+        source: str | None = None,
+    ) -> dict[str, Any] | None:
+        """The newest row of a symbol, or None where there is none.
+
+        Raises:
+            NotFoundError: the dataset or symbol is not known.
+            InputError: bars without `timeframe`.
+        """
+        declared = dataset_named(dataset)
+        if declared.has_timeframe and timeframe is None:
+            raise InputError(f"{declared.name} has a series per timeframe; pass timeframe=, such as '1Day'")
+        frame = str(Timeframe.parse(timeframe)) if timeframe is not None else None
+        with self._postgres.connection() as connection:
+            entry = last_entry(connection, declared, symbol, timeframe=frame, source=source)
+        if entry.row is not None and as_of is None:
+            return _as_dict(declared, entry.row)
+        rows = self._newest(self._asked(declared, symbol, None, None, as_of, timeframe, source), entry.newest_ts)
+        if rows.height and as_of is None:
+            with self._postgres.connection() as connection:
+                repair(connection, declared, entry, rows)
+        return _as_dict(declared, rows) if rows.height else None
+
+    def asof(
+        self, left: Frame, dataset: str | Dataset, *, tolerance: timedelta | None = None, timeframe: str | None = None
+    ) -> pl.DataFrame:
+        """`left` with, beside each row, the newest row of its symbol that was available at its `ts`.
+
+        `left` needs `symbol` and `ts`; its rows and their order stay. Columns that both have get the suffix `_right`.
+        A row older than `tolerance` is not taken; nulls where there is none.
+
+        Raises:
+            InputError: `left` lacks a column, or its times have no zone; bars without `timeframe`.
+        """
+        declared = dataset_named(dataset)
+        if declared.has_timeframe and timeframe is None:
+            raise InputError(f"{declared.name} has a series per timeframe; pass timeframe=, such as '1Day'")
+        given = polars_frame(left)
+        missing = {"symbol", "ts"}.difference(given.columns)
+        if missing or not isinstance(given.schema["ts"], pl.Datetime) or given.schema["ts"].time_zone is None:
+            raise InputError("asof needs columns symbol and ts, the latter with a time zone", given=given.schema)
+        if given.is_empty():
+            symbols, end = [], None
+        else:
+            symbols = given["symbol"].unique().to_list()
+            end = given["ts"].cast(pl.Datetime("us", "UTC")).max() + MICROSECOND  # type: ignore[operator]  # a time
+        rows = self.read(declared, symbols=symbols, end=end, timeframe=timeframe)  # type: ignore[arg-type]
+        return asof_join(given, rows, tolerance=tolerance)
+
+    def sql(self, query: str, *, as_of: Instant | None = None, **params: object) -> duckdb.DuckDBPyRelation:
+        """One SELECT in DuckDB's dialect over every dataset and entity by its table name, all as of one moment.
+
+        Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
+        relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
+
+        Raises:
+            InputError: not one SELECT, or something in it is wrong.
+            NotFoundError: a table is not known.
+        """
+        moment = None if as_of is None else utc(as_of, name="as_of")
+        return querying.query(self._postgres, self._lake, query, as_of=moment, parameters=params)
+
+    def _dataset_for(self, symbol: Symbols, candidates: Sequence[Dataset]) -> Dataset:
+        """The one dataset among `candidates` that observes the symbols."""
+        symbols = [symbol] if isinstance(symbol, str) else list(symbol or ())
+        with self._postgres.connection() as connection:
+            kinds = kinds_of(connection, symbols)
+            fitting = [c for c in candidates if all(c.kind in kinds.get(name, ()) for name in symbols)]
+            if not fitting:
+                unknown = next((name for name in symbols if name not in kinds), symbols[0] if symbols else "")
+                raise unknown_symbol(connection, candidates[0], unknown)
+        if len(fitting) > 1:
+            names = " or ".join(candidate.name for candidate in fitting)
+            raise InputError(
+                f"{symbol!r} names several instruments; read {names} instead", given=symbol, expected=names
+            )
+        return fitting[0]
+
+    def _asked(
+        self,
+        dataset: str | Dataset,
+        symbols: Symbols,
+        start: Instant | None,
+        end: Instant | None,
+        as_of: Instant | None,
+        timeframe: str | None,
+        source: str | None,
+    ) -> Asked:
+        declared = dataset_named(dataset)
+        if timeframe is not None and not declared.has_timeframe:
+            raise InputError(f"{declared.name} has no timeframe", given=timeframe, expected=None)
+        names = [symbols] if isinstance(symbols, str) else None if symbols is None else list(dict.fromkeys(symbols))
+        with self._postgres.connection() as connection:
+            found = primary_series(connection, declared, names)
+            for name in names or ():
+                if name not in found["symbol"]:
+                    raise unknown_symbol(connection, declared, name)
+        if source is not None:
+            found = found.with_columns(source=pl.lit(source))
+        series: dict[str, Sequence[int] | None] = {
+            str(feed): part["instrument_id"].to_list()
+            for (feed,), part in found.drop_nulls("source").group_by("source", maintain_order=True)
+        }
+        if names is None and len(series) == 1:
+            series = dict.fromkeys(series)
+        return Asked(
+            dataset=declared,
+            during=TimeRange.of(start, end),
+            series=series,
+            timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
+            as_of=None if as_of is None else utc(as_of, name="as_of"),
+        )
+
+    def _planned(self, asked: Asked) -> tuple[Selection, ReadPlan]:
+        selection, _, _ = reading.select(self._postgres, self._lake.table(asked.dataset), asked)
+        instruments = asked.instruments
+        plan = plan_range(
+            asked.dataset,
+            files=selection.files,
+            hot_rows=selection.hot.height,
+            instruments=None if instruments is None else len(instruments),
+        )
+        return selection, plan
+
+    def _newest(self, asked: Asked, bound: datetime | None) -> pl.DataFrame:
+        """The last row in (ts, arrival), as stored; looks further and further back from `bound`, the newest `ts` seen."""
+        spans = [] if bound is None else [TimeRange(bound - span, None) for span in _BACKWARDS]
+        names = [column.name for column in (*asked.dataset.columns, *LAST_ARRIVAL)]
+        for during in (*spans, TimeRange()):
+            selection, _ = self._planned(replace(asked, during=during))
+            rows = collect(scan(selection, columns=names).tail(1))
+            if rows.height:
+                return rows
+        return rows
+
+
+def _columns(dataset: Dataset, columns: Sequence[str] | None) -> list[str]:
+    """The columns to return; those of arrival can be asked for by name."""
+    known = [*dataset.schema.names, *(column.name for column in ARRIVAL if column.name != "is_deleted")]
+    for name in columns or ():
+        if name not in known:
+            raise NotFoundError(f"column of {dataset.name}", name, known=known, hint=f"known: {', '.join(known)}")
+    return dataset.schema.names if columns is None else list(columns)
+
+
+def _as_dict(dataset: Dataset, row: pl.DataFrame) -> dict[str, Any]:
+    return row.with_columns(derive(dataset)).select(dataset.schema.names).row(0, named=True)

@@ -1,0 +1,80 @@
+"""SQL over several stores at one moment: pin every lake, take one snapshot of the books, prove that they fit."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from medalion.datasets import DATASETS, Dataset
+from medalion.errors import CorruptLakeError, InputError, NotFoundError
+from medalion.reading import check_settled, fits
+from medalion.types import TimeRange
+from olap import sql
+from olap.lake import Lake, Pin
+from olap.scan import Selection
+from oltp.engine import Postgres
+from oltp.snapshot import entity_names, entity_table, snapshot
+from oltp.tail import tail_list, tail_rows
+
+_ATTEMPTS = 20
+_ALWAYS = TimeRange()
+
+
+def query(
+    postgres: Postgres, lake: Lake, text: str, *, as_of: datetime | None, parameters: Mapping[str, Any]
+) -> duckdb.DuckDBPyRelation:
+    """The relation of one SELECT over datasets and entities, all as of one moment.
+
+    Raises:
+        InputError: not one SELECT, or something in it is wrong.
+        NotFoundError: a table it names is not known.
+    """
+    named = sql.tables_of(text)
+    known = [*DATASETS, *entity_names()]
+    for name in sorted(named.difference(known)):
+        raise NotFoundError("table", name, known=known, hint=f"known: {', '.join(known)}")
+    datasets = [DATASETS[name] for name in sorted(named) if name in DATASETS]
+    entities = sorted(named.difference(DATASETS))
+    if as_of is not None:
+        if entities:
+            raise InputError(
+                f"as_of reads datasets; {', '.join(entities)} are kept in their present state, see store.audit",
+                given=entities,
+                expected=list(DATASETS),
+            )
+        for dataset in datasets:
+            check_settled(postgres, dataset, as_of)
+    selections, tables = _moment(postgres, lake, datasets, entities, as_of)
+    return sql.run(sql.database(selections, tables), text, parameters)
+
+
+def _moment(
+    postgres: Postgres, lake: Lake, datasets: list[Dataset], entities: list[str], as_of: datetime | None
+) -> tuple[list[Selection], dict[str, pa.Table]]:
+    """Selections and tables of one snapshot; `floor` is asked again after it, in a new one.
+
+    Within the snapshot a truncated slot looks empty, and only the later `floor` tells.
+    """
+    for _ in range(_ATTEMPTS):
+        pins = {dataset.name: lake.table(dataset).refresh() for dataset in datasets}
+        selections: list[Selection] = []
+        is_whole = True
+        with snapshot(postgres) as connection:
+            for dataset in datasets:
+                pin = pins[dataset.name]
+                tail, hot = tail_rows(connection, dataset, batch=pin.batch, instruments=None, during=_ALWAYS)
+                is_whole = is_whole and fits(pin, tail)
+                root = lake.table(dataset).path
+                selections.append(Selection(dataset, root, pin.files, hot, _ALWAYS, as_of=as_of))
+            tables = {name: entity_table(connection, name) for name in entities}
+        if is_whole and all(_still_fits(postgres, dataset, pins[dataset.name]) for dataset in datasets):
+            return selections, tables
+    raise CorruptLakeError("lake and ledger do not belong together; see `medalion mirror status`")
+
+
+def _still_fits(postgres: Postgres, dataset: Dataset, pin: Pin) -> bool:
+    with postgres.connection() as connection:
+        tail = tail_list(connection, dataset, batch=pin.batch, instruments=None, during=_ALWAYS)
+    return tail.floor <= pin.batch

@@ -1,0 +1,290 @@
+"""Store and AsyncStore: open, wire the parts, close."""
+
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from anyio import to_thread
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from pydantic import ValidationError
+
+from medalion.background import BackgroundMirror
+from medalion.errors import InputError, StoreError
+from medalion.faces import Blocking, RepositoryFace, Threaded
+from medalion.mirror import Mirror
+from medalion.observations import Observations
+from medalion.settings import Settings
+from olap.lake import Lake
+from oltp import migrate
+from oltp.embedded import EmbeddedPostgres
+from oltp.engine import Postgres
+from oltp.unit_of_work import UnitOfWork, sessions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Parts:
+    """What an open store is made of; opened and closed in one place, used by both faces."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._pid = os.getpid()
+        _make_private(settings.data_dir)
+        self.lake = Lake(_lake_folder(settings))
+        self.lake.open()
+        given = settings.database_url
+        self.embedded = None if given else EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
+        try:
+            url = self.embedded.url if self.embedded else given.get_secret_value()  # type: ignore[union-attr]  # one is
+            self.postgres = Postgres(url)
+            self.postgres.open()
+            self._check_schema(url)
+        except BaseException:
+            if self.embedded:
+                self.embedded.stop()
+            raise
+        self.observations = Observations(self.postgres, self.lake)
+        self.mirror = Mirror(self.postgres, self.lake, batch_rows=settings.batch_rows, slot_rows=settings.slot_rows)
+        self.background = BackgroundMirror(self.mirror, interval=settings.mirror_interval)
+        self.is_closed = False
+        if settings.mirror_background:
+            self.background.start()
+
+    def units(self) -> UnitOfWork:
+        """A new unit of work over the books."""
+        return UnitOfWork(sessions(self.used().postgres.engine))
+
+    def used(self) -> Self:
+        """These parts, if they may be used here.
+
+        Raises:
+            StoreError: the store was closed, or belongs to the process that forked this one.
+        """
+        if self._pid != os.getpid():
+            raise StoreError("this store was opened before a fork; open one of its own in each process")
+        if self.is_closed:
+            raise StoreError("this store is closed; open another")
+        return self
+
+    def close(self) -> None:
+        """Give everything back; the embedded server stops with its last user. Idempotent; a forked child's does nothing."""
+        if self.is_closed or self._pid != os.getpid():
+            return
+        self.is_closed = True
+        self.background.stop()
+        self.postgres.close()
+        if self.embedded:
+            self.embedded.stop()
+
+    def _check_schema(self, url: str) -> None:
+        if self.embedded:
+            migrate.upgrade(url)
+        elif (found := migrate.current(url)) != migrate.head():
+            raise StoreError(
+                f"{self.postgres!r} has schema {found or 'none'}, this release needs {migrate.head()}; "
+                "run `medalion db upgrade`"
+            )
+
+
+def settings_of(
+    url: str | None, lake: str | Path | None, data_dir: str | Path | None, given: dict[str, Any]
+) -> Settings:
+    """The arguments of `open()` over the environment.
+
+    Raises:
+        InputError: a setting is not known or has no sensible value; values are not repeated, one may be a secret.
+    """
+    named = {"database_url": url, "lake": None if lake is None else str(lake), "data_dir": data_dir}
+    try:
+        return Settings(**{name: value for name, value in (named | given).items() if value is not None})
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise InputError(f"a setting is wrong: {said}", expected=sorted(Settings.model_fields)) from None
+
+
+def _lake_folder(settings: Settings) -> Path:
+    if settings.lake is None:
+        return settings.data_dir / "lake"
+    if "://" in settings.lake:
+        scheme = settings.lake.split("://")[0]
+        raise InputError(f"a lake on {scheme}:// was given; expected a folder", given=scheme, expected="a folder")
+    return Path(settings.lake).expanduser().absolute()
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the data folder {folder} cannot be made ({error.strerror}); give another with data_dir=",
+            given=str(folder),
+            expected="a writable folder",
+        ) from error
+
+
+def _direct(method: Callable[Concatenate[Observations, P], R]) -> Callable[Concatenate["Store", P], R]:
+    @wraps(method)
+    def call(store: "Store", /, *arguments: P.args, **named: P.kwargs) -> R:
+        return method(store._parts.used().observations, *arguments, **named)
+
+    return call
+
+
+def _threaded(
+    method: Callable[Concatenate[Observations, P], R],
+) -> Callable[Concatenate["AsyncStore", P], Awaitable[R]]:
+    @wraps(method)
+    async def call(store: "AsyncStore", /, *arguments: P.args, **named: P.kwargs) -> R:
+        return await to_thread.run_sync(partial(method, store._parts.used().observations, *arguments, **named))
+
+    return call
+
+
+class AsyncStore:
+    """The store on an event loop: `async with medalion.open_async() as store:`; queries and CPU work run in threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened: Parts | None = None
+
+    @property
+    def _parts(self) -> Parts:
+        if self._opened is None:
+            raise StoreError("this store is not open; use `async with medalion.open_async() as store:`")
+        return self._opened
+
+    async def __aenter__(self) -> Self:
+        self._opened = await to_thread.run_sync(Parts, self._settings)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give everything back; the embedded server stops with its last user. Idempotent."""
+        if self._opened is not None and not self._opened.is_closed:
+            await self._opened.postgres.dispose()
+            await to_thread.run_sync(self._opened.close)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in UnitOfWork.repositories():
+            return RepositoryFace(self._parts.units, name)
+        raise AttributeError(f"a store has no {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *UnitOfWork.repositories()]
+
+    def __repr__(self) -> str:
+        return f"AsyncStore({self._opened.postgres!r})" if self._opened else "AsyncStore(not open)"
+
+    @property
+    def mirror(self) -> Any:
+        """The mirror: `run()`, `status()`, `verify()`, `prune()`."""
+        return Threaded(self._parts.used().mirror)
+
+    write = _threaded(Observations.write)
+    delete = _threaded(Observations.delete)
+    read = _threaded(Observations.read)
+    scan = _threaded(Observations.scan)
+    explain = _threaded(Observations.explain)
+    bars = _threaded(Observations.bars)
+    quotes = _threaded(Observations.quotes)
+    latest = _threaded(Observations.latest)
+    asof = _threaded(Observations.asof)
+    sql = _threaded(Observations.sql)
+
+
+class Store:
+    """The store for notebooks and scripts: every call blocks until it is done. Safe to use from several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._parts = Parts(settings)
+        self._services = AsyncStore(settings)
+        self._services._opened = self._parts
+        self._portal_scope: Any = None
+        self._portal: BlockingPortal | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give everything back; the embedded server stops with its last user. Idempotent."""
+        with self._lock:
+            portal, self._portal = self._portal, None
+        if portal is not None and not self._parts.is_closed:
+            portal.call(self._parts.postgres.dispose)
+            self._portal_scope.__exit__(None, None, None)
+        self._parts.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Blocking(getattr(self._services, name), self._loop)
+
+    def __dir__(self) -> list[str]:
+        return [name for name in {*super().__dir__(), *dir(self._services)} if name[0] != "_"]
+
+    def __repr__(self) -> str:
+        return f"Store({self._parts.postgres!r})"
+
+    @property
+    def mirror(self) -> Mirror:
+        """The mirror: `run()`, `status()`, `verify()`, `prune()`."""
+        return self._parts.used().mirror
+
+    def _loop(self) -> BlockingPortal:
+        """The event loop on which the async services run, in a thread of its own, started on first use."""
+        self._parts.used()
+        with self._lock:
+            if self._portal is None:
+                self._portal_scope = start_blocking_portal()
+                self._portal = self._portal_scope.__enter__()
+            return self._portal
+
+    write = _direct(Observations.write)
+    delete = _direct(Observations.delete)
+    read = _direct(Observations.read)
+    scan = _direct(Observations.scan)
+    explain = _direct(Observations.explain)
+    bars = _direct(Observations.bars)
+    quotes = _direct(Observations.quotes)
+    latest = _direct(Observations.latest)
+    asof = _direct(Observations.asof)
+    sql = _direct(Observations.sql)
+
+
+def open(
+    url: str | None = None, *, lake: str | Path | None = None, data_dir: str | Path | None = None, **settings: Any
+) -> Store:
+    """An open store; use it with `with`, or call `close()`.
+
+    Without `url` (or MEDALION_DATABASE_URL) an embedded PostgreSQL keeps the books in `data_dir`, by default
+    ./medalion-data; several processes may open it at once. With a URL the server must have the schema already. `lake`
+    is a folder, by default `data_dir`/lake. Further settings are those of `medalion.settings.Settings`.
+
+    Raises:
+        InputError: a setting is wrong, or a folder cannot be written to.
+        StoreUnavailableError: PostgreSQL is not reachable.
+        StoreError: its schema is not that of this release.
+    """
+    return Store(settings_of(url, lake, data_dir, settings))
+
+
+def open_async(
+    url: str | None = None, *, lake: str | Path | None = None, data_dir: str | Path | None = None, **settings: Any
+) -> AsyncStore:
+    """The same on an event loop: `async with medalion.open_async() as store:`."""
+    return AsyncStore(settings_of(url, lake, data_dir, settings))

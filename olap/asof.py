@@ -1,0 +1,58 @@
+"""Joins by availability, and prices restated for splits."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+
+import polars as pl
+
+_PRICES = ("open", "high", "low", "close", "vwap")
+_EXCHANGE_ZONE = "America/New_York"
+
+
+def asof_join(left: pl.DataFrame, rows: pl.DataFrame, *, tolerance: timedelta | None) -> pl.DataFrame:
+    """Each left row with the newest row of its symbol whose `available_at` is not after the left `ts`.
+
+    Of rows that became available together the later in `rows` is taken. The order of `left` stays.
+    """
+    place, moment = "__place", "__moment"
+    keyed = left.with_row_index(place).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")).alias(moment))
+    joined = keyed.sort(moment).join_asof(
+        rows.with_columns(pl.col("available_at").alias(moment)).sort(moment, maintain_order=True),
+        on=moment,
+        by="symbol",
+        strategy="backward",
+        tolerance=tolerance,
+        check_sortedness=False,
+    )
+    return joined.sort(place).drop(place, moment)
+
+
+def split_adjusted(
+    rows: pl.DataFrame, splits: Sequence[tuple[int, date, Decimal]], *, is_intraday: bool
+) -> pl.DataFrame:
+    """Bars restated in the shares of today: before each ex-date prices are divided and volumes multiplied by the ratio.
+
+    Prices are rounded half-even to 8 places. The day of a bar is the exchange's for minutes and hours; longer bars are
+    stamped with their date.
+    """
+    zone = _EXCHANGE_ZONE if is_intraday else "UTC"
+    day = pl.col("ts").dt.convert_time_zone(zone).dt.date()
+    new = old = pl.lit(1, dtype=pl.Int128)
+    for instrument, ex_date, ratio in splits:
+        applies = (pl.col("instrument_id") == instrument) & (day < ex_date)
+        shares_new, shares_old = ratio.as_integer_ratio()
+        new = pl.when(applies).then(new * shares_new).otherwise(new)
+        old = pl.when(applies).then(old * shares_old).otherwise(old)
+    return rows.with_columns(
+        *(_scaled(name, old, new, 18) for name in _PRICES if name in rows.columns),
+        *(_scaled(name, new, old, 28) for name in ("volume",) if name in rows.columns),
+    )
+
+
+def _scaled(name: str, times: pl.Expr, per: pl.Expr, precision: int) -> pl.Expr:
+    """The decimal column times a ratio of positive whole numbers, half-even in the eighth place."""
+    product = pl.col(name).reinterpret(dtype=pl.Int128) * times
+    whole, twice_rest = product.floordiv(per), (product % per) * 2
+    rounds_up = (twice_rest > per) | ((twice_rest == per) & (whole % 2 != 0))
+    return (whole + rounds_up.cast(pl.Int128)).reinterpret(dtype=pl.Decimal(precision, 8)).alias(name)

@@ -1,0 +1,188 @@
+"""DuckDB over pinned files, unmirrored rows and tables of the books: one statement, and only a SELECT."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from medalion.datasets import ARRIVAL, Available, Column, Dataset
+from medalion.errors import CorruptLakeError, InputError
+from medalion.frames import polars_schema
+from medalion.types import TimeUnit
+from olap.scan import Selection
+
+_ROWS = "__rows"
+_SHOWN_ARRIVAL = tuple(column for column in ARRIVAL if column.name in ("recorded_at", "write_id"))
+
+
+def tables_of(query: str) -> set[str]:
+    """The tables that a query names, in DuckDB's own reading of it.
+
+    Raises:
+        InputError: it cannot be parsed, is not one statement, or is not a SELECT.
+    """
+    with duckdb.connect() as parser:
+        try:
+            statements = parser.extract_statements(query)
+        except duckdb.Error as error:
+            raise InputError(f"the query cannot be parsed: {error}", given=query, expected="one SELECT") from error
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            kinds = ", ".join(str(statement.type).split(".")[-1] for statement in statements) or "nothing"
+            raise InputError(
+                f"sql() runs one SELECT and nothing else; it was given {kinds}", given=query, expected="one SELECT"
+            )
+        (tree,) = parser.execute("SELECT json_serialize_sql($query::VARCHAR)", {"query": query}).fetchone() or ("",)
+    names, local = _names(json.loads(tree))
+    return names - local
+
+
+def _names(node: object) -> tuple[set[str], set[str]]:
+    """Tables named without a schema, and those that the query itself defines in WITH."""
+    children: list[object] = []
+    tables: set[str] = set()
+    local: set[str] = set()
+    if isinstance(node, dict):
+        if node.get("type") == "BASE_TABLE" and not node.get("schema_name"):
+            tables.add(str(node["table_name"]))
+        local.update(str(entry["key"]) for entry in node.get("cte_map", {}).get("map", ()))
+        children = list(node.values())
+    elif isinstance(node, list):
+        children = node
+    for inner_tables, inner_local in map(_names, children):
+        tables |= inner_tables
+        local |= inner_local
+    return tables, local
+
+
+def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) -> duckdb.DuckDBPyConnection:
+    """An in-memory database with the pinned datasets and the given tables as its tables.
+
+    It can open the pinned files and nothing else: no other file, no network, no extension.
+    """
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    files: list[str] = []
+    for selection in selections:
+        name = selection.dataset.name
+        once, twice = selection.split()
+        files += [*once, *twice]
+        connection.register(f"{name}{_ROWS}", selection.hot.to_arrow())
+        connection.execute(f'CREATE VIEW "{name}" AS {_view(selection, once, twice)}')
+    for name, table in tables.items():
+        connection.register(name, table)
+    connection.execute("SET allowed_paths = $paths", {"paths": files})
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def run(connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, object]) -> duckdb.DuckDBPyRelation:
+    """The query's relation; it keeps the database alive, and evaluating it twice gives the same answer.
+
+    Raises:
+        InputError: a name, type or parameter in it is wrong.
+    """
+    try:
+        return connection.sql(query, params=dict(parameters) or None)
+    except (duckdb.IOException, duckdb.HTTPException) as error:
+        raise CorruptLakeError(f"a file of the lake cannot be read: {error}; run `medalion mirror verify`") from error
+    except duckdb.Error as error:
+        raise InputError(f"the query fails: {error}", given=query) from error
+
+
+def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
+    """What `olap.scan.scan` gives, for ranges so wide that DuckDB is sooner done."""
+    dataset = selection.dataset
+    with database([selection], {}) as connection:
+        rows = connection.sql(
+            f'SELECT {", ".join(map(_quoted, columns))} FROM "{dataset.name}" '
+            f"ORDER BY {', '.join((*dataset.order, 'write_id', 'ordinal'))}"
+        ).pl()
+    return rows.cast({name: kind for name, kind in polars_schema(dataset.schema).items() if name in columns})
+
+
+def _view(selection: Selection, once: Sequence[str], twice: Sequence[str]) -> str:
+    """Each key's last row once: clean and lone files as they are, the rest by order of arrival."""
+    dataset = selection.dataset
+    keep = _wanted(selection)
+    parts = [f"SELECT * FROM {_files(once)} WHERE {keep}"] if once else []
+    rest = [f"SELECT * FROM {_files(twice)}"] if twice else []
+    rest.append(f'SELECT * FROM "{dataset.name}{_ROWS}"')
+    key = ", ".join(map(_quoted, dataset.key))
+    parts.append(
+        f"SELECT * FROM ({' UNION ALL BY NAME '.join(rest)}) WHERE {keep} "
+        f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY write_id DESC, ordinal DESC) = 1"
+    )
+    rows = " UNION ALL BY NAME ".join(f"({part})" for part in parts)
+    columns = ", ".join([_shown(dataset, column) for column in (*dataset.columns, *dataset.derived)])
+    arrival = ", ".join(column.name for column in (*_SHOWN_ARRIVAL, ARRIVAL[1]))
+    return f"SELECT {columns}, {arrival} FROM ({rows}) WHERE NOT is_deleted"
+
+
+def _shown(dataset: Dataset, column: Column) -> str:
+    """Decimals of 18 digits widened to 19: DuckDB multiplies those in 128 bits instead of raising on overflow."""
+    name = _quoted(column.name)
+    if column.name == "available_at":
+        return f"coalesce(available_at, {_known_by_rule(dataset)}) AS available_at"
+    if column.name == "mid_price":
+        return f"{_MID_PRICE} AS mid_price"
+    if pa.types.is_decimal(column.type) and column.type.precision <= 18:
+        return f"{name}::DECIMAL(19, 8) AS {name}"
+    return name
+
+
+def _known_by_rule(dataset: Dataset) -> str:
+    if dataset.available is Available.AT_TS:
+        return "ts"
+    count = "regexp_extract(timeframe, '^[0-9]+')::INTEGER"
+    cases = " ".join(f"WHEN timeframe LIKE '%{unit}' THEN {function}({count})" for unit, function in _SPANS.items())
+    return f"ts + CASE {cases} END"
+
+
+_SPANS = {
+    TimeUnit.MINUTE: "to_minutes",
+    TimeUnit.HOUR: "to_hours",
+    TimeUnit.DAY: "to_days",
+    TimeUnit.WEEK: "to_weeks",
+    TimeUnit.MONTH: "to_months",
+}
+# Whole units of the eighth place; `& 1` is the parity of negative numbers too. Half-even, as in medalion.frames.
+_TOTAL = "((bid_price::DECIMAL(20, 8) + ask_price) * 100000000)::BIGINT"
+_HALF = f"(({_TOTAL} - ({_TOTAL} & 1)) // 2)"
+_MID_PRICE = f"(({_HALF} + ({_TOTAL} & 1) * ({_HALF} & 1))::DECIMAL(20, 0) * 0.00000001)::DECIMAL(19, 8)"
+
+
+def _wanted(selection: Selection) -> str:
+    """The range as SQL; times and numbers are this program's own, texts are quoted."""
+    keep = ["true"]
+    if selection.during.start is not None:
+        keep.append(f"ts >= TIMESTAMPTZ '{selection.during.start.isoformat()}'")
+    if selection.during.end is not None:
+        keep.append(f"ts < TIMESTAMPTZ '{selection.during.end.isoformat()}'")
+    if selection.as_of is not None:
+        keep.append(f"recorded_at <= TIMESTAMPTZ '{selection.as_of.isoformat()}'")
+    if selection.timeframe is not None:
+        keep.append(f"timeframe = {_literal(selection.timeframe)}")
+    if selection.series is not None:
+        keep.append(f"({' OR '.join(map(_of_source, selection.series.items())) or 'false'})")
+    return " AND ".join(keep)
+
+
+def _of_source(entry: tuple[str, Sequence[int] | None]) -> str:
+    source, instruments = entry
+    among = "true" if instruments is None else f"instrument_id IN ({', '.join(map(str, instruments))})"
+    return f"(source = {_literal(source)} AND {among})"
+
+
+def _files(paths: Sequence[str]) -> str:
+    return f"read_parquet([{', '.join(map(_literal, paths))}], hive_partitioning = false, union_by_name = false)"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,98 @@
+"""The newest row of a series by its primary key, and the repair of an entry that a deletion made stale."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from medalion.datasets import LEVELS, Dataset
+from medalion.frames import polars_schema
+from oltp.engine import Connection
+from oltp.hot import LAST_ARRIVAL, last_name, plain
+from oltp.instruments import unknown_symbol
+
+
+@dataclass(frozen=True, slots=True)
+class LastEntry:
+    """What is held of a series: its row, unless only a range read can tell, and the newest time ever seen in it."""
+
+    instrument_id: int
+    source: str | None
+    row: pl.DataFrame | None
+    touched_by: int | None
+    newest_ts: datetime | None
+
+
+def last_entry(
+    connection: Connection, dataset: Dataset, symbol: str, *, timeframe: str | None, source: str | None
+) -> LastEntry:
+    """The entry of a symbol's series, by default of its primary source.
+
+    Raises:
+        NotFoundError: the symbol is not known.
+    """
+    columns = [column.name for column in (*dataset.columns, *LAST_ARRIVAL)]
+    statement = sql.SQL(
+        """SELECT named.instrument_id AS named_instrument,
+                  coalesce(%(source)s, primary_sources.source) AS asked_source, held.is_stale, held.touched_by, held.newest_ts,
+                  EXISTS (SELECT FROM mirror_batches
+                          WHERE dataset = %(dataset)s AND kind = 'import' AND status <> 'done') AS has_claimed_import,
+                  {columns}
+           FROM instruments AS named
+           LEFT JOIN primary_sources ON primary_sources.dataset = %(dataset)s
+                AND primary_sources.instrument_id = named.instrument_id
+           LEFT JOIN {table} AS held ON held.instrument_id = named.instrument_id
+                AND held.source = coalesce(%(source)s, primary_sources.source) {timeframe}
+           WHERE named.kind = %(kind)s AND named.symbol = %(symbol)s"""
+    ).format(
+        columns=sql.SQL(", ").join(sql.Identifier("held", name) for name in columns),
+        table=sql.Identifier(last_name(dataset)),
+        timeframe=sql.SQL("AND held.timeframe = %(timeframe)s" if dataset.has_timeframe else ""),
+    )
+    given = {
+        "dataset": dataset.name,
+        "kind": dataset.kind.value,
+        "symbol": symbol,
+        "source": source,
+        "timeframe": timeframe,
+    }
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(statement, given).fetchone()
+    if found is None:
+        raise unknown_symbol(connection, dataset, symbol)
+    is_usable = found["is_stale"] is False and not found["has_claimed_import"]
+    row = _frame(dataset, {name: found[name] for name in columns}) if is_usable else None
+    return LastEntry(found["named_instrument"], found["asked_source"], row, found["touched_by"], found["newest_ts"])
+
+
+def repair(connection: Connection, dataset: Dataset, entry: LastEntry, row: pl.DataFrame) -> None:
+    """Show `row`, which a range read found, unless a write has touched the entry since `entry` was read.
+
+    The newest order seen stays: a deleted row that arrives late must not come back.
+    """
+    if entry.touched_by is None:
+        return
+    shown = [column.name for column in (*dataset.columns, *LAST_ARRIVAL) if column.name not in dataset.series_key]
+    key = dataset.series_key
+    statement = sql.SQL("UPDATE {} SET is_stale = false, {} WHERE {} AND is_stale AND touched_by = %s").format(
+        sql.Identifier(last_name(dataset)),
+        sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in shown),
+        sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in key),
+    )
+    values = plain(row).row(0, named=True)
+    connection.execute(statement, [*(values[name] for name in (*shown, *key)), entry.touched_by])
+
+
+def _frame(dataset: Dataset, values: dict[str, Any]) -> pl.DataFrame:
+    """The entry as a frame of one stored row."""
+    for column in dataset.columns:
+        if column.type == LEVELS and values[column.name] is not None:
+            values[column.name] = [
+                {"price": Decimal(price), "size": Decimal(size)} for price, size in values[column.name]
+            ]
+    schema = {name: kind for name, kind in polars_schema(dataset.stored).items() if name in values}
+    return pl.DataFrame([values], schema=schema)

@@ -23,9 +23,10 @@ class BackgroundMirror:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the batch at hand and end."""
+        """Finish the batch at hand and end; nothing where it was not started."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         refused: set[str] = set()

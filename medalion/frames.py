@@ -164,10 +164,10 @@ def _typed(series: pl.Series, kind: pa.DataType, where: str) -> pl.Series:
         if text.str.contains("\0", literal=True).any():
             raise InputError(f"{where} holds a NUL character, which PostgreSQL cannot store", expected="text")
         return text
-    if wanted.is_integer() and series.dtype.is_integer():
-        narrowed = series.cast(wanted, strict=False)
-        if narrowed.null_count() == series.null_count():
-            return narrowed
+    if wanted.is_integer() and series.dtype.is_numeric():  # pandas keeps whole numbers with gaps as floats
+        whole = series.cast(wanted, strict=False)
+        if whole.cast(series.dtype).equals(series, null_equal=True):
+            return whole
     raise InputError(
         f"{where} has type {series.dtype}; expected {wanted}", given=str(series.dtype), expected=str(wanted)
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from decimal import Decimal
+from fractions import Fraction
 
 import polars as pl
 
@@ -29,7 +29,7 @@ def asof_join(left: pl.DataFrame, rows: pl.DataFrame, *, tolerance: timedelta | 
 
 
 def split_adjusted(
-    rows: pl.DataFrame, splits: Sequence[tuple[int, date, Decimal]], *, is_intraday: bool
+    rows: pl.DataFrame, splits: Sequence[tuple[int, date, Fraction]], *, is_intraday: bool
 ) -> pl.DataFrame:
     """Bars restated in the shares of today: before each ex-date prices are divided and volumes multiplied by the ratio.
 

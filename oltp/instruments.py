@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from decimal import Decimal
 from difflib import get_close_matches
+from fractions import Fraction
 
 import polars as pl
 
@@ -97,11 +97,13 @@ def kinds_of(connection: Connection, symbols: Sequence[str]) -> dict[str, set[st
 
 def splits_of(
     connection: Connection, instruments: Sequence[int], *, as_of: datetime | None
-) -> list[tuple[int, date, Decimal]]:
+) -> list[tuple[int, date, Fraction]]:
     """(instrument_id, ex-date, new shares per old) of the splits that were effective by `as_of`, oldest first."""
-    return connection.execute(
-        """SELECT instrument_id, ex_date, ratio FROM corporate_actions AS action JOIN assets ON assets.id = action.asset_id
+    rows = connection.execute(
+        """SELECT instrument_id, ex_date, new_shares, old_shares FROM corporate_actions AS action
+           JOIN assets ON assets.id = action.asset_id
            WHERE instrument_id = ANY(%s) AND action_type = 'split' AND NOT action.is_deleted
              AND (%s::timestamptz IS NULL OR ex_date <= %s::timestamptz) ORDER BY ex_date""",
         (list(instruments), as_of, as_of),
     ).fetchall()
+    return [(instrument, ex_date, Fraction(new) / Fraction(old)) for instrument, ex_date, new, old in rows]

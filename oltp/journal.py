@@ -86,14 +86,11 @@ class AuditLog(Entity):
     """
 
     __tablename__ = "audit_logs"
-    __table_args__ = (
-        sa.UniqueConstraint("entity_type", "entity_id", "version"),
-        sa.Index(None, "entity_type", "entity_id", "action_timestamp"),
-    )
+    __table_args__ = (sa.UniqueConstraint("entity_type", "entity_id", "version"),)
     append_only = True
     audited = False
 
-    action: Mapped[str] = mapped_column(sa.String(200), index=True)
+    action: Mapped[str] = mapped_column(sa.String(200), doc="insert, update, delete, soft_delete or restore.")
     entity_type: Mapped[str] = mapped_column(sa.String(100), doc="The table.")
     entity_id: Mapped[UUID]
     version: Mapped[int]

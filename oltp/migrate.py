@@ -16,14 +16,14 @@ from alembic.script import ScriptDirectory
 
 from medalion.datasets import DATASETS
 from medalion.errors import StoreError
-from oltp import journal, operations, reference, trading
+from oltp import journal, operations, reference, trading, venue
 from oltp.base import Base
 from oltp.drift import differences, in_words
 from oltp.engine import parse_url
 from oltp.hot import hot_table, last_table, partition_names
 from oltp.translation import translated
 
-MODULES = (journal, operations, reference, trading)
+MODULES = (journal, operations, reference, trading, venue)
 """The modules whose classes, with the datasets' tables, make up the schema."""
 
 for dataset in DATASETS.values():

@@ -25,6 +25,7 @@ BATCHSTATUS = ("claimed", "done")
 CASHMOVEMENTTYPE = ("deposit", "withdrawal", "trade", "commission", "dividend", "settlement", "adjustment")
 CORPORATEACTIONTYPE = ("split", "dividend", "rename")
 ERRORSEVERITY = ("low", "medium", "high", "critical")
+INSTRUMENTKIND = ("stock", "crypto", "option", "outcome", "forex", "future")
 JOBSTATUS = ("running", "succeeded", "failed")
 LOGLEVEL = ("trace", "debug", "information", "warning", "error", "critical")
 OPTIONSTYLE = ("american", "european")
@@ -51,6 +52,8 @@ DATASETS = (
 SLOTS = 8
 
 TABLES = (
+    "paper_executions",
+    "paper_orders",
     "primary_sources",
     "mirror_state",
     "mirror_batches",
@@ -105,9 +108,14 @@ def upgrade() -> None:
     _journal()
     _operations()
     _datasets()
+    _paper_venue()
     op.execute(INSTRUMENTS)
     for function in FUNCTIONS.values():
-        op.execute(function)
+        # Tables are named with their schema, which a table of another schema or a temporary one cannot then stand in
+        # for. A search path set per call would do so too, but made an audited change five times slower.
+        op.execute(
+            f"DO $do$ BEGIN EXECUTE replace($text${function}$text$, '@schema', quote_ident(current_schema())); END $do$"
+        )
     _triggers()
 
 
@@ -552,9 +560,7 @@ def _journal() -> None:
         *_required(sa.LargeBinary, "hash"),
         unique=("entity_type", "entity_id", "version"),
     )
-    _index("audit_logs", "action")
     _index("audit_logs", "action_timestamp")
-    _index("audit_logs", "entity_type", "entity_id", "action_timestamp")
     _index("audit_logs", "performed_by")
 
 
@@ -799,7 +805,7 @@ SELECT instrument_id, 'outcome'::text, token_id::text, id FROM polymarket_outcom
 FUNCTIONS = {
     # What an entry's hash covers, in an order and spelling that do not depend on the session.
     "medalion_audit_content": """
-CREATE FUNCTION medalion_audit_content(entry audit_logs) RETURNS text
+CREATE FUNCTION medalion_audit_content(entry @schema.audit_logs) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT jsonb_build_array(
         entry.entity_type, entry.entity_id, entry.version, entry.action, entry.performed_by,
@@ -808,15 +814,20 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     )::text
 $$
 """,
-    # One entry per changed row, in the transaction that changes it, chained to the entity's previous entry. Times are
-    # written in UTC whatever the session's zone, since the states are hashed as text.
+    # One entry per changed row, in the transaction that changes it, chained to the entity's previous entry. The states
+    # are hashed as text, and therefore written in UTC whatever the session's zone. Without the setting, a plan made
+    # while the table is empty scans all of it for every row of a first bulk change.
     "medalion_audit": """
 CREATE FUNCTION medalion_audit() RETURNS trigger
-LANGUAGE plpgsql SET timezone = 'UTC' SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
-    entry audit_logs;
+    entry @schema.audit_logs;
     stamp timestamptz := clock_timestamp();
+    zone text := current_setting('TimeZone');
 BEGIN
+    IF zone <> 'UTC' THEN
+        PERFORM set_config('TimeZone', 'UTC', true);
+    END IF;
     IF TG_OP <> 'INSERT' THEN
         entry.previous_state := to_jsonb(OLD);
         entry.entity_id := OLD.id;
@@ -824,6 +835,9 @@ BEGIN
     IF TG_OP <> 'DELETE' THEN
         entry.new_state := to_jsonb(NEW);
         entry.entity_id := NEW.id;
+    END IF;
+    IF zone <> 'UTC' THEN
+        PERFORM set_config('TimeZone', zone, true);
     END IF;
     entry.action := lower(TG_OP);
     IF TG_OP = 'UPDATE' THEN
@@ -837,7 +851,7 @@ BEGIN
             entry.action := CASE WHEN NEW.is_deleted THEN 'soft_delete' ELSE 'restore' END;
         END IF;
     END IF;
-    SELECT version, hash INTO entry.version, entry.previous_hash FROM audit_logs
+    SELECT version, hash INTO entry.version, entry.previous_hash FROM @schema.audit_logs
     WHERE entity_type = TG_TABLE_NAME AND entity_id = entry.entity_id ORDER BY version DESC LIMIT 1;
     -- A version 7 id: the random bits of a version 4 one behind 48 bits of milliseconds.
     entry.id := encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
@@ -854,8 +868,8 @@ BEGIN
     entry.updated_at := stamp;
     entry.is_deleted := false;
     entry.hash := sha256(coalesce(entry.previous_hash, ''::bytea)
-        || convert_to(medalion_audit_content(entry), 'UTF8'));
-    INSERT INTO audit_logs VALUES (entry.*);
+        || convert_to(@schema.medalion_audit_content(entry), 'UTF8'));
+    INSERT INTO @schema.audit_logs VALUES (entry.*);
     RETURN NULL;
 END
 $$
@@ -871,7 +885,7 @@ $$
     # A foreign key is content with a hidden row. The lock is the one a foreign key takes: it waits for whoever is about
     # to hide the row, and then sees that it is hidden.
     "medalion_live_parents": """
-CREATE FUNCTION medalion_live_parents() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE FUNCTION medalion_live_parents() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     hidden boolean;
     deleted_id uuid;
@@ -880,7 +894,7 @@ BEGIN
         RETURN NEW;
     END IF;
     FOR place IN 0 .. TG_NARGS - 1 BY 2 LOOP
-        EXECUTE format('SELECT is_deleted, id FROM %I WHERE id = ($1).%I FOR KEY SHARE',
+        EXECUTE format('SELECT is_deleted, id FROM @schema.%I WHERE id = ($1).%I FOR KEY SHARE',
             TG_ARGV[place + 1], TG_ARGV[place]) INTO hidden, deleted_id USING NEW;
         IF hidden THEN
             RAISE EXCEPTION '%.% refers to a deleted row of %', TG_TABLE_NAME, TG_ARGV[place], TG_ARGV[place + 1]
@@ -894,19 +908,19 @@ $$
 """,
     # The lock keeps out whoever is about to refer to the row; the rows that do are looked for after it is held.
     "medalion_restrict": """
-CREATE FUNCTION medalion_restrict() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE FUNCTION medalion_restrict() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     child record;
     found_rows bigint;
 BEGIN
-    EXECUTE format('SELECT 1 FROM %I WHERE id = $1 FOR UPDATE', TG_TABLE_NAME) USING OLD.id;
+    EXECUTE format('SELECT 1 FROM @schema.%I WHERE id = $1 FOR UPDATE', TG_TABLE_NAME) USING OLD.id;
     FOR child IN
         SELECT c.relname AS name, a.attname AS key
         FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
         WHERE k.contype = 'f' AND k.confrelid = TG_RELID ORDER BY c.relname, a.attname
     LOOP
-        EXECUTE format('SELECT count(*) FROM %I WHERE %I = $1 AND NOT is_deleted', child.name, child.key)
+        EXECUTE format('SELECT count(*) FROM @schema.%I WHERE %I = $1 AND NOT is_deleted', child.name, child.key)
         INTO found_rows USING OLD.id;
         IF found_rows > 0 THEN
             RAISE EXCEPTION '% % is still referred to by % of %', TG_TABLE_NAME, OLD.id, found_rows, child.name
@@ -1020,3 +1034,50 @@ def _index(
         postgresql_where=None if where is None else sa.text(where),
         postgresql_nulls_not_distinct=nulls_not_distinct,
     )
+
+
+def _paper_venue() -> None:
+    """The simulated venue's own books; no key leads from here to ours."""
+    _table(
+        "paper_orders",
+        *_required(ID, "id", "account_id"),
+        *_required(sa.String(128), "client_order_id"),
+        *_required(ENUM, "instrument_kind"),
+        *_required(sa.BigInteger, "instrument_id"),
+        *_required(sa.String(100), "symbol"),
+        *_required(MONEY, "multiplier"),
+        *_required(ENUM, "trade_type", "side"),
+        *_required(MONEY, "quantity"),
+        *_optional(MONEY, "limit_price"),
+        *_required(ENUM, "status"),
+        *_optional(sa.String(1000), "reason"),
+        *_required(TIME, "submitted_at", "changed_at"),
+        unique=("account_id", "client_order_id"),
+        checks={
+            "instrumentkind": _in("instrument_kind", INSTRUMENTKIND),
+            "tradetype": _in("trade_type", TRADETYPE),
+            "tradeside": _in("side", TRADESIDE),
+            "tradestatus": _in("status", TRADESTATUS),
+            "quantity": "quantity > 0",
+        },
+    )
+    _index("paper_orders", "id", name="ix_paper_orders_working", where="status = 'submitted'")
+    _table(
+        "paper_executions",
+        *_required(sa.String(128), "execution_id"),
+        *_required(ID, "order_id", "account_id"),
+        *_required(MONEY, "quantity", "price", "commission"),
+        *_required(TIME, "executed_at"),
+        key=("execution_id",),
+        checks={"quantity": "quantity > 0", "price": "price >= 0"},
+    )
+    op.create_foreign_key(
+        op.f("fk_paper_executions_order_id"),
+        "paper_executions",
+        "paper_orders",
+        ["order_id"],
+        ["id"],
+        ondelete="RESTRICT",
+    )
+    _index("paper_executions", "account_id", "executed_at")
+    _index("paper_executions", "order_id")

@@ -1,0 +1,146 @@
+"""The command line: parse arguments, call one method of the store, print.
+
+Modules are loaded by the command that needs them, so that `medalion --help` answers at once.
+"""
+
+import logging
+import os
+import re
+import sys
+import traceback
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+import medalion
+from medalion.cli import audit, database, mirror, observations, statistics, system
+from medalion.cli.opening import Place
+from medalion.cli.output import one_line
+from medalion.errors import MedalionError
+
+USAGE, BROKEN_PIPE = 2, 141
+
+_VALUED = ("--url", "--data-dir", "--lake")
+_FLAGS = ("--verbose",)
+_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]*@")
+
+
+class _Root(TyperGroup):
+    """All commands; ours are the errors of one line, and options that may stand before or after the command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _hoisted(args))
+
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **named)
+        except TyperException as error:
+            error.message = _redacted(error.message)
+            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except MedalionError as error:
+            if ctx.obj.verbose:
+                typer.echo(_redacted("".join(traceback.format_exception(error))), err=True, nl=False)
+            typer.echo(f"error: {one_line(_redacted(str(error)))}", err=True)
+            raise typer.Exit(USAGE) from error
+        except TyperException as error:
+            error.message = _redacted(error.message)
+            raise
+        except BrokenPipeError as error:
+            # What is still buffered would be tried once more when the interpreter ends, and complained about.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(BROKEN_PIPE) from error
+
+
+def _hoisted(arguments: list[str]) -> list[str]:
+    """The arguments, those that are valid for every command first."""
+    front: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--":
+            rest += [argument, *left]
+        elif argument in _VALUED:
+            front += [argument, *islice(left, 1)]
+        elif argument in _FLAGS or argument.startswith(tuple(f"{name}=" for name in _VALUED)):
+            front.append(argument)
+        else:
+            rest.append(argument)
+    return front + rest
+
+
+def _redacted(text: str) -> str:
+    """The text without the password of any URL in it."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"medalion {medalion.__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="medalion",
+    cls=_Root,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    epilog="--url, --data-dir, --lake and --verbose may stand before or after the command.",
+)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="PostgreSQL's address [MEDALION_DATABASE_URL]; by default a server embedded in the data folder.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="FOLDER", help="The data folder [MEDALION_DATA_DIR]; ./medalion-data."),
+    ] = None,
+    lake: Annotated[
+        str | None,
+        typer.Option("--lake", metavar="FOLDER", help="The lake [MEDALION_LAKE]; by default in the data folder."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more on standard error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The data store of a trading bot: PostgreSQL for the books, a lake for market data, one read over both."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    ctx.obj = Place(url=url, data_dir=data_dir, lake=lake, verbose=verbose)
+
+
+app.command()(system.demo)
+app.command()(system.doctor)
+app.add_typer(database.app, name="db")
+app.command()(observations.load)
+app.command()(observations.read)
+app.command()(observations.sql)
+app.add_typer(mirror.app, name="mirror")
+app.add_typer(statistics.app, name="stats")
+app.command()(system.report)
+app.add_typer(audit.app, name="audit")
+
+
+def main() -> None:
+    """Run the command line; ends the process with 0, 1 where a check failed, or 2 after an error."""
+    app()

@@ -1,0 +1,192 @@
+"""`medalion load`, `read` and `sql`: rows of the datasets in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medalion.cli.output import TABLE_ROWS, Format, emit, format_of, say
+from medalion.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from medalion.datasets import Dataset
+    from medalion.store import Store
+
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Such as stock_bars or crypto_quote_snapshots.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Read what the store held at that time.")]
+Limit = Annotated[
+    int | None, typer.Option(min=0, help=f"At most so many rows, 0 for all; by default {TABLE_ROWS} in a table.")
+]
+Form = Annotated[Format | None, typer.Option("--format", help="How rows are printed; by default a table.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", dir_okay=False, metavar="FILE", help="Write here; .csv, .json or .parquet.")
+]
+Timeframe = Annotated[str | None, typer.Option(metavar="TF", help="Of bars: 1Min, 1Hour, 1Day …")]
+
+
+def load(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV (plain or compressed) or Parquet.")],
+    dataset: Annotated[str, typer.Option("--dataset", metavar="DATASET", help="Such as stock_bars.")],
+    source: Annotated[str, typer.Option(help="The feed the rows come from.")] = "import",
+    symbol: Annotated[str | None, typer.Option(help="Of every row, if the file has no such column.")] = None,
+    timeframe: Annotated[str | None, typer.Option(metavar="TF", help="The same for bars: 1Min, 1Day …")] = None,
+    tz: Annotated[str | None, typer.Option(metavar="ZONE", help="Of stamps without one: UTC, America/New_York")] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Give a column of the file another name. Repeatable.")
+    ] = None,
+    drop: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Leave a column out. Repeatable.")] = None,
+    create_assets: Annotated[
+        bool, typer.Option("--create-assets", help="Make a stock or coin of each symbol that is not known.")
+    ] = False,
+) -> None:
+    """Store the rows of a file, all or nothing; the same file again changes nothing.
+
+    Columns are matched without regard to case; `date`, `timestamp` or `time` is the time. A date without a time is its
+    midnight, UTC unless --tz says otherwise.
+    """
+    from medalion.cli.files import Mapped
+    from medalion.datasets import dataset as dataset_named
+
+    declared = dataset_named(dataset)
+    constants = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
+    mapped = Mapped(rename=_pairs(rename or []), drop=drop or [], zone=tz, constants=constants)
+    rows = mapped.rows(declared, file)
+    with ctx.obj.open() as store:
+        if create_assets:
+            _create_assets(store, declared, rows, source)
+        result = store.write(declared, rows, source=source, idempotency_key=mapped.fingerprint(file, source))
+    spans = f", {result.first_ts:%Y-%m-%d} to {result.last_ts:%Y-%m-%d}" if result.first_ts and result.last_ts else ""
+    if result.is_duplicate:
+        typer.echo(f"{declared.name}: this file was loaded before as write {result.write_id}; nothing was written")
+    else:
+        typer.echo(f"{declared.name}: {result.rows:,} rows{spans} in write {result.write_id}, source {result.source}")
+
+
+def read(
+    ctx: typer.Context,
+    dataset: DatasetName,
+    symbol: Annotated[list[str] | None, typer.Option(help="Repeatable; by default every one.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="From then on: 2024-03-01T14:30:00Z")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Until before then.")] = None,
+    timeframe: Timeframe = None,
+    as_of: AsOf = None,
+    source: Annotated[str | None, typer.Option(help="By default each instrument's primary one.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="A,B,…", help="By default all of them.")] = None,
+    limit: Limit = None,
+    format: Form = None,
+    output: Output = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how the read is answered, and no rows.")] = False,
+) -> None:
+    """Print the current rows of a dataset in [start, end), sorted by symbol, timeframe and time.
+
+    Times without a zone are refused; a date is its midnight UTC. In JSON decimals are strings, so that no digit is lost.
+    """
+    chosen = format_of(format, output)
+    names = [name.strip() for name in columns.split(",")] if columns else None
+    with ctx.obj.open() as store:
+        if explain:
+            plan = store.explain(
+                dataset, symbols=symbol, start=start, end=end, as_of=as_of, timeframe=timeframe, source=source
+            )
+            typer.echo(str(plan))
+            return
+        most = _most(limit, chosen, output)
+        if most is None:
+            rows = store.read(
+                dataset,
+                symbols=symbol,
+                start=start,
+                end=end,
+                as_of=as_of,
+                columns=names,
+                timeframe=timeframe,
+                source=source,
+            )
+        else:
+            from olap.scan import collect
+
+            lazy = store.scan(
+                dataset,
+                symbols=symbol,
+                start=start,
+                end=end,
+                as_of=as_of,
+                columns=names,
+                timeframe=timeframe,
+                source=source,
+            )
+            rows = collect(lazy.head(most + 1))
+    _emit_at_most(rows, most, format=chosen, output=output)
+
+
+def sql(
+    ctx: typer.Context,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT in DuckDB's dialect.")],
+    as_of: AsOf = None,
+    limit: Limit = None,
+    format: Form = None,
+    output: Output = None,
+) -> None:
+    """Print the rows of one SELECT over every dataset and entity by its table name."""
+    import duckdb
+    import polars as pl
+
+    chosen = format_of(format, output)
+    most = _most(limit, chosen, output)
+    with ctx.obj.open() as store:
+        relation = store.sql(query, as_of=as_of)
+        try:
+            rows = (relation if most is None else relation.limit(most + 1)).pl()
+        except (duckdb.Error, pl.exceptions.PolarsError) as error:
+            raise InputError(f"the query fails: {error}", given=query) from error
+    _emit_at_most(rows, most, format=chosen, output=output)
+
+
+def _most(limit: int | None, format: Format, output: Path | None) -> int | None:
+    """How many rows are printed at most; None is all, and what goes to a file or a program is never cut unasked."""
+    if limit is None:
+        return TABLE_ROWS if format is Format.TABLE and output is None else None
+    return limit or None
+
+
+def _emit_at_most(rows: pl.DataFrame, most: int | None, *, format: Format, output: Path | None) -> None:
+    """Print the rows, and say so if there are more of them."""
+    is_cut = most is not None and rows.height > most
+    emit(rows.head(most) if is_cut and most is not None else rows, format=format, output=output)
+    if is_cut:
+        say(f"the first {most:,} rows; --limit 0 prints all")
+    elif rows.is_empty() and format is Format.TABLE:
+        say("no rows")
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = dict(text.rpartition("=")[::2] for text in texts)
+    if "" in pairs or "" in pairs.values():
+        raise InputError(f"--rename takes OLD=NEW, not {texts}", given=texts, expected="OLD=NEW")
+    return pairs
+
+
+def _create_assets(store: Store, dataset: Dataset, rows: pl.DataFrame, source: str) -> None:
+    """Make what the rows name and nobody knows, after checking that the rows can be written at all."""
+    from medalion.frames import conform
+    from medalion.types import AssetType, InstrumentKind
+    from oltp.reference import Asset
+
+    if dataset.kind not in (InstrumentKind.STOCK, InstrumentKind.CRYPTO):
+        raise InputError(
+            f"{dataset.name} is of an {dataset.kind}, of which a symbol alone says too little; create it first",
+            given=dataset.name,
+            expected="stocks or coins",
+        )
+    kind = AssetType(dataset.kind.value)
+    symbols = conform(dataset, rows, source=source)["symbol"].unique(maintain_order=True).to_list()
+    known = {asset.symbol for asset in store.assets.find(asset_type=kind)}
+    unknown = [symbol for symbol in symbols if symbol not in known]
+    store.assets.add_many([Asset(symbol=symbol, name=symbol, asset_type=kind) for symbol in unknown])
+    if unknown:
+        say(f"created {len(unknown):,} assets: {', '.join(unknown[:10])}{' …' if len(unknown) > 10 else ''}")

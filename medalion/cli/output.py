@@ -1,0 +1,169 @@
+"""Frames on standard output or in a file; messages on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from medalion.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+TABLE_ROWS = 20
+_WIDE = 100_000
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def say(message: str) -> None:
+    """One line on standard error, where it does not mix with rows."""
+    typer.echo(one_line(message), err=True)
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and runs of spaces folded, and nothing that would steer a terminal."""
+    return shown(" ".join(text.split()))
+
+
+def shown(text: str) -> str:
+    r"""The text with what cannot be printed as `\n`, `\x1b` and the like."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def plain_console() -> Console:
+    """Standard output for tables: as wide as they are, without markup, so that every cell shows as it is."""
+    from rich.console import Console
+
+    return Console(width=_WIDE, markup=False, highlight=False, emoji=False)
+
+
+def format_of(format: Format | None, output: Path | None) -> Format:
+    """The format asked for, else the one that the file's name ends in, else a table.
+
+    Raises:
+        InputError: Parquet without a file, or a file whose name tells no format.
+    """
+    if format is None and output is not None:
+        suffix = output.suffix.lower().removeprefix(".")
+        if suffix not in (Format.CSV, Format.JSON, Format.PARQUET):
+            raise InputError(
+                f"the name {output.name!r} tells no format; end it in .csv, .json or .parquet, or pass --format",
+                given=output.name,
+            )
+        return Format(suffix)
+    if format is Format.PARQUET and output is None:
+        raise InputError("Parquet is not for the terminal; pass --output FILE", given=format, expected="--output FILE")
+    return format or Format.TABLE
+
+
+def emit(frame: pl.DataFrame, *, format: Format = Format.TABLE, output: Path | None = None) -> None:
+    """Print the rows, or write them to `output`.
+
+    Decimals keep every digit (in tables without trailing zeros; in JSON they are strings), times are ISO 8601 in UTC.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    if output is None:
+        if format is Format.TABLE:
+            print_table(frame.columns, frame.iter_rows(), right=numeric_columns(frame))
+        else:
+            typer.echo(_text(frame, format), nl=False)
+        return
+    try:
+        if format is Format.PARQUET:
+            frame.write_parquet(output)
+        elif format is Format.TABLE:
+            with output.open("w", encoding="utf-8") as file:
+                print_table(frame.columns, frame.iter_rows(), right=numeric_columns(frame), file=file)
+        else:
+            output.write_text(_text(frame, format), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror or error}", given=str(output)) from error
+    say(f"wrote {frame.height:,} rows to {output}")
+
+
+def _text(frame: pl.DataFrame, format: Format) -> str:
+    printable = _printable(frame, flat=format is Format.CSV)
+    return printable.write_csv() if format is Format.CSV else f"{printable.write_json()}\n"
+
+
+def _printable(frame: pl.DataFrame, *, flat: bool) -> pl.DataFrame:
+    """Times, spans and bytes as text; with `flat` nested columns too, as JSON."""
+    import polars as pl
+
+    columns: list[pl.Expr | pl.Series] = []
+    for name, kind in frame.schema.items():
+        column = pl.col(name)
+        if isinstance(kind, pl.Datetime):
+            utc = column if kind.time_zone is None else column.dt.convert_time_zone("UTC")
+            columns.append(utc.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.f{'Z' if kind.time_zone else ''}"))
+        elif isinstance(kind, pl.Duration):
+            columns.append(column.dt.to_string("iso"))
+        elif kind == pl.Binary:
+            columns.append(column.bin.encode("hex"))
+        elif flat and kind.is_nested():
+            cells = [None if cell is None else cell_text(cell) for cell in frame[name].to_list()]
+            columns.append(pl.Series(name, cells, dtype=pl.String))
+    return frame.with_columns(columns)
+
+
+def numeric_columns(frame: pl.DataFrame) -> set[str]:
+    """The columns that stand to the right."""
+    return {name for name, kind in frame.schema.items() if kind.is_numeric()}
+
+
+def print_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: set[str] = frozenset(),  # type: ignore[assignment]  # never changed
+    file: object = None,
+) -> None:
+    """A table on standard output, or in an open text file."""
+    from rich import box
+    from rich.table import Table
+
+    console = plain_console()
+    if file is not None:
+        console.file = file  # type: ignore[assignment]  # an open text file
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in header:
+        table.add_column(shown(name), justify="right" if name in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(cell_text, row))
+    console.print(table)
+
+
+def cell_text(value: object) -> str:
+    """One value on one line: `-` for null, decimals without trailing zeros, times in UTC."""
+    match value:
+        case None:
+            return "-"
+        case Decimal():
+            text = f"{value:f}"
+            return text.rstrip("0").rstrip(".") if "." in text else text
+        case datetime():
+            utc = value if value.tzinfo is None else value.astimezone(UTC)
+            return utc.isoformat().replace("+00:00", "Z")
+        case bytes():
+            return value.hex()
+        case list() | dict():
+            return shown(json.dumps(value, default=cell_text, ensure_ascii=False, separators=(",", ":")))
+    return shown(str(value))

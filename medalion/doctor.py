@@ -1,0 +1,219 @@
+"""What `medalion doctor` looks at: whether a store can work here, and what to do where it cannot."""
+
+import re
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+
+import medalion
+from medalion.errors import InputError, MedalionError
+from medalion.settings import Settings
+from medalion.store import _lake_folder as lake_folder
+from oltp import migrate
+from oltp.embedded import EmbeddedPostgres
+from oltp.embedded_place import locate
+from oltp.engine import Postgres
+
+FREE_BYTES = 2 << 30
+"""Below this much free disk the doctor warns; a full disk is what stops a store most often."""
+
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[(?P<extras>[\w,-]+)\])?(>=(?P<least>[\d.]+))?")
+_OF_EXTRA = re.compile(r"extra == ['\"](?P<extra>[\w-]+)['\"]")
+_DEVELOPMENT = ("dev", "all")
+
+
+class State(StrEnum):
+    """`warning` is worth knowing and fails nothing."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: what was found, and what to do about it; `remedy` is empty where nothing is to do."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A package that is needed, always or for an `extra`."""
+
+    name: str
+    least: str = ""
+    extra: str | None = None
+
+    def installed(self) -> str | None:
+        """The version that is installed; None if none is."""
+        try:
+            return metadata.version(self.name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    def is_met(self) -> bool:
+        """Whether the package is there and new enough."""
+        found = self.installed()
+        return found is not None and _numbers(found) >= _numbers(self.least)
+
+
+def diagnose(settings: Settings) -> Iterator[Check]:
+    """Every check, as it is done. An embedded server that exists is started for the time being; none is made."""
+    yield _python()
+    yield from _packages(settings)
+    yield _writable("data folder", settings.data_dir)
+    try:
+        lake = lake_folder(settings)
+    except InputError as error:
+        yield Check("lake", State.FAILED, str(error))
+    else:
+        yield _writable("lake", lake)
+        yield _disk(lake)
+    yield from _database(settings)
+
+
+def requirements() -> list[Requirement]:
+    """What this release needs: of the installed package, or of the checkout it runs from."""
+    try:
+        lines = metadata.requires("medalion") or []
+    except metadata.PackageNotFoundError:
+        lines = _declared(Path(medalion.__file__).parents[1] / "pyproject.toml")
+    found = []
+    for line in lines:
+        match, of = _REQUIREMENT.match(line), _OF_EXTRA.search(line)
+        if match and match["name"] != "medalion":
+            found.append(Requirement(match["name"], match["least"] or "", of["extra"] if of else None))
+    return found
+
+
+def _declared(pyproject: Path) -> list[str]:
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].items()
+    return [*project["dependencies"], *(f"{line}; extra == '{extra}'" for extra, lines in extras for line in lines)]
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < (3, 11):
+        return Check("Python", State.FAILED, version, "use Python 3.11 or newer")
+    return Check("Python", State.OK, version)
+
+
+def _packages(settings: Settings) -> Iterator[Check]:
+    needed = requirements()
+    for requirement in (one for one in needed if one.extra is None):
+        yield _package(requirement)
+    for extra in sorted({one.extra for one in needed if one.extra and one.extra not in _DEVELOPMENT}):
+        yield _extra(extra, [one for one in needed if one.extra == extra], settings)
+
+
+def _package(requirement: Requirement) -> Check:
+    found = requirement.installed()
+    if requirement.is_met():
+        return Check(requirement.name, State.OK, found or "")
+    wanted = f"{requirement.name}>={requirement.least}" if requirement.least else requirement.name
+    return Check(requirement.name, State.FAILED, found or "not installed", f"pip install '{wanted}'")
+
+
+def _extra(extra: str, needed: list[Requirement], settings: Settings) -> Check:
+    name = f"extra {extra}"
+    lacking = [one.name for one in needed if not one.is_met()]
+    if not lacking:
+        return Check(name, State.OK, ", ".join(f"{one.name} {one.installed()}" for one in needed))
+    is_needed = extra == "embedded" and settings.database_url is None
+    remedy = f"pip install 'medalion[{extra}]'" + (", or give the URL of a server" if is_needed else " if you want it")
+    return Check(name, State.FAILED if is_needed else State.OK, f"without {', '.join(lacking)}", remedy)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next((place for place in (folder, *folder.parents) if place.exists()), Path(folder.anchor))
+
+
+def _writable(name: str, folder: Path) -> Check:
+    place = _existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        reason = "is no folder" if not place.is_dir() else error.strerror
+        remedy = "give another with --data-dir or --lake, or change its owner or mode"
+        return Check(name, State.FAILED, f"{folder}: cannot be written, {place} {reason}", remedy)
+    return Check(name, State.OK, f"{folder}" + ("" if place == folder else ", made when first needed"))
+
+
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(_existing(folder)).free
+    found = f"{free / (1 << 30):,.1f} GiB free at {_existing(folder)}"
+    if free < FREE_BYTES:
+        return Check("disk", State.WARNING, found, "make room, or run `medalion mirror prune`")
+    return Check("disk", State.OK, found)
+
+
+def _database(settings: Settings) -> Iterator[Check]:
+    """Whether the database answers, then its schema, then the mirror; each only if the one before is well."""
+    try:
+        with _served(settings) as url:
+            if url is None:
+                yield Check("database", State.OK, f"none yet in {settings.data_dir}; made when the store is first opened")
+                return
+            postgres = Postgres(url)
+            postgres.open()
+            with postgres.connection() as connection:
+                version = connection.info.server_version // 10000
+            postgres.close()
+            yield Check("database", State.OK, f"PostgreSQL {version} at {postgres.url.render_as_string()}")
+            schema = _schema(url, is_embedded=settings.database_url is None)
+            yield schema
+            if schema.state is State.OK:
+                yield _mirror(settings)
+    except MedalionError as error:
+        yield Check("database", State.FAILED, str(error), "start the server, or check --url")
+
+
+@contextmanager
+def _served(settings: Settings) -> Iterator[str | None]:
+    """The URL of a server that runs meanwhile; None where an embedded one has not been made yet."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+    elif not settings.data_dir.is_dir() or not locate(settings.data_dir).initialised:
+        yield None
+    else:
+        with EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout) as server:
+            yield server.url
+
+
+def _schema(url: str, *, is_embedded: bool) -> Check:
+    found = migrate.current(url)
+    if found != migrate.head():
+        state = State.WARNING if is_embedded else State.FAILED
+        return Check("schema", state, f"{found or 'none'}, this release needs {migrate.head()}", "medalion db upgrade")
+    differences = migrate.check(url)
+    if differences:
+        return Check("schema", State.FAILED, "; ".join(differences), "see `medalion db check`; restore what was changed")
+    return Check("schema", State.OK, found or "")
+
+
+def _mirror(settings: Settings) -> Check:
+    try:
+        with medalion.store.Store(settings) as store:
+            status = store.mirror.status()
+    except MedalionError as error:
+        return Check("mirror", State.FAILED, str(error), "see `medalion mirror verify`")
+    waiting = int(status["unmirrored_rows"].sum())
+    return Check("mirror", State.OK, f"{waiting:,} rows wait" if waiting else "everything is in the lake")

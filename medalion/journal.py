@@ -1,0 +1,207 @@
+"""Journal: what the program says, what goes wrong, and how the system itself performs."""
+
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from medalion.errors import InputError
+from medalion.types import ErrorSeverity, Instant, LogLevel, cash, exact, utc
+from oltp.base import Entity, now
+from oltp.journal import ApplicationLog, ErrorLog, PerformanceMetric
+from oltp.unit_of_work import UnitOfWork, acting
+
+_UNRESOLVED = (
+    ErrorLog.resolved_at.is_(None),
+    sa.or_(sa.not_(ErrorLog.was_handled), ErrorLog.requires_intervention),
+)
+
+
+class Journal:
+    """Writes to the logs and finds in them again; each call commits on its own, so that a log outlives a rollback.
+
+    Correlation ids and actors are by default those of `acting_as`. Texts may hold anything: what PostgreSQL cannot
+    store (NUL, half a surrogate pair) is replaced by `�`.
+    """
+
+    def __init__(self, units: Callable[[], UnitOfWork]) -> None:
+        self._units = units
+
+    async def log(
+        self,
+        level: LogLevel | str,
+        category: str,
+        message: str,
+        *,
+        exception: BaseException | None = None,
+        source: str | None = None,
+        entity: Entity | None = None,
+        correlation_id: str | None = None,
+        at: Instant | None = None,
+        additional_data: Mapping[str, Any] | None = None,
+    ) -> ApplicationLog:
+        """The line as stored; `entity` is what it is about."""
+        async with self._units() as unit:
+            return await unit.application_logs.create(
+                log_level=level,
+                category=_text(category),
+                message=_text(message),
+                exception=None if exception is None else _said(exception),
+                stack_trace=_stack_trace(exception),
+                source=None if source is None else _text(source),
+                correlation_id=correlation_id or acting().correlation_id,
+                log_timestamp=_moment(at),
+                additional_data=None if additional_data is None else dict(additional_data),
+                **_about(entity),
+            )
+
+    async def error(
+        self,
+        what: BaseException | str,
+        *,
+        severity: ErrorSeverity | str = ErrorSeverity.MEDIUM,
+        category: str = "",
+        message: str | None = None,
+        handled: bool = True,
+        requires_intervention: bool = False,
+        error_code: str | None = None,
+        source: str = "",
+        entity: Entity | None = None,
+        correlation_id: str | None = None,
+        at: Instant | None = None,
+        additional_data: Mapping[str, Any] | None = None,
+    ) -> ErrorLog:
+        """The error as stored: an exception with its type, traceback and cause, or a message.
+
+        `handled`: the program went on as planned. `requires_intervention`: somebody has to do something.
+        """
+        exception = what if isinstance(what, BaseException) else None
+        inner = None if exception is None else exception.__cause__ or exception.__context__
+        async with self._units() as unit:
+            return await unit.error_logs.create(
+                severity=severity,
+                category=_text(category),
+                error_code=error_code,
+                message=_text(message or str(what)),
+                exception_type=None if exception is None else _type_name(exception),
+                exception_details=None if exception is None else _said(exception),
+                stack_trace=_stack_trace(exception),
+                inner_exception=None if inner is None else _said(inner),
+                error_timestamp=_moment(at),
+                source=_text(source),
+                correlation_id=correlation_id or acting().correlation_id,
+                reported_by=acting().actor,
+                was_handled=handled,
+                requires_intervention=requires_intervention,
+                additional_data=None if additional_data is None else dict(additional_data),
+                **_about(entity),
+            )
+
+    async def resolve(self, error: ErrorLog | UUID | str, notes: str = "") -> ErrorLog:
+        """The error, resolved now; `notes` say how.
+
+        Raises:
+            NotFoundError: there is no such error.
+        """
+        which = error.id if isinstance(error, ErrorLog) else error
+        async with self._units() as unit:
+            return await unit.error_logs.update(which, resolved_at=now(), resolution_notes=_text(notes))
+
+    async def metric(
+        self,
+        name: str,
+        value: Decimal | float,
+        unit: str,
+        *,
+        category: str = "",
+        source: str = "",
+        tags: Mapping[str, Any] | None = None,
+        at: Instant | None = None,
+    ) -> PerformanceMetric:
+        """The measurement as stored; a float, measured anyway, is rounded half-even to 8 places, a Decimal is not."""
+        async with self._units() as work:
+            return await work.performance_metrics.create(
+                metric_name=name,
+                category=category,
+                value=_measured(value),
+                unit=unit,
+                metric_timestamp=_moment(at),
+                source=source,
+                tags=None if tags is None else dict(tags),
+            )
+
+    async def recent_logs(
+        self, count: int = 50, *, level: LogLevel | str | None = None, category: str | None = None
+    ) -> list[ApplicationLog]:
+        """The last `count` lines, newest first; of one level or category if given."""
+        given = {"log_level": level, "category": category}
+        async with self._units() as unit:
+            return await unit.application_logs.find(
+                limit=count, **{name: value for name, value in given.items() if value is not None}
+            )
+
+    async def recent_errors(self, count: int = 50) -> list[ErrorLog]:
+        """The last `count` errors, newest first."""
+        async with self._units() as unit:
+            return await unit.error_logs.find(limit=count)
+
+    async def unresolved_errors(self, count: int | None = None) -> list[ErrorLog]:
+        """Errors that nobody has resolved, and that were not handled or require intervention; newest first."""
+        async with self._units() as unit:
+            return await unit.error_logs.find(*_UNRESOLVED, limit=count)
+
+    async def unacknowledged_error_count(self) -> int:
+        """How many errors `unresolved_errors` would list."""
+        async with self._units() as unit:
+            return await unit.error_logs.count(*_UNRESOLVED)
+
+    async def metrics(
+        self, name: str, start: Instant | None = None, end: Instant | None = None
+    ) -> list[PerformanceMetric]:
+        """The measurements of that name in `[start, end)`, oldest first."""
+        taken = PerformanceMetric.metric_timestamp
+        bounds = [] if start is None else [taken >= utc(start, name="start")]
+        bounds += [] if end is None else [taken < utc(end, name="end")]
+        async with self._units() as unit:
+            return await unit.performance_metrics.find(*bounds, metric_name=name, order=(taken,))
+
+
+def _text(text: str) -> str:
+    return text.replace("\x00", "�").encode(errors="replace").decode() if "\x00" in text or not text.isascii() else text
+
+
+def _said(exception: BaseException) -> str:
+    return _text("".join(traceback.format_exception_only(exception)).strip())
+
+
+def _stack_trace(exception: BaseException | None) -> str | None:
+    """With the exceptions it came from; None for one that was never raised."""
+    if exception is None or exception.__traceback__ is None:
+        return None
+    return _text("".join(traceback.format_exception(exception)))
+
+
+def _type_name(exception: BaseException) -> str:
+    return f"{type(exception).__module__}.{type(exception).__qualname__}"
+
+
+def _about(entity: Entity | None) -> dict[str, Any]:
+    return {} if entity is None else {"entity_type": entity.__tablename__, "entity_id": entity.id}
+
+
+def _moment(at: Instant | None) -> datetime:
+    return now() if at is None else utc(at, name="at")
+
+
+def _measured(value: Decimal | float) -> Decimal:
+    if not isinstance(value, float):
+        return Decimal(value)
+    exactly = Decimal(value)
+    if not exactly.is_finite():
+        raise InputError(f"a measurement of {value} is none; give a finite number", given=value, expected="finite")
+    with exact():
+        return cash(exactly)

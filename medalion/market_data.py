@@ -1,0 +1,307 @@
+"""MarketDataService: observations one by one or in lists, the instruments they belong to, and the newest of each."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+import polars as pl
+import sqlalchemy as sa
+from anyio import to_thread
+
+from medalion.datasets import (
+    CRYPTO_BARS,
+    CRYPTO_QUOTES,
+    OPTION_QUOTES,
+    POLYMARKET_BOOKS,
+    POLYMARKET_SNAPSHOTS,
+    POLYMARKET_TRADES,
+    STOCK_BARS,
+    STOCK_QUOTES,
+    Dataset,
+)
+from medalion.datasets import dataset as dataset_named
+from medalion.errors import ConflictError, InputError, NotFoundError
+from medalion.observations import Observations
+from medalion.records import Record, Records, frame, given, records, with_totals
+from medalion.types import AssetType, Instant, InstrumentKind
+from oltp.base import Entity
+from oltp.reference import Asset, OptionContract, PolymarketEvent, PolymarketMarket, PolymarketOutcome
+from oltp.repository import Repository
+from oltp.unit_of_work import UnitOfWork
+from oltp.writes import WriteResult
+
+Values: TypeAlias = Mapping[str, Any]
+E = TypeVar("E", bound=Entity)
+
+_SPANS = (timedelta(days=1), timedelta(days=31), timedelta(days=366), None)
+
+
+class MarketDataService:
+    """Stores observations and finds them again; each call is durable when it returns.
+
+    What `store_…` takes is one row or many, each a mapping or a dataclass, or the values of one row by name: `symbol`
+    (ticker, contract symbol or token id), `ts` (aware; for bars the opening edge) and the dataset's columns. Numbers
+    are Decimals, ints, floats or text, and never rounded. Many rows are one write: all or nothing, and far faster.
+
+    Raises, from every `store_…` of observations:
+        NotFoundError: a symbol, or the market that a row names, is not known.
+        InputError: a column is missing or unknown, or a value does not fit.
+    """
+
+    def __init__(self, observations: Observations, units: Callable[[], UnitOfWork]) -> None:
+        self._observations = observations
+        self._units = units
+
+    async def store(
+        self,
+        dataset: str | Dataset,
+        rows: Records,
+        *,
+        source: str = "manual",
+        idempotency_key: str | None = None,
+    ) -> WriteResult:
+        """One write of all rows into any dataset; rows of prediction markets get their market and outcome."""
+        declared = dataset_named(dataset)
+        found = records(rows)
+        if declared.kind is InstrumentKind.OUTCOME:
+            found = await self._with_markets(found)
+        if declared is POLYMARKET_BOOKS:
+            found = [with_totals(record) for record in found]
+        made = frame(declared, found)
+        return await to_thread.run_sync(
+            partial(self._observations.write, declared, made, source=source, idempotency_key=idempotency_key)
+        )
+
+    async def store_stock_quote(
+        self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
+    ) -> WriteResult:
+        return await self.store(STOCK_QUOTES, given(quote, values), source=source)
+
+    async def store_stock_bar(
+        self, bar: Records | None = None, /, *, source: str = "manual", **values: Any
+    ) -> WriteResult:
+        return await self.store(STOCK_BARS, given(bar, values), source=source)
+
+    async def store_stock_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
+        return await self.store(STOCK_BARS, bars, source=source)
+
+    async def store_crypto_quote(
+        self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
+    ) -> WriteResult:
+        return await self.store(CRYPTO_QUOTES, given(quote, values), source=source)
+
+    async def store_crypto_bar(
+        self, bar: Records | None = None, /, *, source: str = "manual", **values: Any
+    ) -> WriteResult:
+        return await self.store(CRYPTO_BARS, given(bar, values), source=source)
+
+    async def store_crypto_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
+        return await self.store(CRYPTO_BARS, bars, source=source)
+
+    async def store_option_quote(
+        self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
+    ) -> WriteResult:
+        """With implied volatility and Greeks where the feed has them."""
+        return await self.store(OPTION_QUOTES, given(quote, values), source=source)
+
+    async def store_polymarket_snapshot(
+        self, snapshot: Records | None = None, /, *, source: str = "manual", **values: Any
+    ) -> WriteResult:
+        return await self.store(POLYMARKET_SNAPSHOTS, given(snapshot, values), source=source)
+
+    async def store_polymarket_trade(
+        self, trade: Records | None = None, /, *, source: str = "manual", **values: Any
+    ) -> WriteResult:
+        """A public print, not a trade of ours."""
+        return await self.store(POLYMARKET_TRADES, given(trade, values), source=source)
+
+    async def store_polymarket_order_book(
+        self, book: Records | None = None, /, *, source: str = "manual", **values: Any
+    ) -> WriteResult:
+        """`bids` and `asks` are lists of (price, size), best first; their total sizes are added up where not given."""
+        return await self.store(POLYMARKET_BOOKS, given(book, values), source=source)
+
+    async def get_latest_stock_quote(self, symbol: str) -> dict[str, Any] | None:
+        """The newest quote; None where there is none. Raises NotFoundError for an unknown symbol, as every `get_…`."""
+        return await self._latest(STOCK_QUOTES, symbol)
+
+    async def get_stock_bars(
+        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
+    ) -> pl.DataFrame:
+        """The bars that open in `[start, end)`, oldest first."""
+        return await self._range(STOCK_BARS, symbol, start, end, timeframe)
+
+    async def get_latest_stock_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
+        """The last `count` bars, oldest first."""
+        return await self._last(STOCK_BARS, symbol, count, timeframe)
+
+    async def get_latest_crypto_quote(self, symbol: str) -> dict[str, Any] | None:
+        return await self._latest(CRYPTO_QUOTES, symbol)
+
+    async def get_crypto_bars(
+        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
+    ) -> pl.DataFrame:
+        return await self._range(CRYPTO_BARS, symbol, start, end, timeframe)
+
+    async def get_latest_crypto_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
+        return await self._last(CRYPTO_BARS, symbol, count, timeframe)
+
+    async def get_latest_option_quote(self, symbol: str) -> dict[str, Any] | None:
+        return await self._latest(OPTION_QUOTES, symbol)
+
+    async def get_latest_polymarket_snapshot(self, token: str) -> dict[str, Any] | None:
+        return await self._latest(POLYMARKET_SNAPSHOTS, token)
+
+    async def get_polymarket_snapshots(
+        self, token: str, start: Instant | None = None, end: Instant | None = None
+    ) -> pl.DataFrame:
+        """The snapshots of `[start, end)`, oldest first."""
+        return await self._range(POLYMARKET_SNAPSHOTS, token, start, end)
+
+    async def get_latest_polymarket_snapshots(self, token: str, count: int = 1) -> pl.DataFrame:
+        """The last `count` snapshots, oldest first."""
+        return await self._last(POLYMARKET_SNAPSHOTS, token, count)
+
+    async def create_or_update_asset(
+        self, symbol: str, *, asset_type: AssetType | str = AssetType.STOCK, **fields: Any
+    ) -> Asset:
+        """The asset of that symbol and type, with these fields; named by its symbol if it is new and has no name."""
+
+        async def upsert(unit: UnitOfWork) -> Asset:
+            key = {"symbol": symbol, "asset_type": asset_type}
+            return await _upsert(unit.assets, key, fields, {"name": symbol})
+
+        return await self._saving(upsert)
+
+    async def get_asset_by_symbol(self, symbol: str, asset_type: AssetType | None = None) -> Asset:
+        async with self._units() as unit:
+            return await unit.assets.by_symbol(symbol, asset_type)
+
+    async def get_active_assets(self) -> list[Asset]:
+        async with self._units() as unit:
+            return await unit.assets.active()
+
+    async def store_option_contract(self, contract: Record | None = None, /, **values: Any) -> OptionContract:
+        """The contract of that `symbol`, new or with these fields; a new one names its `underlying_symbol`.
+
+        Raises:
+            NotFoundError: the underlying is not known.
+            InputError: a field is missing, unknown or does not fit.
+        """
+        (row,) = records(given(contract, values))
+        symbol = _key(row, "symbol")
+
+        async def upsert(unit: UnitOfWork) -> OptionContract:
+            found: Values = {}
+            if "asset_id" not in row and "underlying_symbol" in row:
+                found = {"asset_id": (await unit.assets.by_symbol(row["underlying_symbol"])).id}
+            return await _upsert(unit.option_contracts, {"symbol": symbol}, {**row, **found})
+
+        return await self._saving(upsert)
+
+    async def store_polymarket_event(self, event: Record | None = None, /, **values: Any) -> PolymarketEvent:
+        """The event of that `event_id`, new or with these fields, with `markets` and their `outcomes` loaded.
+
+        `markets` may be a list of rows with `condition_id`, each with `outcomes`, a list of rows with `token_id` in the
+        venue's order. Markets and outcomes that are not listed stay as they are.
+
+        Raises:
+            InputError: a field is missing, unknown or does not fit.
+        """
+        (row,) = records(given(event, values))
+        own = {name: value for name, value in row.items() if name != "markets"}
+        key = {"event_id": _key(own, "event_id")}
+        markets = records(row.get("markets", ()))
+
+        async def upsert(unit: UnitOfWork) -> PolymarketEvent:
+            stored = await _upsert(unit.polymarket_events, key, own)
+            for market in markets:
+                await _store_market(unit, stored, market)
+            return await unit.polymarket_events.with_markets(stored.id)
+
+        return await self._saving(upsert)
+
+    async def _saving(self, upsert: Callable[[UnitOfWork], Awaitable[E]]) -> E:
+        """In a unit of work; again if another process created the same meanwhile, for then there is one to update."""
+        try:
+            async with self._units() as unit:
+                return await upsert(unit)
+        except ConflictError:
+            async with self._units() as unit:
+                return await upsert(unit)
+
+    async def _latest(self, dataset: Dataset, symbol: str) -> dict[str, Any] | None:
+        return await to_thread.run_sync(self._observations.latest, dataset, symbol)
+
+    async def _range(
+        self, dataset: Dataset, symbol: str, start: Instant | None, end: Instant | None, timeframe: str | None = None
+    ) -> pl.DataFrame:
+        read = partial(self._observations.read, dataset, symbols=symbol, start=start, end=end, timeframe=timeframe)
+        return await to_thread.run_sync(read)
+
+    async def _last(self, dataset: Dataset, symbol: str, count: int, timeframe: str | None = None) -> pl.DataFrame:
+        return await to_thread.run_sync(self._read_last, dataset, symbol, count, timeframe)
+
+    def _read_last(self, dataset: Dataset, symbol: str, count: int, timeframe: str | None) -> pl.DataFrame:
+        if count < 1:
+            raise InputError(f"the last {count} were asked", given=count, expected="at least 1")
+        newest = self._observations.latest(dataset, symbol, timeframe=timeframe)
+        spans = (None,) if newest is None else _SPANS
+        for span in spans:
+            start = None if span is None or newest is None else newest["ts"] - span
+            rows = self._observations.read(dataset, symbols=symbol, start=start, timeframe=timeframe)
+            if rows.height >= count:
+                break
+        return rows.tail(count)
+
+    async def _with_markets(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows with the market and outcome of their token, where they do not say them."""
+        tokens = {row.get("symbol") for row in rows}
+        statement = (
+            sa.select(
+                PolymarketOutcome.token_id,
+                PolymarketOutcome.outcome,
+                PolymarketMarket.condition_id,
+                PolymarketMarket.market_id,
+            )
+            .join(PolymarketMarket)
+            .where(PolymarketOutcome.token_id.in_(tokens), sa.not_(PolymarketOutcome.is_deleted))
+        )
+        async with self._units() as unit:
+            known = {token: found for token, *found in await unit.session.execute(statement)}
+        return [_of_market(row, known) for row in rows]
+
+
+def _of_market(record: dict[str, Any], known: Mapping[str, list[str | None]]) -> dict[str, Any]:
+    if record.get("symbol") not in known:
+        return record  # the write refuses it, and names the nearest
+    outcome, *market_ids = known[record["symbol"]]
+    market_id = record.get("market_id")
+    if market_id is not None and market_id not in market_ids:
+        raise NotFoundError(f"market of token {record['symbol']}", market_id, known=[m for m in market_ids if m])
+    return {**record, "market_id": market_id or market_ids[0], "outcome": record.get("outcome") or outcome}
+
+
+async def _store_market(unit: UnitOfWork, event: PolymarketEvent, market: dict[str, Any]) -> None:
+    own = {name: value for name, value in market.items() if name != "outcomes"}
+    key = {"condition_id": _key(own, "condition_id")}
+    stored = await _upsert(unit.polymarket_markets, key, {**own, "polymarket_event_id": event.id})
+    for place, outcome in enumerate(records(market.get("outcomes", ()))):
+        token = {"token_id": _key(outcome, "token_id")}
+        of_market = {"outcome_index": place, **outcome, "polymarket_market_id": stored.id}
+        await _upsert(unit.polymarket_outcomes, token, of_market)
+
+
+async def _upsert(repository: Repository[E], key: Values, fields: Values, defaults: Values | None = None) -> E:
+    held = await repository.first(lock=True, **key)
+    changes = {name: value for name, value in fields.items() if name not in key}
+    if held is None:
+        return await repository.create(**{**(defaults or {}), **changes, **key})
+    return await repository.update(held, **changes)
+
+
+def _key(record: Values, name: str) -> Any:
+    if record.get(name) is None:
+        raise InputError(f"{name} is missing; given were {', '.join(record)}", given=list(record), expected=name)
+    return record[name]

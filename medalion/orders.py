@@ -1,0 +1,70 @@
+"""The life of an order: which status may follow which, as one table."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+
+from medalion.errors import ConflictError
+from medalion.types import TradeStatus
+
+PENDING, SUBMITTED, PARTIALLY_FILLED = TradeStatus.PENDING, TradeStatus.SUBMITTED, TradeStatus.PARTIALLY_FILLED
+FILLED, CANCELLED, REJECTED = TradeStatus.FILLED, TradeStatus.CANCELLED, TradeStatus.REJECTED
+EXPIRED = TradeStatus.EXPIRED
+
+WORKING = (PENDING, SUBMITTED, PARTIALLY_FILLED)
+"""The venue may still fill it."""
+
+TRANSITIONS: Mapping[TradeStatus, frozenset[TradeStatus]] = MappingProxyType(
+    {
+        PENDING: frozenset({SUBMITTED, PARTIALLY_FILLED, FILLED, CANCELLED, REJECTED, EXPIRED}),
+        SUBMITTED: frozenset({PARTIALLY_FILLED, FILLED, CANCELLED, REJECTED, EXPIRED}),
+        PARTIALLY_FILLED: frozenset({FILLED, CANCELLED, EXPIRED}),
+        FILLED: frozenset(),
+        # An execution that crossed the cancellation on its way is reported after it, and has happened nevertheless.
+        CANCELLED: frozenset({FILLED}),
+        EXPIRED: frozenset({FILLED}),
+        REJECTED: frozenset(),
+    }
+)
+
+
+def is_working(status: TradeStatus) -> bool:
+    """Whether the venue may still fill it."""
+    return status in WORKING
+
+
+def transition(status: TradeStatus, to: TradeStatus) -> TradeStatus:
+    """`to`, if it is or may follow `status`.
+
+    Raises:
+        ConflictError: it may not.
+    """
+    if to is not status and to not in TRANSITIONS[status]:
+        allowed = ", ".join(sorted(TRANSITIONS[status])) or "nothing: it is over"
+        raise ConflictError(f"an order that is {status} cannot become {to}; it may become {allowed}")
+    return to
+
+
+def after_report(status: TradeStatus, reported: TradeStatus, *, ordered: Decimal, filled: Decimal) -> TradeStatus:
+    """The status once a venue's report and the fills it brought are booked: `filled` of `ordered` so far.
+
+    What is filled decides over what is reported, and a report that an order is working never undoes its end.
+
+    Raises:
+        ConflictError: more was filled than ordered, or a fill of an order that was rejected.
+
+    >>> after_report(TradeStatus.CANCELLED, TradeStatus.SUBMITTED, ordered=Decimal(3), filled=Decimal(1)).value
+    'cancelled'
+    """
+    if filled > ordered:
+        raise ConflictError(f"{filled} were filled of an order for {ordered}; ask the venue which fills stand")
+    if filled == ordered:
+        return transition(status, FILLED)
+    if filled and REJECTED in (status, reported):
+        raise ConflictError(f"the venue filled {filled} of an order that it rejected; ask it which stands")
+    if not is_working(status):
+        return status
+    if is_working(reported) or reported is FILLED:
+        # Reported as filled before all of its fills have arrived.
+        return transition(status, PARTIALLY_FILLED if filled else SUBMITTED)
+    return transition(status, reported)

@@ -1,0 +1,1 @@
+"""Where an order goes: `base` says what a venue is, `paper` simulates one."""

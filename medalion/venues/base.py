@@ -1,0 +1,92 @@
+"""What a venue is: takes an order under our id, tells what became of it, and never takes the same order twice."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+from uuid import UUID
+
+from medalion.market import Instrument
+from medalion.types import TradeSide, TradeStatus, TradeType
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked of a venue; `client_order_id` is ours and unique in the account. Prices are per unit."""
+
+    account_id: UUID
+    client_order_id: str
+    instrument: Instrument
+    side: TradeSide
+    quantity: Decimal
+    trade_type: TradeType
+    at: datetime
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trail_price: Decimal | None = None
+    trail_percent: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FillReport:
+    """One execution as a venue reports it; `execution_id` is unique at the venue. `commission` is in quote currency."""
+
+    venue: str
+    account_id: UUID
+    client_order_id: str
+    execution_id: str
+    side: TradeSide
+    quantity: Decimal
+    price: Decimal
+    commission: Decimal
+    executed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """An order as the venue has it: its own id of it, the status, why, and every execution so far."""
+
+    account_id: UUID
+    client_order_id: str
+    venue_order_id: str | None
+    status: TradeStatus
+    at: datetime
+    reason: str | None = None
+    fills: tuple[FillReport, ...] = ()
+
+
+class Venue(Protocol):
+    """A broker, an exchange, or a simulation of one.
+
+    A refusal is a report with status rejected. A VenueError means that the outcome is not known: the order may or may
+    not have arrived, and is asked for again by its id.
+    """
+
+    @property
+    def name(self) -> str:
+        """Under which its executions are unique."""
+        ...
+
+    async def submit(self, order: Order) -> OrderReport:
+        """The order as the venue has it; submitted again under the same id, the same order as it stands."""
+        ...
+
+    async def cancel(self, account_id: UUID, client_order_id: str, at: datetime) -> OrderReport:
+        """The order after the attempt, which comes too late for what is filled.
+
+        Raises:
+            NotFoundError: the venue has no such order.
+        """
+        ...
+
+    async def find_order(self, account_id: UUID, client_order_id: str) -> OrderReport | None:
+        """The order with all its executions; None if the venue never saw it."""
+        ...
+
+    async def executions(self, account_id: UUID, since: datetime) -> list[FillReport]:
+        """Every execution of the account at or after `since`, oldest first."""
+        ...
+
+    async def advance(self, at: datetime) -> list[OrderReport]:
+        """The orders that changed because time went on to `at`; what is lost of it, `find_order` tells again."""
+        ...

@@ -1,0 +1,52 @@
+"""The paper venue's own books, which know nothing of ours: its orders and their executions."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from medalion.types import InstrumentKind, TradeSide, TradeStatus, TradeType
+from oltp.base import Base
+
+
+class PaperOrder(Base):
+    """One order as the simulated venue has it; its id is derived from account and client order id."""
+
+    __tablename__ = "paper_orders"
+    __table_args__ = (
+        sa.UniqueConstraint("account_id", "client_order_id"),
+        sa.Index("ix_paper_orders_working", "id", postgresql_where=sa.text("status = 'submitted'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    account_id: Mapped[UUID]
+    client_order_id: Mapped[str] = mapped_column(sa.String(128))
+    instrument_kind: Mapped[InstrumentKind]
+    instrument_id: Mapped[int] = mapped_column(sa.BigInteger)
+    symbol: Mapped[str] = mapped_column(sa.String(100))
+    multiplier: Mapped[Decimal]
+    trade_type: Mapped[TradeType]
+    side: Mapped[TradeSide]
+    quantity: Mapped[Decimal] = mapped_column(sa.CheckConstraint("quantity > 0", name="quantity"))
+    limit_price: Mapped[Decimal | None]
+    status: Mapped[TradeStatus]
+    reason: Mapped[str | None] = mapped_column(sa.String(1000))
+    submitted_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+
+
+class PaperExecution(Base):
+    """One execution of a paper order."""
+
+    __tablename__ = "paper_executions"
+    __table_args__ = (sa.Index(None, "account_id", "executed_at"),)
+
+    execution_id: Mapped[str] = mapped_column(sa.String(128), primary_key=True)
+    order_id: Mapped[UUID] = mapped_column(sa.ForeignKey("paper_orders.id", ondelete="RESTRICT"), index=True)
+    account_id: Mapped[UUID]
+    quantity: Mapped[Decimal] = mapped_column(sa.CheckConstraint("quantity > 0", name="quantity"))
+    price: Mapped[Decimal] = mapped_column(sa.CheckConstraint("price >= 0", name="price"))
+    commission: Mapped[Decimal]
+    executed_at: Mapped[datetime]

@@ -1,0 +1,79 @@
+"""One embedded PostgreSQL for the whole run, shared by its worker processes; a database and a lake for each test."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+import medalion
+from medalion.store import Store
+from oltp.embedded import EmbeddedPostgres
+from tests.postgres import fresh_database, libpq
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the server, or in a worker join it; MEDALION_TEST_URL names another server instead."""
+    if "MEDALION_TEST_URL" in os.environ and "MEDALION_TEST_DIR" not in os.environ:
+        return
+    if "MEDALION_TEST_DIR" not in os.environ:
+        # Not pytest's own folder: when root runs the tests, PostgreSQL runs as another user, who must reach it.
+        folder = tempfile.mkdtemp(prefix="medalion-tests-")
+        Path(folder).chmod(0o755)
+        os.environ["MEDALION_TEST_DIR"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop("MEDALION_TEST_DIR"), ignore_errors=True))
+    server = EmbeddedPostgres.start(Path(os.environ["MEDALION_TEST_DIR"]) / "server")
+    # Killed processes lose nothing by it, only a power cut would; a database for each test costs half as much.
+    with psycopg.connect(libpq(server.url), autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes"):
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
+    config.add_cleanup(server.stop)
+    os.environ["MEDALION_TEST_URL"] = server.url
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches another machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise RuntimeError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of reference data beside the project; tests of it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of reference data is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def database_url() -> Iterator[str]:
+    """A migrated database without rows."""
+    with fresh_database() as url:
+        yield url
+
+
+@pytest.fixture
+def store(database_url: str, data_dir: Path) -> Iterator[Store]:
+    """An open store without rows, which mirrors only when told to."""
+    with medalion.open(database_url, data_dir=data_dir, mirror_background=False) as store:
+        yield store

@@ -42,10 +42,12 @@ async def record(unit: UnitOfWork, report: OrderReport, views: dict[str, MarketV
     return await unit.trades.update(trade)
 
 
-async def positions_of_fill(unit: UnitOfWork, fill: FillReport) -> list[UUID]:
-    """The positions that a booked execution changed: one, or two where it crossed zero."""
+async def position_after(unit: UnitOfWork, fill: FillReport) -> UUID:
+    """The position that a booked execution led to: where it crossed zero, the one it opened."""
     booked = await unit.fills.first(venue=fill.venue, execution_id=fill.execution_id)
-    return [] if booked is None else [UUID(position) for position in (booked.extra or {})["positions"]]
+    if booked is None or booked.extra is None:
+        raise NotFoundError("fill", fill.execution_id)
+    return UUID(booked.extra["positions"][-1])
 
 
 async def _locked(unit: UnitOfWork, account_id: UUID, client_order_id: str) -> Trade:
@@ -82,7 +84,7 @@ def _check_same(booked: Fill, fill: FillReport, trade: Trade) -> None:
 
 async def _book(unit: UnitOfWork, trade: Trade, fill: FillReport, view: MarketView | None) -> None:
     if fill.side is not trade.side:
-        raise ConflictError(f"{fill.venue} reports a {fill.side} for {trade.client_order_id!r}, which is a {trade.side}")
+        raise ConflictError(f"{fill.venue} reports a {fill.side} for {trade.side} order {trade.client_order_id!r}")
     position = await _open_position(unit, trade)
     held = Holding(multiplier=trade.multiplier) if position is None else holding_of(position)
     changed: list[Position] = []

@@ -15,7 +15,7 @@ from pathlib import Path
 import medalion
 from medalion.errors import InputError, MedalionError
 from medalion.settings import Settings
-from medalion.store import _lake_folder as lake_folder
+from medalion.store import lake_folder
 from oltp import migrate
 from oltp.embedded import EmbeddedPostgres
 from oltp.embedded_place import locate
@@ -132,7 +132,8 @@ def _extra(extra: str, needed: list[Requirement], settings: Settings) -> Check:
     if not lacking:
         return Check(name, State.OK, ", ".join(f"{one.name} {one.installed()}" for one in needed))
     is_needed = extra == "embedded" and settings.database_url is None
-    remedy = f"pip install 'medalion[{extra}]'" + (", or give the URL of a server" if is_needed else " if you want it")
+    remedy = f"pip install 'medalion[{extra}]'"
+    remedy = f"{remedy}, or give --url" if is_needed else f"optional: {remedy}"
     return Check(name, State.FAILED if is_needed else State.OK, f"without {', '.join(lacking)}", remedy)
 
 

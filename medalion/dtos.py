@@ -1,4 +1,4 @@
-"""Requests in, immutable read models out; decimals are exact, times UTC, and None is what is not known or not defined."""
+"""Requests in, immutable read models out; decimals are exact, times UTC, and None is unknown or undefined."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -20,7 +20,7 @@ from medalion.types import (
 from olap.trade_stats import TradeStatistics
 from oltp.columns import JsonObject
 from oltp.reference import Asset, OptionContract, PolymarketOutcome
-from oltp.trading import Account, Position, Strategy, TradingSignal
+from oltp.trading import Account, Strategy, TradingSignal
 
 AccountLike: TypeAlias = Account | UUID | str
 """An account, its id or its name."""
@@ -49,48 +49,49 @@ class ReadModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateTradeRequest:
+class _Request:
+    account: AccountLike
+    symbol: Tradable | None = None
+    quantity: Decimal | int | None = None
+    asset_type: AssetType | str | None = None
+    strategy: StrategyLike | None = None
+    signal: SignalLike | None = None
+    client_order_id: str | None = None
+    stop_loss: Decimal | int | None = None
+    take_profit: Decimal | int | None = None
+    notes: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateTradeRequest(_Request):
     """An order to place.
 
     With a `signal`, what is left out of `symbol`, `side`, `quantity` and `strategy` is the signal's. `client_order_id`
     names the order for good: the same id again is the same order. Left out, it is that of the signal, else a new one,
-    which the trade returned carries: a caller that must survive a crash gives its own. `position` is the position that
-    the order closes or reduces. `at` is the decision's time, by default now.
+    which the trade returned carries: a caller that must survive a crash gives its own. `at` is the decision's time, by
+    default now. `stop_loss` and `take_profit` are prices per unit of a position it opens. `position_id` is the position
+    that the order closes or reduces; with `is_entry`, an order that would reduce one is refused.
     """
 
-    account: AccountLike
-    symbol: Tradable | None = None
     side: TradeSide | str | None = None
-    quantity: Decimal | int | None = None
-    asset_type: AssetType | str | None = None
     trade_type: TradeType = TradeType.MARKET
     limit_price: Decimal | int | None = None
-    strategy: StrategyLike | None = None
-    signal: SignalLike | None = None
-    client_order_id: str | None = None
-    stop_loss: Decimal | None = None
-    take_profit: Decimal | None = None
-    notes: str | None = None
-    at: datetime | None = None
     position_id: UUID | None = None
+    is_entry: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenPositionRequest:
-    """A position to open, or to add to, at the market; `stop_loss` and `take_profit` are prices per unit."""
+class OpenPositionRequest(_Request):
+    """A position to open, or to add to, at the market; what may be left out is as in `CreateTradeRequest`."""
 
-    account: AccountLike
-    symbol: Tradable | None = None
-    side: PositionSide | str = PositionSide.LONG
-    quantity: Decimal | int | None = None
-    asset_type: AssetType | str | None = None
-    strategy: StrategyLike | None = None
-    signal: SignalLike | None = None
-    client_order_id: str | None = None
-    stop_loss: Decimal | None = None
-    take_profit: Decimal | None = None
-    notes: str | None = None
-    at: datetime | None = None
+    side: PositionSide = PositionSide.LONG
+
+    def trade(self) -> CreateTradeRequest:
+        """The order that opens it."""
+        shared = {name: getattr(self, name) for name in _names(_Request)}
+        side = TradeSide.BUY if self.side is PositionSide.LONG else TradeSide.SELL
+        return CreateTradeRequest(**shared, side=side, is_entry=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,7 +329,3 @@ class PolymarketEventDto(ReadModel):
     end_date: datetime | None
     total_volume: Decimal
     total_liquidity: Decimal
-
-
-def positions_of(positions: list[Position]) -> tuple[PositionDto, ...]:
-    return tuple(PositionDto.of(position) for position in positions)

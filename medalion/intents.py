@@ -3,27 +3,25 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy import orm
 
-from medalion.dtos import AccountLike, CreateTradeRequest, StrategyLike, Tradable
-from medalion.errors import ConflictError, InputError, NotFoundError
+from medalion.dtos import CreateTradeRequest
+from medalion.errors import ConflictError, InputError
+from medalion.instruments import amount, chosen, instrument_behind, instrument_of, strategy_of, watched
 from medalion.market import Instrument, Market, Row
 from medalion.orders import WORKING
 from medalion.portfolio import checked, value_of
-from medalion.types import AssetType, InstrumentKind, PositionSide, SignalType, TradeSide, TradeType
+from medalion.types import InstrumentKind, PositionSide, SignalType, TradeSide
 from medalion.venues.base import Order
 from oltp.base import uuid7
-from oltp.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
+from oltp.reference import Asset, OptionContract
 from oltp.repository import id_of
-from oltp.trading import Account, Position, Strategy, Trade, TradingSignal
+from oltp.trading import Account, Strategy, Trade, TradingSignal
 from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
-_SUGGESTED_FROM = 10_000
 _LONGEST_ID = 100  # as long as the audit's correlation id
 _SIDES = {
     SignalType.BUY: TradeSide.BUY,
@@ -31,7 +29,6 @@ _SIDES = {
     SignalType.SELL: TradeSide.SELL,
     SignalType.STRONG_SELL: TradeSide.SELL,
 }
-Choice = TypeVar("Choice", TradeSide, PositionSide, AssetType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +49,7 @@ class Intent:
     watched: tuple[Instrument, ...]
 
 
-def chosen(kind: type[Choice], value: Choice | str, *, name: str) -> Choice:
-    """The member that `value` names.
-
-    Raises:
-        InputError: there is none.
-    """
-    try:
-        return kind(value)
-    except ValueError as error:
-        known = ", ".join(kind)
-        raise InputError(f"{name} is {value!r}; give one of {known}", given=value, expected=known) from error
-
-
-def amount(value: Decimal | int, *, name: str) -> Decimal:
-    """`value` above zero, as decimal(18,8) holds it; raises InputError otherwise."""
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return checked(Decimal(value) if is_whole else value, name=name, positive=True)  # type: ignore[arg-type]
-
-
-def client_order_id(request: CreateTradeRequest) -> str:
+def client_order_id_of(request: CreateTradeRequest) -> str:
     """The caller's, else the signal's, else a new one.
 
     Raises:
@@ -85,128 +63,6 @@ def client_order_id(request: CreateTradeRequest) -> str:
             given=request.client_order_id,
         )
     return request.client_order_id
-
-
-async def account_of(unit: UnitOfWork, which: AccountLike) -> Account:
-    """The account of that id or name; raises NotFoundError with the nearest names."""
-    known = _id(which)
-    return await (unit.accounts.by_name(str(which)) if known is None else unit.accounts.get(known))
-
-
-async def strategy_of(unit: UnitOfWork, which: StrategyLike) -> Strategy:
-    """The strategy of that id, or the newest of that name; raises NotFoundError with the nearest names."""
-    known = _id(which)
-    return await (unit.strategies.by_name(str(which)) if known is None else unit.strategies.get(known))
-
-
-def _id(which: AccountLike | StrategyLike) -> UUID | None:
-    """The id that was given; None for a name."""
-    if not isinstance(which, str):
-        return id_of(which)
-    try:
-        return UUID(which)
-    except ValueError:
-        return None
-
-
-async def instrument_of(unit: UnitOfWork, symbol: Tradable, asset_type: AssetType | str | None = None) -> Instrument:
-    """The instrument that a ticker, contract symbol or token id names, or that an entity is.
-
-    Raises:
-        NotFoundError: there is none; names the nearest.
-        InputError: instruments of several kinds share the symbol and `asset_type` is not given.
-    """
-    match symbol:
-        case Instrument():
-            return symbol
-        case Asset():
-            return _of_asset(symbol)
-        case OptionContract():
-            return _of_contract(symbol)
-        case PolymarketOutcome():
-            return await _by_id(unit, InstrumentKind.OUTCOME, symbol.id)
-    kind = None if asset_type is None else InstrumentKind(chosen(AssetType, asset_type, name="asset_type"))
-    named = INSTRUMENTS.c.symbol == symbol if kind is None else sa.and_(
-        INSTRUMENTS.c.symbol == symbol, INSTRUMENTS.c.kind == kind
-    )
-    with translated():
-        found = (await unit.session.execute(sa.select(INSTRUMENTS.c.kind, INSTRUMENTS.c.entity_id).where(named))).all()
-        if not found:
-            names = sa.select(INSTRUMENTS.c.symbol).limit(_SUGGESTED_FROM)
-            known = list(await unit.session.scalars(names if kind is None else names.where(INSTRUMENTS.c.kind == kind)))
-            raise NotFoundError(
-                "instrument" if kind is None else f"{kind} symbol", symbol, known=known, hint="create it first"
-            )
-    if len(found) > 1:
-        kinds = " and ".join(sorted(row.kind for row in found))
-        raise InputError(f"{symbol!r} is {kinds}; give asset_type, or the entity itself", given=symbol, expected=kinds)
-    return await _by_id(unit, InstrumentKind(found[0].kind), found[0].entity_id)
-
-
-async def instrument_behind(unit: UnitOfWork, what: Trade | Position | TradingSignal) -> Instrument:
-    """The instrument that a trade, position or signal refers to.
-
-    Raises:
-        InputError: a signal on a whole event, which cannot be traded.
-    """
-    if what.option_contract_id is not None:
-        return await _by_id(unit, InstrumentKind.OPTION, what.option_contract_id)
-    if what.outcome_id is not None:
-        return await _by_id(unit, InstrumentKind.OUTCOME, what.outcome_id)
-    if what.asset_id is None:
-        raise InputError("the signal is on an event as a whole; give the outcome to trade as symbol", given=what)
-    return _of_asset(await unit.assets.get(what.asset_id))
-
-
-async def _by_id(unit: UnitOfWork, kind: InstrumentKind, which: UUID) -> Instrument:
-    if kind is InstrumentKind.OPTION:
-        return _of_contract(await unit.option_contracts.get(which))
-    if kind is not InstrumentKind.OUTCOME:
-        return _of_asset(await unit.assets.get(which))
-    event = orm.joinedload(PolymarketOutcome.market, innerjoin=True)
-    with translated():
-        outcome = await unit.session.scalar(
-            sa.select(PolymarketOutcome).where(PolymarketOutcome.id == which).options(event)
-        )
-    if outcome is None:
-        raise NotFoundError("PolymarketOutcome", which)
-    return _of_outcome(outcome, outcome.market.polymarket_event_id)
-
-
-def _of_asset(asset: Asset) -> Instrument:
-    return Instrument(InstrumentKind(asset.asset_type), asset.instrument_id, asset.symbol, asset_id=asset.id)
-
-
-def _of_contract(contract: OptionContract) -> Instrument:
-    return Instrument(
-        InstrumentKind.OPTION,
-        contract.instrument_id,
-        contract.symbol,
-        multiplier=contract.multiplier,
-        option_contract_id=contract.id,
-    )
-
-
-def _of_outcome(outcome: PolymarketOutcome, event_id: UUID) -> Instrument:
-    return Instrument(
-        InstrumentKind.OUTCOME,
-        outcome.instrument_id,
-        outcome.token_id,
-        outcome_id=outcome.id,
-        polymarket_event_id=event_id,
-    )
-
-
-async def watched(unit: UnitOfWork, instrument: Instrument, event_id: UUID | None) -> tuple[Instrument, ...]:
-    """What a trade's snapshots show: the instrument, an option's underlying, the outcomes of a linked event."""
-    seen = [instrument]
-    if instrument.option_contract_id is not None:
-        contract = await unit.option_contracts.get(instrument.option_contract_id)
-        seen.append(_of_asset(await unit.assets.get(contract.asset_id)))
-    if event_id is not None and instrument.outcome_id is None:
-        of_event = PolymarketOutcome.market.has(PolymarketMarket.polymarket_event_id == event_id)
-        seen += [_of_outcome(outcome, event_id) for outcome in await unit.polymarket_outcomes.find(of_event)]
-    return tuple(seen)
 
 
 async def viewed(market: Market, instruments: tuple[Instrument, ...], at: datetime) -> MarketView:
@@ -246,6 +102,13 @@ async def existing(unit: UnitOfWork, account: Account, request: CreateTradeReque
     return trade
 
 
+async def resumed(unit: UnitOfWork, trade: Trade, account: Account, at: datetime) -> Intent:
+    """The intent of a trade that was stored before; a venue that has seen it knows it by its id."""
+    instrument = await instrument_behind(unit, trade)
+    seen = await watched(unit, instrument, trade.polymarket_event_id)
+    return Intent(trade, account, order_of(trade, instrument, at), seen)
+
+
 async def intend(
     unit: UnitOfWork, account: Account, request: CreateTradeRequest, name: str, market: Market, at: datetime
 ) -> Intent:
@@ -258,7 +121,8 @@ async def intend(
     signal = None if request.signal is None else await unit.signals.get(id_of(request.signal))
     which = request.strategy if request.strategy is not None or signal is None else signal.strategy_id
     strategy = None if which is None else await strategy_of(unit, which)
-    _may_trade(account, strategy, signal, at)
+    if request.position_id is None:
+        _may_trade(account, strategy, signal, at)
     instrument = await _instrument(unit, request, signal)
     event_id = instrument.polymarket_event_id or (None if signal is None else signal.polymarket_event_id)
     seen = await watched(unit, instrument, event_id)
@@ -267,11 +131,10 @@ async def intend(
     side, quantity = await _side_and_quantity(unit, request, signal)
     if limit is not None:
         checked(value_of(quantity, limit, instrument.multiplier), name="value of the order")
-    risk = {"stop_loss": request.stop_loss, "take_profit": request.take_profit}
-    if signal is not None:
-        risk = {field: price if price is not None else getattr(signal, field) for field, price in risk.items()}
-        if not signal.was_acted_upon:
-            signal.was_acted_upon = True
+    if request.is_entry:
+        await _check_entry(unit, account, strategy, instrument, side)
+    if signal is not None and not signal.was_acted_upon:
+        signal.was_acted_upon = True
     trade = Trade(
         id=uuid7(),
         account_id=account.id,
@@ -293,7 +156,7 @@ async def intend(
         alpaca_market_data_snapshot=view.alpaca and {"decision": view.alpaca},
         polymarket_data_snapshot=view.polymarket and {"decision": view.polymarket},
         notes=request.notes,
-        extra={"risk": risk} if any(price is not None for price in risk.values()) else None,
+        extra=_risk(request, signal),
     )
     await unit.trades.add(trade)
     return Intent(trade, account, order_of(trade, instrument, at), seen)
@@ -314,6 +177,27 @@ def order_of(trade: Trade, instrument: Instrument, at: datetime) -> Order:
         trail_price=trade.trail_price,
         trail_percent=trade.trail_percent,
     )
+
+
+def _risk(request: CreateTradeRequest, signal: TradingSignal | None) -> Row | None:
+    """The prices at which a position that the trade opens is to be closed; None without any."""
+    risk = {}
+    for field in ("stop_loss", "take_profit"):
+        asked = getattr(request, field)
+        advised = None if signal is None else getattr(signal, field)
+        if (price := advised if asked is None else amount(asked, name=field)) is not None:
+            risk[field] = price
+    return {"risk": risk} if risk else None
+
+
+async def _check_entry(
+    unit: UnitOfWork, account: Account, strategy: Strategy | None, instrument: Instrument, side: TradeSide
+) -> None:
+    held = await unit.positions.find_open(account=account, strategy=strategy, instrument_id=instrument.instrument_id)
+    if held is not None and (held.side is PositionSide.LONG) != (side is TradeSide.BUY):
+        raise ConflictError(
+            f"{account.name!r} is {held.side} {held.remaining_quantity} {held.symbol}; close position {held.id} first"
+        )
 
 
 def _may_trade(account: Account, strategy: Strategy | None, signal: TradingSignal | None, at: datetime) -> None:

@@ -138,11 +138,10 @@ class Journal:
         self, count: int = 50, *, level: LogLevel | str | None = None, category: str | None = None
     ) -> list[ApplicationLog]:
         """The last `count` lines, newest first; of one level or category if given."""
-        given = {"log_level": level, "category": category}
+        given: dict[str, Any] = {"log_level": level, "category": category}
+        wanted = {name: value for name, value in given.items() if value is not None}
         async with self._units() as unit:
-            return await unit.application_logs.find(
-                limit=count, **{name: value for name, value in given.items() if value is not None}
-            )
+            return await unit.application_logs.find(limit=count, **wanted)
 
     async def recent_errors(self, count: int = 50) -> list[ErrorLog]:
         """The last `count` errors, newest first."""

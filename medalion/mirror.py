@@ -23,7 +23,7 @@ from oltp import ledger
 from oltp.engine import Connection, Postgres
 from oltp.export import claimed_rows, claimed_slots
 from oltp.ledger import Batch
-from oltp.writes import rows_checksum
+from oltp.writes import keep_last, rows_checksum
 
 _CHUNK_ROWS = 500_000
 
@@ -103,7 +103,7 @@ class Mirror:
         if last.status is BatchStatus.DONE:
             _require(pin, last.number, last.nonce, table)
         elif (pin.batch, pin.nonce) == (last.number, last.nonce):
-            ledger.note(connection, dataset, last, files=0, delta_version=pin.version)
+            self._note(connection, dataset, last, pin)
         else:
             _require(pin, last.number - 1, before.nonce if before else None, table)
             self._copy(connection, dataset, last, pin)
@@ -133,12 +133,21 @@ class Mirror:
     def _copy(self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin) -> int:
         table = self._lake.table(dataset)
         if batch.kind is WriteKind.IMPORT:
-            files = [StagedFile(**fields) for fields in batch.file_list or ()]  # type: ignore[arg-type]
+            files = staged_files(batch)
         else:
             files = self._stage(connection, dataset, batch, table, pin)
         pin = table.append(files, batch=batch.number, nonce=batch.nonce)
-        ledger.note(connection, dataset, batch, files=len(files), delta_version=pin.version)
+        self._note(connection, dataset, batch, pin)
         return len(files)
+
+    def _note(self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin) -> None:
+        """The batch is done; the last values of an import count from the same moment."""
+        with connection.transaction():
+            ledger.note(connection, dataset, batch, delta_version=pin.version)
+            if batch.kind is WriteKind.IMPORT:
+                newest = self._lake.table(dataset).newest_rows(staged_files(batch))
+                if newest.height:
+                    keep_last(connection, dataset, newest, newest["recorded_at"][0])
 
     def _stage(
         self, connection: Connection, dataset: Dataset, batch: Batch, table: LakeTable, pin: Pin
@@ -170,6 +179,11 @@ class Mirror:
         if ledger.advance(connection, dataset, rows=self._slot_rows):
             for slot in ledger.slots_behind(connection, dataset):
                 ledger.prune(connection, dataset, slot)
+
+
+def staged_files(batch: Batch) -> list[StagedFile]:
+    """The files that an import wrote before its batch was claimed."""
+    return [StagedFile(**fields) for fields in batch.file_list or ()]
 
 
 def _require(pin: Pin, batch: int, nonce: int | None, table: LakeTable) -> None:

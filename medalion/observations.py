@@ -23,6 +23,8 @@ from medalion.datasets import (
 from medalion.datasets import dataset as dataset_named
 from medalion.errors import InputError, NotFoundError
 from medalion.frames import Frame, conform, derive, polars_frame
+from medalion.history import History, ImportResult
+from medalion.mirror import Mirror
 from medalion.reading import Asked
 from medalion.routing import ReadPlan, plan_range
 from medalion.types import MICROSECOND, Instant, Timeframe, TimeRange, utc
@@ -43,9 +45,10 @@ _BACKWARDS = (timedelta(days=1), timedelta(days=31), timedelta(days=366))
 class Observations:
     """Every dataset through one face; calls block, and are safe from several threads."""
 
-    def __init__(self, postgres: Postgres, lake: Lake) -> None:
+    def __init__(self, postgres: Postgres, lake: Lake, mirror: Mirror) -> None:
         self._postgres = postgres
         self._lake = lake
+        self._history = History(postgres, lake, mirror)
 
     def write(
         self,
@@ -69,6 +72,20 @@ class Observations:
         rows = conform(declared, frame, source=source)
         with self._postgres.connection() as connection:
             return write(connection, declared, rows, source=source, idempotency_key=idempotency_key)
+
+    def import_history(
+        self, dataset: str | Dataset, source: Frame, *, feed: str = "import", generation: int = 0
+    ) -> ImportResult:
+        """Bring a large frame straight into the lake as one write, all or nothing; faster than `write`.
+
+        The import's identity is its content: the same rows again are a no-op that returns the first result. Raise
+        `generation` to import rows again after deleting them. `feed` names the source as reads will show it.
+
+        Raises:
+            InputError, NotFoundError: as `write`.
+            CorruptLakeError: lake and ledger do not belong together.
+        """
+        return self._history.import_rows(dataset_named(dataset), source, feed=feed, generation=generation)
 
     def delete(
         self,

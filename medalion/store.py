@@ -35,7 +35,7 @@ class Parts:
         self.settings = settings
         self._pid = os.getpid()
         _make_private(settings.data_dir)
-        self.lake = Lake(_lake_folder(settings))
+        self.lake = Lake(lake_folder(settings))
         self.lake.open()
         given = settings.database_url
         self.embedded = None if given else EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
@@ -48,8 +48,8 @@ class Parts:
             if self.embedded:
                 self.embedded.stop()
             raise
-        self.observations = Observations(self.postgres, self.lake)
         self.mirror = Mirror(self.postgres, self.lake, batch_rows=settings.batch_rows, slot_rows=settings.slot_rows)
+        self.observations = Observations(self.postgres, self.lake, self.mirror)
         self.background = BackgroundMirror(self.mirror, interval=settings.mirror_interval)
         self.is_closed = False
         if settings.mirror_background:
@@ -107,7 +107,7 @@ def settings_of(
         raise InputError(f"a setting is wrong: {said}", expected=sorted(Settings.model_fields)) from None
 
 
-def _lake_folder(settings: Settings) -> Path:
+def lake_folder(settings: Settings) -> Path:
     if settings.lake is None:
         return settings.data_dir / "lake"
     if "://" in settings.lake:
@@ -190,6 +190,7 @@ class AsyncStore:
         return Threaded(self._parts.used().mirror)
 
     write = _threaded(Observations.write)
+    import_history = _threaded(Observations.import_history)
     delete = _threaded(Observations.delete)
     read = _threaded(Observations.read)
     scan = _threaded(Observations.scan)
@@ -255,6 +256,7 @@ class Store:
             return self._portal
 
     write = _direct(Observations.write)
+    import_history = _direct(Observations.import_history)
     delete = _direct(Observations.delete)
     read = _direct(Observations.read)
     scan = _direct(Observations.scan)

@@ -46,14 +46,15 @@ async def summary(unit: UnitOfWork, account: Account) -> PortfolioSummaryDto:
         .where(CashMovement.account_id == account.id, CashMovement.currency == account.base_currency)
         .subquery()
     )
-    is_open = sa.and_(Position.account_id == account.id, Position.status.in_(OPEN))
+    is_open = sa.and_(Position.account_id == account.id, Position.status.in_(OPEN), sa.not_(Position.is_deleted))
     everything = (
         sa.select(totals, money, Position)
         .select_from(totals.join(money, sa.true()).outerjoin(Position, is_open))
         .order_by(Position.symbol, Position.id)
     )
     with translated():
-        rows = (await unit.session.execute(everything)).all()
+        # Deleted ones are left out above: left out of the whole, an account without positions would have no row at all.
+        rows = (await unit.session.execute(everything, execution_options={"include_deleted": True})).all()
     held = [row.Position for row in rows if row.Position is not None]
     return _summary(account, rows[0], tuple(PositionDto.of(position) for position in held))
 

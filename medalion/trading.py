@@ -1,81 +1,232 @@
-"""TradingService: from a decision to an order, its fills, the position they add up to and the cash that moves.
+"""TradingService: from a decision to an order, its fills, the position they add up to and the cash that moves."""
 
-An order is stored as a pending trade and committed before its venue is asked, under an id that stays the same on every
-retry; what the venue reports is booked in a unit of work of its own. A crash between the two leaves a pending trade,
-which `reconcile` asks the venue about.
-"""
-
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TypeVar
-from uuid import UUID
 
-import sqlalchemy as sa
-
-from medalion import accounting, summaries
 from medalion.dtos import (
     AccountLike,
     CreateTradeRequest,
     OpenPositionRequest,
-    PortfolioPerformanceDto,
-    PortfolioSummaryDto,
     PositionDto,
     SignalLike,
     StrategyLike,
     Tradable,
     TradeDto,
 )
-from medalion.errors import ConflictError, InputError, NotFoundError, VenueError
-from medalion.intents import (
-    Intent,
-    MarketView,
-    account_of,
-    amount,
-    chosen,
-    client_order_id,
-    existing,
-    instrument_behind,
-    instrument_of,
-    intend,
-    order_of,
-    strategy_of,
-    viewed,
-    watched,
-)
-from medalion.market import Instrument, Market
-from medalion.orders import WORKING, is_working
-from medalion.types import (
-    AccountType,
-    AssetType,
-    CashMovementType,
-    Instant,
-    PositionSide,
-    TimeRange,
-    TradeSide,
-    TradeStatus,
-    TradeType,
-    utc,
-)
-from medalion.venues.base import FillReport, OrderReport, Venue
-from olap.trade_stats import TradeStatistics
-from oltp.base import now
-from oltp.repository import id_of
-from oltp.trading import Account, CashMovement, Fill, Position, Trade
-from oltp.unit_of_work import UnitOfWork, acting, acting_as
-
-_ATTEMPTS = 4
-T = TypeVar("T")
-Which = UUID | str
+from medalion.errors import ConflictError, NotFoundError, VenueError
+from medalion.instruments import chosen, instrument_behind
+from medalion.ordering import Ordering
+from medalion.orders import is_working
+from medalion.portfolios import Which
+from medalion.types import AssetType, PositionSide, TradeSide, TradeStatus, TradeType
+from medalion.venues.base import OrderReport
+from oltp.trading import Trade
 
 
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
-    """What `reconcile` found: trades it asked about, fills that were missing, orders that had never arrived and were
-    submitted, and the client order ids of what only one side knows."""
+class TradingService(Ordering):
+    """Orders, positions and portfolios of all accounts.
 
-    asked: int
-    fills: int
-    submitted: tuple[str, ...]
-    unknown: tuple[str, ...]
+    `venue` takes the orders of every account, or is a mapping that has one for each type of account.
+    """
+
+    async def execute_market_order(
+        self,
+        *,
+        account: AccountLike,
+        symbol: Tradable | None = None,
+        side: TradeSide | str | None = None,
+        quantity: Decimal | int | None = None,
+        asset_type: AssetType | str | None = None,
+        strategy: StrategyLike | None = None,
+        signal: SignalLike | None = None,
+        client_order_id: str | None = None,
+        notes: str | None = None,
+        at: datetime | None = None,
+    ) -> TradeDto:
+        """The trade as its venue left it: filled, rejected with the reason, or still working.
+
+        For what may be left out see `CreateTradeRequest`. The same client order id again is the same order, once.
+
+        Raises:
+            InputError: a number, time or name that cannot be understood; nothing is written.
+            NotFoundError: account, strategy, signal or instrument is not known.
+            ConflictError: one of them may not trade, or the client order id is that of another order.
+            VenueError: whether the order arrived is not known; the trade is pending until `reconcile` finds out.
+        """
+        return await self.create_trade(
+            CreateTradeRequest(
+                account=account,
+                symbol=symbol,
+                side=side,
+                quantity=quantity,
+                asset_type=asset_type,
+                strategy=strategy,
+                signal=signal,
+                client_order_id=client_order_id,
+                notes=notes,
+                at=at,
+            )
+        )
+
+    async def execute_limit_order(
+        self,
+        *,
+        account: AccountLike,
+        limit_price: Decimal | int,
+        symbol: Tradable | None = None,
+        side: TradeSide | str | None = None,
+        quantity: Decimal | int | None = None,
+        asset_type: AssetType | str | None = None,
+        strategy: StrategyLike | None = None,
+        signal: SignalLike | None = None,
+        client_order_id: str | None = None,
+        notes: str | None = None,
+        at: datetime | None = None,
+    ) -> TradeDto:
+        """The trade: filled at the limit or better, or submitted and resting; raises as `execute_market_order`."""
+        return await self.create_trade(
+            CreateTradeRequest(
+                account=account,
+                symbol=symbol,
+                side=side,
+                quantity=quantity,
+                asset_type=asset_type,
+                trade_type=TradeType.LIMIT,
+                limit_price=limit_price,
+                strategy=strategy,
+                signal=signal,
+                client_order_id=client_order_id,
+                notes=notes,
+                at=at,
+            )
+        )
+
+    async def create_trade(self, request: CreateTradeRequest) -> TradeDto:
+        """The trade that the request asks for; raises as `execute_market_order`."""
+        return TradeDto.of(await self._place(request))
+
+    async def cancel_trade(self, trade: Which, *, at: datetime | None = None) -> TradeDto:
+        """The trade, cancelled; filled, if the venue filled it first.
+
+        Raises:
+            ConflictError: it is over already.
+        """
+        async with self._units() as unit:
+            known = await unit.trades.get(trade)
+            account = await unit.accounts.get(known.account_id)
+        if not is_working(known.status):
+            raise ConflictError(f"trade {known.id} is {known.status} and cannot be cancelled")
+        moment = self._at(at)
+        try:
+            report = await self._venue(account).cancel(account.id, known.client_order_id, moment)
+        except NotFoundError:
+            report = OrderReport(
+                account.id, known.client_order_id, None, TradeStatus.CANCELLED, moment, "it never reached the venue"
+            )
+        return TradeDto.of(await self._book(report))
+
+    async def open_position(
+        self,
+        *,
+        account: AccountLike,
+        symbol: Tradable | None = None,
+        side: PositionSide | str = PositionSide.LONG,
+        quantity: Decimal | int | None = None,
+        asset_type: AssetType | str | None = None,
+        strategy: StrategyLike | None = None,
+        signal: SignalLike | None = None,
+        client_order_id: str | None = None,
+        stop_loss: Decimal | int | None = None,
+        take_profit: Decimal | int | None = None,
+        notes: str | None = None,
+        at: datetime | None = None,
+    ) -> PositionDto:
+        """The position after a market order for it, added to if there is one already; raises as
+        `execute_market_order`, and:
+
+        Raises:
+            VenueError: the venue rejected the order.
+            ConflictError: a position on the other side is open; or the venue has the order but filled nothing yet.
+        """
+        trade = await self._place(
+            OpenPositionRequest(
+                account=account,
+                symbol=symbol,
+                side=chosen(PositionSide, side, name="side"),
+                quantity=quantity,
+                asset_type=asset_type,
+                strategy=strategy,
+                signal=signal,
+                client_order_id=client_order_id,
+                stop_loss=stop_loss,
+                take_profit=take_profit,
+                notes=notes,
+                at=at,
+            ).trade()
+        )
+        if trade.position_id is None:
+            raise _not_filled(trade)
+        return await self.get_position(trade.position_id)
+
+    async def close_position(
+        self,
+        position: Which,
+        *,
+        client_order_id: str | None = None,
+        notes: str | None = None,
+        at: datetime | None = None,
+    ) -> PositionDto:
+        """The position after a market order for all that is left of it; it is closed once that has filled.
+
+        Raises:
+            ConflictError: it is closed, or an order that closes it is on its way.
+            VenueError: the venue rejected the order, or whether it arrived is not known.
+        """
+        return await self._reduce(position, None, client_order_id, notes, at)
+
+    async def partially_close_position(
+        self,
+        position: Which,
+        quantity: Decimal | int,
+        *,
+        client_order_id: str | None = None,
+        notes: str | None = None,
+        at: datetime | None = None,
+    ) -> PositionDto:
+        """The position after a market order for `quantity` of what is left of it; raises as `close_position`."""
+        return await self._reduce(position, quantity, client_order_id, notes, at)
+
+    async def _reduce(
+        self,
+        position: Which,
+        quantity: Decimal | int | None,
+        name: str | None,
+        notes: str | None,
+        at: datetime | None,
+    ) -> PositionDto:
+        async with self._units() as unit:
+            held = await unit.positions.get(position)
+            instrument = await instrument_behind(unit, held)
+        trade = await self._place(
+            CreateTradeRequest(
+                account=held.account_id,
+                symbol=instrument,
+                quantity=quantity,
+                strategy=held.strategy_id,
+                client_order_id=name,
+                notes=notes,
+                at=at,
+                position_id=held.id,
+            )
+        )
+        if trade.status is TradeStatus.REJECTED:
+            raise VenueError(f"the order to close {held.symbol} was rejected: {trade.status_reason}")
+        return await self.get_position(held.id)
+
+
+def _not_filled(trade: Trade) -> VenueError | ConflictError:
+    if trade.status is TradeStatus.REJECTED:
+        return VenueError(f"the order for {trade.symbol} was rejected: {trade.status_reason}")
+    return ConflictError(
+        f"the order for {trade.symbol} is {trade.status} and nothing of it is filled yet; see trade {trade.id}"
+    )

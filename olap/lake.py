@@ -13,6 +13,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError, InputError
+from medalion.frames import polars_schema
 from olap.layout import CLEAN, PERIOD
 from olap.parquet import StagedFile, stage
 
@@ -90,6 +91,14 @@ class LakeTable:
     def stage(self, rows: pl.DataFrame, newest: dict[str, datetime]) -> list[StagedFile]:
         """Write stored rows to files that no commit names yet."""
         return stage(self.path, self.dataset, rows, newest=newest)
+
+    def newest_rows(self, files: Sequence[StagedFile]) -> pl.DataFrame:
+        """The last row of each series in the files, by time and arrival, as stored."""
+        if not files:
+            return pl.DataFrame(schema=polars_schema(self.dataset.stored))
+        rows = pl.scan_parquet([self.path / file.path for file in files], hive_partitioning=False, glob=False)
+        newest = rows.sort("ts", "write_id", "ordinal").group_by(self.dataset.series_key).last()
+        return newest.select(self.dataset.stored.names).collect()
 
     def discard(self, files: Sequence[StagedFile]) -> None:
         """Remove files that were staged and will not be committed."""

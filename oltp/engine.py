@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as adbc
@@ -18,7 +18,16 @@ from medalion.errors import InputError, StoreError, StoreUnavailableError
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
+T = TypeVar("T")
+
 _CONNECT_SECONDS = 10
+
+
+def one(row: T | None) -> T:
+    """The row of a statement that always gives one."""
+    if row is None:
+        raise StoreError("PostgreSQL gave no row where there always is one; is the schema that of this release?")
+    return row
 
 
 def parse_url(url: str) -> sa.URL:

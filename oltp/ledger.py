@@ -7,6 +7,7 @@ number and nonce are those of the last batch done, or of the one being copied.
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import randbits
+from typing import Any
 from zlib import crc32
 
 from psycopg import sql
@@ -16,7 +17,7 @@ from psycopg.types.json import Jsonb
 from medalion.checksum import signed
 from medalion.datasets import Dataset
 from medalion.types import BatchStatus, WriteKind
-from oltp.engine import Connection
+from oltp.engine import Connection, one
 from oltp.hot import SLOTS, partition_name
 from oltp.writes import open_write_mark, signed32
 
@@ -34,7 +35,7 @@ class Batch:
     status: BatchStatus
     rows: int
     checksum: int
-    file_list: list[dict[str, object]] | None = None
+    file_list: list[dict[str, Any]] | None = None
 
 
 _BATCH_COLUMNS = "number, nonce, kind, status, rows, checksum, file_list"
@@ -106,8 +107,7 @@ def claim(connection: Connection, dataset: Dataset, *, number: int, rows: int) -
                       coalesce(mod(sum(checksum), 18446744073709551616), 0)::text FROM claimed""",
             {"dataset": dataset.name, "number": number, "rows": rows, "limit": _CLAIM_WRITES},
         ).fetchone()
-        assert row is not None  # an aggregate has one row
-        writes, total, checksums = row
+        writes, total, checksums = one(row)
         if not writes:
             return None
         batch = Batch(number, nonce, WriteKind.HOT, BatchStatus.CLAIMED, total, signed(int(checksums)))
@@ -125,18 +125,17 @@ def enter_batch(connection: Connection, dataset: Dataset, batch: Batch) -> None:
     )
 
 
-def note(connection: Connection, dataset: Dataset, batch: Batch, *, files: int, delta_version: int) -> None:
-    """The batch is in the lake."""
-    with connection.transaction():
+def note(connection: Connection, dataset: Dataset, batch: Batch, *, delta_version: int) -> None:
+    """The batch is in the lake; in the caller's transaction."""
+    connection.execute(
+        """UPDATE mirror_batches SET status = 'done', done_at = clock_timestamp(), delta_version = %s
+           WHERE dataset = %s AND number = %s AND nonce = %s""",
+        (delta_version, dataset.name, batch.number, batch.nonce),
+    )
+    if batch.kind is WriteKind.IMPORT:
         connection.execute(
-            """UPDATE mirror_batches SET status = 'done', done_at = clock_timestamp(), files = %s, delta_version = %s
-               WHERE dataset = %s AND number = %s AND nonce = %s""",
-            (files, delta_version, dataset.name, batch.number, batch.nonce),
+            "UPDATE mirror_state SET newest_import = %s WHERE dataset = %s", (batch.number, dataset.name)
         )
-        if batch.kind is WriteKind.IMPORT:
-            connection.execute(
-                "UPDATE mirror_state SET newest_import = %s WHERE dataset = %s", (batch.number, dataset.name)
-            )
 
 
 def settle(connection: Connection, dataset: Dataset) -> datetime:
@@ -147,7 +146,7 @@ def settle(connection: Connection, dataset: Dataset) -> datetime:
     """
     classid, objid = (word % (1 << 32) for word in open_write_mark(dataset))
     with connection.transaction():
-        (clock,) = connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
+        (clock,) = one(connection.execute("SELECT clock_timestamp()").fetchone())
         row = connection.execute(
             """WITH holders AS (
                    SELECT activity.xact_start FROM pg_locks AS held
@@ -167,8 +166,7 @@ def settle(connection: Connection, dataset: Dataset) -> datetime:
                WHERE dataset = %(dataset)s RETURNING settled""",
             {"classid": classid, "objid": objid, "dataset": dataset.name, "clock": clock},
         ).fetchone()
-    assert row is not None  # the migration seeds one row a dataset
-    settled: datetime = row[0]
+    settled: datetime = one(row)[0]
     return settled
 
 
@@ -183,9 +181,10 @@ def slot_rows(connection: Connection, dataset: Dataset) -> dict[int, int]:
 
 def current_slot(connection: Connection, dataset: Dataset) -> int:
     """Where new writes go."""
-    row = connection.execute("SELECT slot FROM mirror_state WHERE dataset = %s", (dataset.name,)).fetchone()
-    assert row is not None  # the migration seeds one row a dataset
-    return int(row[0])
+    (slot,) = one(
+        connection.execute("SELECT slot FROM mirror_state WHERE dataset = %s", (dataset.name,)).fetchone()
+    )
+    return int(slot)
 
 
 def slots_behind(connection: Connection, dataset: Dataset) -> list[int]:
@@ -225,8 +224,7 @@ def prune(connection: Connection, dataset: Dataset, slot: int) -> int | None:
                    WHERE writes.dataset = %s AND slot = %s""",
                 (dataset.name, slot),
             ).fetchone()
-            assert row is not None  # an aggregate has one row
-            rows, newest, all_done = row
+            rows, newest, all_done = one(row)
             if not all_done:
                 return None
             if not newest:

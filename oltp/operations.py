@@ -58,7 +58,6 @@ class MirrorBatch(Base):
     status: Mapped[BatchStatus] = mapped_column(default=BatchStatus.CLAIMED)
     rows: Mapped[int] = mapped_column(sa.BigInteger)
     checksum: Mapped[int] = mapped_column(sa.BigInteger)
-    files: Mapped[int | None]
     file_list: Mapped[list[JsonObject] | None] = mapped_column(JSON, doc="What an import wrote before its batch.")
     claimed_at: Mapped[datetime] = mapped_column(default=now)
     done_at: Mapped[datetime | None]

@@ -15,7 +15,7 @@ from psycopg import RawCursor, sql
 
 from medalion.datasets import Dataset
 from medalion.types import TimeRange
-from oltp.engine import Connection
+from oltp.engine import Connection, one
 from oltp.hot import HOT_ARRIVAL, RECORDED_AT, decode, select_list
 
 
@@ -73,8 +73,7 @@ def tail_list(
     given = _parameters(dataset, batch, instruments, during)
     with RawCursor(connection) as cursor:
         row = cursor.execute(_head(list(given)), list(given.values())).fetchone()
-    assert row is not None  # the migration seeds one row a dataset
-    *facts, unmirrored = row
+    *facts, unmirrored = one(row)
     return Tail(*facts, tuple(unmirrored))
 
 

@@ -14,7 +14,7 @@ from psycopg import sql
 from medalion.checksum import checksum
 from medalion.datasets import Dataset
 from medalion.types import WriteKind
-from oltp.engine import Connection
+from oltp.engine import Connection, one
 from oltp.hot import HOT_ARRIVAL, LAST_ARRIVAL, NEWEST, copy_text, last_name, plain
 from oltp.instruments import keep_primary_source, with_instruments
 
@@ -68,36 +68,63 @@ def write(
         InputError: an `instrument_id` that is not the symbol's.
     """
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", open_write_mark(dataset))
-        if idempotency_key is not None and (earlier := _earlier(connection, dataset, idempotency_key)):
+        opened = begin(connection, dataset)
+        if idempotency_key is not None and (earlier := earlier_write(connection, dataset, idempotency_key)):
             return earlier
-        rows = with_instruments(connection, dataset, rows)
-        write_id, recorded_at, slot = _draw(connection, dataset)
-        rows = rows.with_columns(
-            write_id=pl.lit(write_id, pl.Int64),
-            ordinal=pl.int_range(pl.len(), dtype=pl.Int32),
-            is_deleted=pl.lit(is_deleted),
-        )
-        entry = WriteResult(
-            write_id=write_id,
-            dataset=dataset.name,
-            source=source,
-            rows=rows.height,
-            recorded_at=recorded_at,
-            first_ts=_utc(rows["ts"].min()),
-            last_ts=_utc(rows["ts"].max()),
-            checksum=rows_checksum(dataset, rows),
-            idempotency_key=idempotency_key,
-        )
-        if not _enter(connection, entry, rows, slot):
-            assert idempotency_key is not None  # the only unique key that can be taken
-            earlier = _earlier(connection, dataset, idempotency_key)
-            assert earlier is not None  # the insert waited until it was committed
-            return earlier
-        _copy(connection, dataset, rows, slot)
+        rows = numbered(with_instruments(connection, dataset, rows), opened, is_deleted=is_deleted)
+        entry = entry_of(dataset, rows, opened, source=source, idempotency_key=idempotency_key)
+        if not enter(connection, entry, rows["instrument_id"], kind=WriteKind.HOT, slot=opened.slot):
+            return one(earlier_write(connection, dataset, entry.idempotency_key))
+        _copy(connection, dataset, rows, opened.slot)
         keep_primary_source(connection, dataset, rows["instrument_id"], source)
-        keep_last(connection, dataset, rows, recorded_at, is_deleted=is_deleted)
+        keep_last(connection, dataset, rows, opened.recorded_at, is_deleted=is_deleted)
     return entry
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWrite:
+    """A write that holds the open-write mark until its transaction ends."""
+
+    write_id: int
+    recorded_at: datetime
+    slot: int
+
+
+def begin(connection: Connection, dataset: Dataset) -> OpenWrite:
+    """Take the open-write mark in a statement of its own, then draw id and time, in the caller's transaction."""
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", open_write_mark(dataset))
+    drawn = connection.execute(
+        """SELECT nextval('write_id_seq'), greatest(clock_timestamp(), settled + interval '1 microsecond'), slot
+           FROM mirror_state WHERE dataset = %s""",
+        (dataset.name,),
+    ).fetchone()
+    return OpenWrite(*one(drawn))
+
+
+def numbered(rows: pl.DataFrame, opened: OpenWrite, *, is_deleted: bool = False) -> pl.DataFrame:
+    """The rows with their order of arrival."""
+    return rows.with_columns(
+        write_id=pl.lit(opened.write_id, pl.Int64),
+        ordinal=pl.int_range(pl.len(), dtype=pl.Int32),
+        is_deleted=pl.lit(is_deleted),
+    )
+
+
+def entry_of(
+    dataset: Dataset, rows: pl.DataFrame, opened: OpenWrite, *, source: str, idempotency_key: str | None
+) -> WriteResult:
+    """What the ledger will say of numbered rows."""
+    return WriteResult(
+        write_id=opened.write_id,
+        dataset=dataset.name,
+        source=source,
+        rows=rows.height,
+        recorded_at=opened.recorded_at,
+        first_ts=_utc(rows["ts"].min()),
+        last_ts=_utc(rows["ts"].max()),
+        checksum=rows_checksum(dataset, rows),
+        idempotency_key=idempotency_key,
+    )
 
 
 def rows_checksum(dataset: Dataset, rows: pl.DataFrame) -> int:
@@ -106,51 +133,46 @@ def rows_checksum(dataset: Dataset, rows: pl.DataFrame) -> int:
     return checksum(rows.select(names).to_arrow(), names)
 
 
-def _draw(connection: Connection, dataset: Dataset) -> tuple[int, datetime, int]:
+def earlier_write(connection: Connection, dataset: Dataset, idempotency_key: str | None) -> WriteResult | None:
+    """The write that has used the key, if any."""
     row = connection.execute(
-        """SELECT nextval('write_id_seq'), greatest(clock_timestamp(), settled + interval '1 microsecond'), slot
-           FROM mirror_state WHERE dataset = %s""",
-        (dataset.name,),
-    ).fetchone()
-    assert row is not None  # the migration seeds one row a dataset
-    return int(row[0]), row[1], int(row[2])
-
-
-def _earlier(connection: Connection, dataset: Dataset, idempotency_key: str) -> WriteResult | None:
-    row = connection.execute(
-        """SELECT id, source, rows, recorded_at, first_ts, last_ts, checksum FROM writes
+        """SELECT id, dataset, source, rows, recorded_at, first_ts, last_ts, checksum, idempotency_key FROM writes
            WHERE dataset = %s AND idempotency_key = %s""",
         (dataset.name, idempotency_key),
     ).fetchone()
-    if row is None:
-        return None
-    write_id, source, count, recorded_at, first_ts, last_ts, total = row
-    return WriteResult(
-        write_id, dataset.name, source, count, recorded_at, first_ts, last_ts, total, idempotency_key, is_duplicate=True
-    )
+    return None if row is None else WriteResult(*row, is_duplicate=True)
 
 
-def _enter(connection: Connection, entry: WriteResult, rows: pl.DataFrame, slot: int) -> bool:
-    """Add the ledger entry; False where its idempotency key is taken."""
+def enter(
+    connection: Connection,
+    entry: WriteResult,
+    instruments: pl.Series,
+    *,
+    kind: WriteKind,
+    slot: int | None = None,
+    batch: int | None = None,
+) -> bool:
+    """Add the ledger entry; False where its idempotency key is taken, by a write that is committed by now."""
     cursor = connection.execute(
         """INSERT INTO writes (id, dataset, kind, source, recorded_at, rows, first_ts, last_ts,
-                               first_instrument, last_instrument, checksum, idempotency_key, slot)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                               first_instrument, last_instrument, checksum, idempotency_key, slot, batch)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
            ON CONFLICT (dataset, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING""",
         (
             entry.write_id,
             entry.dataset,
-            WriteKind.HOT.value,
+            kind.value,
             entry.source,
             entry.recorded_at,
             entry.rows,
             entry.first_ts,
             entry.last_ts,
-            rows["instrument_id"].min(),
-            rows["instrument_id"].max(),
+            instruments.min(),
+            instruments.max(),
             entry.checksum,
             entry.idempotency_key,
             slot,
+            batch,
         ),
     )
     return cursor.rowcount == 1

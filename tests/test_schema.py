@@ -24,7 +24,7 @@ from oltp.columns import checked
 from oltp.engine import parse_url
 from oltp.reference import Asset, CorporateAction
 from oltp.trading import CashMovement, Position, Strategy, Trade, TradingSignal
-from tests.postgres import admin_url, empty_database, fresh_database
+from tests.postgres import admin_url, empty_database, fresh_database, libpq
 
 Client = psycopg.Connection[Any]
 
@@ -43,8 +43,7 @@ def client(url: str) -> Iterator[Client]:
 
 
 def connect(url: str) -> Client:
-    libpq = parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(libpq, autocommit=True)
+    return psycopg.connect(libpq(url), autocommit=True)
 
 
 def one(client: Client, query: str, *values: object) -> Any:

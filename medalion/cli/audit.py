@@ -1,4 +1,54 @@
+"""`medalion audit`: who changed what, and whether the record has been tampered with."""
+
+from typing import Annotated
+
 import typer
-app = typer.Typer()
-@app.callback()
-def cb()->None: "x"
+
+from medalion.cli.output import Format, emit, say
+
+app = typer.Typer(no_args_is_help=True, help="Read and check the record of changes.")
+
+Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
+_HISTORY = ("version", "action", "action_timestamp", "performed_by", "changes", "reason", "correlation_id")
+_PROBLEMS = ("entity_type", "entity_id", "version", "problem")
+
+
+@app.command()
+def history(
+    ctx: typer.Context,
+    entity: Annotated[str, typer.Argument(metavar="ID", help="The entity's id.")],
+    entity_type: Annotated[str | None, typer.Option("--type", metavar="TABLE", help="Its table.")] = None,
+    format: Form = Format.TABLE,
+) -> None:
+    """Print every change of an entity, oldest first."""
+    with ctx.obj.open() as store:
+        entries = store.audit.history(entity, entity_type)
+    if not entries:
+        say(f"no change of {entity} is recorded")
+    _emit(_HISTORY, entries, format)
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    entity: Annotated[str | None, typer.Argument(metavar="[ID]", help="Of one entity; by default of all.")] = None,
+    format: Form = Format.TABLE,
+) -> None:
+    """Compare the record with itself and with the rows.
+
+    Entries that were changed, removed or slipped in are printed, and rows changed behind its back; exits with 1 then.
+    """
+    with ctx.obj.open() as store:
+        problems = store.audit.verify(entity)
+    if problems or format is not Format.TABLE:
+        _emit(_PROBLEMS, problems, format)
+    if problems:
+        raise typer.Exit(1)
+    say("the record is whole, and the rows are as it says")
+
+
+def _emit(names: tuple[str, ...], records: list[object], format: Format) -> None:
+    """The named attributes of each record, as rows."""
+    from medalion.cli.output import frame_of
+
+    emit(frame_of(names, ([getattr(record, name) for name in names] for record in records)), format=format)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,15 +51,16 @@ class Mapped:
                     f"the file has a column {name!r} of its own; leave --{name} out, or pass --drop", given=name
                 )
             frame = frame.with_columns(pl.lit(value).alias(name))
+        known = [column.name for column in (*dataset.columns, *dataset.derived)]
+        for name in frame.columns:
+            if name not in known:
+                raise InputError(
+                    f"{dataset.name} has no column {name!r}; leave it out with --drop or name it with --rename; "
+                    f"known: {', '.join(known)}",
+                    given=name,
+                    expected=known,
+                )
         return frame.with_columns(self._typed(dataset, column) for column in frame)
-
-    def fingerprint(self, path: Path, source: str) -> str:
-        """The identity of a load: the file's bytes and everything that says what they mean."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        meaning = (source, sorted(self.rename.items()), sorted(self.drop), self.zone, sorted(self.constants.items()))
-        digest.update(repr(meaning).encode())
-        return f"load:{digest.hexdigest()}"
 
     def _named(self, frame: pl.DataFrame) -> pl.DataFrame:
         for name in (*self.rename, *self.drop):

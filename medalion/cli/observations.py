@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medalion.cli.output import TABLE_ROWS, Format, emit, format_of, say
-from medalion.errors import InputError
+from medalion.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,11 +40,16 @@ def load(
         list[str] | None, typer.Option(metavar="OLD=NEW", help="Give a column of the file another name. Repeatable.")
     ] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Leave a column out. Repeatable.")] = None,
+    generation: Annotated[
+        int, typer.Option(min=0, help="Raise it to load the same rows once more, after deleting them.")
+    ] = 0,
     create_assets: Annotated[
         bool, typer.Option("--create-assets", help="Make a stock or coin of each symbol that is not known.")
     ] = False,
 ) -> None:
-    """Store the rows of a file, all or nothing; the same file again changes nothing.
+    """Store the rows of a file.
+
+    All or nothing; the same rows again change nothing.
 
     Columns are matched without regard to case; `date`, `timestamp` or `time` is the time. A date without a time is its
     midnight, UTC unless --tz says otherwise.
@@ -59,12 +64,15 @@ def load(
     with ctx.obj.open() as store:
         if create_assets:
             _create_assets(store, declared, rows, source)
-        result = store.write(declared, rows, source=source, idempotency_key=mapped.fingerprint(file, source))
-    spans = f", {result.first_ts:%Y-%m-%d} to {result.last_ts:%Y-%m-%d}" if result.first_ts and result.last_ts else ""
+        try:
+            result = store.import_history(declared, rows, feed=source, generation=generation)
+        except NotFoundError as error:
+            raise NotFoundError(error.kind, error.key, hint="create it first, or pass --create-assets") from error
     if result.is_duplicate:
-        typer.echo(f"{declared.name}: this file was loaded before as write {result.write_id}; nothing was written")
-    else:
-        typer.echo(f"{declared.name}: {result.rows:,} rows{spans} in write {result.write_id}, source {result.source}")
+        typer.echo(f"{declared.name}: write {result.write_id} already holds these rows; nothing was written")
+        return
+    span = f", {result.first_ts:%Y-%m-%d} to {result.last_ts:%Y-%m-%d}" if result.first_ts and result.last_ts else ""
+    typer.echo(f"{declared.name}: {result.rows:,} rows{span} in write {result.write_id}, source {result.source}")
 
 
 def read(
@@ -82,7 +90,9 @@ def read(
     output: Output = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show how the read is answered, and no rows.")] = False,
 ) -> None:
-    """Print the current rows of a dataset in [start, end), sorted by symbol, timeframe and time.
+    """Print rows of a dataset.
+
+    The current ones in [start, end), sorted by symbol, timeframe and time.
 
     Times without a zone are refused; a date is its midnight UTC. In JSON decimals are strings, so that no digit is lost.
     """
@@ -132,7 +142,10 @@ def sql(
     format: Form = None,
     output: Output = None,
 ) -> None:
-    """Print the rows of one SELECT over every dataset and entity by its table name."""
+    """Print the rows of one SELECT.
+
+    Every dataset and entity is a table: stock_bars, trades, positions …
+    """
     import duckdb
     import polars as pl
 

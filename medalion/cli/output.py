@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Sequence, Set
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import typer
 
@@ -16,7 +18,6 @@ from medalion.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
-    from rich.console import Console
 
 TABLE_ROWS = 20
 _WIDE = 100_000
@@ -44,13 +45,6 @@ def one_line(text: str) -> str:
 def shown(text: str) -> str:
     r"""The text with what cannot be printed as `\n`, `\x1b` and the like."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def plain_console() -> Console:
-    """Standard output for tables: as wide as they are, without markup, so that every cell shows as it is."""
-    from rich.console import Console
-
-    return Console(width=_WIDE, markup=False, highlight=False, emoji=False)
 
 
 def format_of(format: Format | None, output: Path | None) -> Format:
@@ -81,25 +75,23 @@ def emit(frame: pl.DataFrame, *, format: Format = Format.TABLE, output: Path | N
         InputError: the file cannot be written.
     """
     if output is None:
-        if format is Format.TABLE:
-            print_table(frame.columns, frame.iter_rows(), right=numeric_columns(frame))
-        else:
-            typer.echo(_text(frame, format), nl=False)
+        typer.echo(_text(frame, format, file=sys.stdout), nl=False)
         return
     try:
         if format is Format.PARQUET:
             frame.write_parquet(output)
-        elif format is Format.TABLE:
-            with output.open("w", encoding="utf-8") as file:
-                print_table(frame.columns, frame.iter_rows(), right=numeric_columns(frame), file=file)
         else:
-            output.write_text(_text(frame, format), encoding="utf-8")
+            output.write_text(_text(frame, format, file=io.StringIO()), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror or error}", given=str(output)) from error
     say(f"wrote {frame.height:,} rows to {output}")
 
 
-def _text(frame: pl.DataFrame, format: Format) -> str:
+def _text(frame: pl.DataFrame, format: Format, *, file: IO[str]) -> str:
+    """The rows as they are written to `file`."""
+    if format is Format.TABLE:
+        numbers = {name for name, kind in frame.schema.items() if kind.is_numeric()}
+        return _table(frame.columns, frame.iter_rows(), right=numbers, file=file)
     printable = _printable(frame, flat=format is Format.CSV)
     return printable.write_csv() if format is Format.CSV else f"{printable.write_json()}\n"
 
@@ -124,31 +116,26 @@ def _printable(frame: pl.DataFrame, *, flat: bool) -> pl.DataFrame:
     return frame.with_columns(columns)
 
 
-def numeric_columns(frame: pl.DataFrame) -> set[str]:
-    """The columns that stand to the right."""
-    return {name for name, kind in frame.schema.items() if kind.is_numeric()}
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output."""
+    typer.echo(_table(header, rows, file=sys.stdout), nl=False)
 
 
-def print_table(
-    header: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    right: set[str] = frozenset(),  # type: ignore[assignment]  # never changed
-    file: object = None,
-) -> None:
-    """A table on standard output, or in an open text file."""
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Set[str] = frozenset(), file: IO[str]) -> str:
+    """The table as text for `file`; as wide as it is, without markup, so that every cell shows as it is."""
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
-    console = plain_console()
-    if file is not None:
-        console.file = file  # type: ignore[assignment]  # an open text file
+    console = Console(file=file, width=_WIDE, markup=False, highlight=False, emoji=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in header:
         table.add_column(shown(name), justify="right" if name in right else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(cell_text, row))
-    console.print(table)
+    with console.capture() as capture:
+        console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
 def cell_text(value: object) -> str:
@@ -167,3 +154,16 @@ def cell_text(value: object) -> str:
         case list() | dict():
             return shown(json.dumps(value, default=cell_text, ensure_ascii=False, separators=(",", ":")))
     return shown(str(value))
+
+
+def frame_of(names: Sequence[str], rows: Iterable[Sequence[object]]) -> pl.DataFrame:
+    """Values of entities as a frame; ids, choices and JSON as text."""
+    import polars as pl
+
+    plain = (bool, int, float, str, Decimal, datetime)
+    columns: dict[str, list[object]] = {name: [] for name in names}
+    for row in rows:
+        for name, value in zip(names, row, strict=True):
+            is_plain = value is None or (isinstance(value, plain) and not isinstance(value, StrEnum))
+            columns[name].append(value if is_plain else cell_text(value))
+    return pl.DataFrame(columns, strict=False)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medalion.cli.output import print_table, say
+from medalion.errors import InputError
+
+if TYPE_CHECKING:
+    from medalion.store import Store
 
 
 def demo(ctx: typer.Context) -> None:
-    """Run the main job on real data that ships with the package, and write a report of it."""
+    """Run the main job on real data.
+
+    The data ships with the package; a report of the run is written, and its path printed.
+    """
     from rich.console import Console
 
     from medalion.demo import run
@@ -21,7 +28,10 @@ def demo(ctx: typer.Context) -> None:
 
 
 def doctor(ctx: typer.Context) -> None:
-    """Check that a store can work here, and say what to do where it cannot; exit with 1 then."""
+    """Check that a store can work here.
+
+    Where it cannot, says what to do, and exits with 1.
+    """
     from medalion.doctor import State, diagnose
 
     checks = list(diagnose(ctx.obj.settings()))
@@ -36,7 +46,29 @@ def doctor(ctx: typer.Context) -> None:
 def report(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="The HTML page to write.")],
-    account: Annotated[str | None, typer.Option(help="The account's name; not needed if there is one only.")] = None,
+    account: Annotated[str | None, typer.Option(help="Its name or id; not needed if there is one only.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Sessions from then on.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Sessions until before then.")] = None,
 ) -> None:
-    """Write the tearsheet of an account: one HTML page that needs no network."""
-    raise NotImplementedError
+    """Write the tearsheet of an account.
+
+    It is one HTML page that needs no network.
+    """
+    from medalion.report.account import write_account_report
+
+    with ctx.obj.open() as store:
+        path = write_account_report(store, file, account=account or only_account(store), start=start, end=end)
+    typer.echo(str(path))
+
+
+def only_account(store: Store) -> str:
+    """The name of the store's one account.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    names = [account.name for account in store.accounts.find()]
+    if len(names) != 1:
+        said = f"say which with --account: {', '.join(names)}" if names else "there is no account yet"
+        raise InputError(f"one account was expected, {len(names)} were found; {said}", given=names, expected="--account")
+    return str(names[0])

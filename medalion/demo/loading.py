@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import polars as pl
 
@@ -44,7 +45,7 @@ def make_stocks(store: Store) -> None:
             known[symbol] = store.assets.create(
                 symbol=symbol, name=name, asset_type=AssetType.STOCK, asset_class="us_equity", exchange=exchange
             ).id
-    actions = [
+    actions: list[tuple[str, date, CorporateActionType, dict[str, Any]]] = [
         *((symbol, day, CorporateActionType.SPLIT, {"new_shares": 2, "old_shares": 1}) for symbol, day in SPLITS),
         *((symbol, day, CorporateActionType.DIVIDEND, {"amount": each}) for symbol, day, each in SPECIAL_DIVIDENDS),
     ]
@@ -109,9 +110,7 @@ def make_bot_markets(store: Store, trades: tuple[sources.BotTrade, ...]) -> None
 
 
 def _outcome(market_id: str, name: str, index: int, *, winner: bool | None = None) -> PolymarketOutcome:
-    return PolymarketOutcome(
-        token_id=sources.token(market_id, name), outcome=name, outcome_index=index, winner=winner
-    )
+    return PolymarketOutcome(token_id=sources.token(market_id, name), outcome=name, outcome_index=index, winner=winner)
 
 
 def _add_new(store: Store, events: list[PolymarketEvent]) -> None:

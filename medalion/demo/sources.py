@@ -16,6 +16,7 @@ from decimal import Decimal
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -196,7 +197,8 @@ def _levels(prices: pl.Series, sizes: pl.Series) -> pl.Series:
         ]
     )
     offsets = pl.concat([pl.Series([0]), prices.list.len().cum_sum().cast(pl.Int64)])
-    return pl.Series(pa.LargeListArray.from_arrays(offsets.to_arrow(), levels.to_struct("level").to_arrow()))
+    arrays: tuple[Any, Any] = offsets.to_arrow(), levels.to_struct("level").to_arrow()
+    return pl.Series(pa.LargeListArray.from_arrays(*arrays))
 
 
 def _total(levels: pl.Series) -> pl.Series:

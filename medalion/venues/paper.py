@@ -1,6 +1,6 @@
 """A simulated venue: fills against the market's quote, keeps its own books, and shares no transaction with ours."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -69,7 +69,7 @@ class PaperVenue:
         sessions: async_sessionmaker[AsyncSession],
         market: Market,
         *,
-        commission: CommissionSchedule = CommissionSchedule(),  # noqa: B008 - it is frozen
+        commission: CommissionSchedule = CommissionSchedule(),
         slippage_bps: Decimal = Decimal(0),
     ) -> None:
         self._sessions = sessions
@@ -90,7 +90,8 @@ class PaperVenue:
         placed = _placed(order, status, reason)
         with translated():
             async with self._sessions.begin() as session:
-                kept = await session.scalar(insert(PaperOrder).values(placed).on_conflict_do_nothing().returning(PaperOrder))
+                new = insert(PaperOrder).values(placed).on_conflict_do_nothing().returning(PaperOrder)
+                kept = await session.scalar(new)
                 if kept is None:
                     return await self._again(session, order)
                 fills = []
@@ -112,14 +113,14 @@ class PaperVenue:
                     raise NotFoundError("paper order", client_order_id)
                 if order.status is TradeStatus.SUBMITTED:
                     order.status, order.changed_at = TradeStatus.CANCELLED, at
-                return _report(order, await _executions(session, [order.id]))
+                return _report(order, await _executions(session, order))
 
     async def find_order(self, account_id: UUID, client_order_id: str) -> OrderReport | None:
         """The order with its executions; None if it never arrived."""
         with translated():
             async with self._sessions() as session:
                 order = await session.get(PaperOrder, order_id(account_id, client_order_id))
-                return None if order is None else _report(order, await _executions(session, [order.id]))
+                return None if order is None else _report(order, await _executions(session, order))
 
     async def executions(self, account_id: UUID, since: datetime) -> list[FillReport]:
         """Every execution of the account at or after `since`, oldest first."""
@@ -189,7 +190,7 @@ class PaperVenue:
                 f"client order id {order.client_order_id!r} is that of another order: {kept.side} {kept.quantity} "
                 f"{kept.symbol}; give every order its own id"
             )
-        return _report(kept, await _executions(session, [kept.id]))
+        return _report(kept, await _executions(session, kept))
 
 
 def order_id(account_id: UUID, client_order_id: str) -> UUID:
@@ -273,6 +274,6 @@ def _fill(order: PaperOrder, execution: PaperExecution) -> FillReport:
     )
 
 
-async def _executions(session: AsyncSession, orders: Sequence[UUID]) -> list[PaperExecution]:
-    executed = sa.select(PaperExecution).where(PaperExecution.order_id.in_(orders))
+async def _executions(session: AsyncSession, order: PaperOrder) -> list[PaperExecution]:
+    executed = sa.select(PaperExecution).where(PaperExecution.order_id == order.id)
     return list(await session.scalars(executed.order_by(PaperExecution.executed_at, PaperExecution.execution_id)))

@@ -597,7 +597,6 @@ def _operations() -> None:
         *_required(sa.BigInteger, "nonce"),
         *_required(ENUM, "status"),
         *_required(sa.BigInteger, "rows", "checksum"),
-        *_optional(sa.Integer, "files"),
         *_optional(JSON, "file_list"),
         *_required(TIME, "claimed_at"),
         *_optional(TIME, "done_at"),

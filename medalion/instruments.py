@@ -1,0 +1,165 @@
+"""Names and ids → the accounts, strategies and instruments they mean, and what a trade in one of them looks at."""
+
+from decimal import Decimal
+from typing import TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from medalion.dtos import AccountLike, StrategyLike, Tradable
+from medalion.errors import InputError, NotFoundError
+from medalion.market import Instrument
+from medalion.portfolio import checked
+from medalion.types import AssetType, InstrumentKind, PositionSide, TradeSide
+from oltp.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
+from oltp.repository import id_of
+from oltp.trading import Account, Position, Strategy, Trade, TradingSignal
+from oltp.translation import translated
+from oltp.unit_of_work import UnitOfWork
+
+_SUGGESTED_FROM = 10_000
+Choice = TypeVar("Choice", TradeSide, PositionSide, AssetType)
+
+
+def chosen(kind: type[Choice], value: Choice | str, *, name: str) -> Choice:
+    """The member that `value` names.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(kind)
+        raise InputError(f"{name} is {value!r}; give one of {known}", given=value, expected=known) from error
+
+
+def amount(value: Decimal | int, *, name: str) -> Decimal:
+    """`value` above zero, as decimal(18,8) holds it; raises InputError otherwise."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return checked(Decimal(value) if is_whole else value, name=name, positive=True)  # type: ignore[arg-type]
+
+
+async def account_of(unit: UnitOfWork, which: AccountLike) -> Account:
+    """The account of that id or name; raises NotFoundError with the nearest names."""
+    known = _id(which)
+    return await (unit.accounts.by_name(str(which)) if known is None else unit.accounts.get(known))
+
+
+async def strategy_of(unit: UnitOfWork, which: StrategyLike) -> Strategy:
+    """The strategy of that id, or the newest of that name; raises NotFoundError with the nearest names."""
+    known = _id(which)
+    return await (unit.strategies.by_name(str(which)) if known is None else unit.strategies.get(known))
+
+
+def _id(which: AccountLike | StrategyLike) -> UUID | None:
+    """The id that was given; None for a name."""
+    if not isinstance(which, str):
+        return id_of(which)
+    try:
+        return UUID(which)
+    except ValueError:
+        return None
+
+
+async def instrument_of(unit: UnitOfWork, symbol: Tradable, asset_type: AssetType | str | None = None) -> Instrument:
+    """The instrument that a ticker, contract symbol or token id names, or that an entity is.
+
+    Raises:
+        NotFoundError: there is none; names the nearest.
+        InputError: instruments of several kinds share the symbol and `asset_type` is not given.
+    """
+    match symbol:
+        case Instrument():
+            return symbol
+        case Asset():
+            return _of_asset(symbol)
+        case OptionContract():
+            return _of_contract(symbol)
+        case PolymarketOutcome():
+            return await _by_id(unit, InstrumentKind.OUTCOME, symbol.id)
+    kind = None if asset_type is None else InstrumentKind(chosen(AssetType, asset_type, name="asset_type"))
+    named = (
+        INSTRUMENTS.c.symbol == symbol
+        if kind is None
+        else sa.and_(INSTRUMENTS.c.symbol == symbol, INSTRUMENTS.c.kind == kind)
+    )
+    with translated():
+        found = (await unit.session.execute(sa.select(INSTRUMENTS.c.kind, INSTRUMENTS.c.entity_id).where(named))).all()
+        if not found:
+            names = sa.select(INSTRUMENTS.c.symbol).limit(_SUGGESTED_FROM)
+            known = list(await unit.session.scalars(names if kind is None else names.where(INSTRUMENTS.c.kind == kind)))
+            raise NotFoundError(
+                "instrument" if kind is None else f"{kind} symbol", symbol, known=known, hint="create it first"
+            )
+    if len(found) > 1:
+        kinds = " and ".join(sorted(row.kind for row in found))
+        raise InputError(f"{symbol!r} is {kinds}; give asset_type, or the entity itself", given=symbol, expected=kinds)
+    return await _by_id(unit, InstrumentKind(found[0].kind), found[0].entity_id)
+
+
+async def instrument_behind(unit: UnitOfWork, what: Trade | Position | TradingSignal) -> Instrument:
+    """The instrument that a trade, position or signal refers to.
+
+    Raises:
+        InputError: a signal on a whole event, which cannot be traded.
+    """
+    if what.option_contract_id is not None:
+        return await _by_id(unit, InstrumentKind.OPTION, what.option_contract_id)
+    if what.outcome_id is not None:
+        return await _by_id(unit, InstrumentKind.OUTCOME, what.outcome_id)
+    if what.asset_id is None:
+        raise InputError("the signal is on an event as a whole; give the outcome to trade as symbol", given=what)
+    return _of_asset(await unit.assets.get(what.asset_id))
+
+
+async def _by_id(unit: UnitOfWork, kind: InstrumentKind, which: UUID) -> Instrument:
+    if kind is InstrumentKind.OPTION:
+        return _of_contract(await unit.option_contracts.get(which))
+    if kind is not InstrumentKind.OUTCOME:
+        return _of_asset(await unit.assets.get(which))
+    event = orm.joinedload(PolymarketOutcome.market, innerjoin=True)
+    with translated():
+        outcome = await unit.session.scalar(
+            sa.select(PolymarketOutcome).where(PolymarketOutcome.id == which).options(event)
+        )
+    if outcome is None:
+        raise NotFoundError("PolymarketOutcome", which)
+    return _of_outcome(outcome, outcome.market.polymarket_event_id)
+
+
+def _of_asset(asset: Asset) -> Instrument:
+    return Instrument(InstrumentKind(asset.asset_type), asset.instrument_id, asset.symbol, asset_id=asset.id)
+
+
+def _of_contract(contract: OptionContract) -> Instrument:
+    return Instrument(
+        InstrumentKind.OPTION,
+        contract.instrument_id,
+        contract.symbol,
+        multiplier=contract.multiplier,
+        option_contract_id=contract.id,
+    )
+
+
+def _of_outcome(outcome: PolymarketOutcome, event_id: UUID) -> Instrument:
+    return Instrument(
+        InstrumentKind.OUTCOME,
+        outcome.instrument_id,
+        outcome.token_id,
+        outcome_id=outcome.id,
+        polymarket_event_id=event_id,
+    )
+
+
+async def watched(unit: UnitOfWork, instrument: Instrument, event_id: UUID | None) -> tuple[Instrument, ...]:
+    """What a trade's snapshots show: the instrument, an option's underlying, the outcomes of a linked event."""
+    seen = [instrument]
+    if instrument.option_contract_id is not None:
+        contract = await unit.option_contracts.get(instrument.option_contract_id)
+        seen.append(_of_asset(await unit.assets.get(contract.asset_id)))
+    if event_id is not None and instrument.outcome_id is None:
+        of_event = PolymarketOutcome.market.has(PolymarketMarket.polymarket_event_id == event_id)
+        seen += [_of_outcome(outcome, event_id) for outcome in await unit.polymarket_outcomes.find(of_event)]
+    return tuple(seen)

@@ -1,0 +1,192 @@
+"""An order's way to its venue and back into the books; safe to take again after a crash at any step.
+
+An order is stored as a pending trade and committed before its venue is asked, under an id that stays the same on every
+retry; what the venue reports is booked in a unit of work of its own. A crash between the two leaves a pending trade,
+which `reconcile` asks the venue about.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from medalion import accounting
+from medalion.dtos import AccountLike, CreateTradeRequest, PositionDto, TradeDto
+from medalion.errors import ConflictError, InputError, NotFoundError
+from medalion.instruments import account_of, instrument_behind, watched
+from medalion.intents import Intent, MarketView, client_order_id_of, existing, intend, resumed, viewed
+from medalion.market import Instrument, Market
+from medalion.orders import WORKING
+from medalion.portfolios import Portfolios
+from medalion.types import AccountType, TradeStatus
+from medalion.venues.base import FillReport, OrderReport, Venue
+from oltp.base import now
+from oltp.repository import id_of
+from oltp.trading import Account, Trade
+from oltp.unit_of_work import UnitOfWork, acting, acting_as
+
+_ATTEMPTS = 4
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What `reconcile` found, by client order id: orders it asked about, those whose fills were missing here, those
+    that had never arrived and were submitted, and those that only one side knows."""
+
+    asked: tuple[str, ...]
+    filled: tuple[str, ...]
+    submitted: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+class Ordering(Portfolios):
+    """Places orders and books what becomes of them.
+
+    `venue` takes the orders of every account, or is a mapping that has one for each type of account.
+    """
+
+    def __init__(
+        self,
+        units: Callable[[], UnitOfWork],
+        venue: Venue | Mapping[AccountType, Venue],
+        market: Market,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        super().__init__(units, market, clock)
+        self._venues = venue if isinstance(venue, Mapping) else dict.fromkeys(AccountType, venue)
+
+    async def record_fill(self, fill: FillReport) -> PositionDto:
+        """The position that the execution led to; reported again, nothing changes.
+
+        Raises:
+            NotFoundError: no trade has the fill's client order id.
+            ConflictError: it contradicts the order, or what was booked under the same execution id.
+        """
+        report = OrderReport(
+            fill.account_id,
+            fill.client_order_id,
+            venue_order_id=None,
+            status=TradeStatus.PARTIALLY_FILLED,
+            at=fill.executed_at,
+            fills=(fill,),
+        )
+        await self._book(report)
+        async with self._units() as unit:
+            return PositionDto.of(await unit.positions.get(await accounting.position_after(unit, fill)))
+
+    async def advance(self, *, at: datetime | None = None) -> list[TradeDto]:
+        """The trades that changed because time went on to `at`: resting orders that the market now reaches."""
+        moment = self._at(at)
+        venues = {id(venue): venue for venue in self._venues.values()}
+        return [
+            TradeDto.of(await self._book(report)) for venue in venues.values() for report in await venue.advance(moment)
+        ]
+
+    async def reconcile(self, *, account: AccountLike | None = None, since: datetime | None = None) -> Reconciliation:
+        """What was found by asking the venues about every order that is not over, and booking what was missing.
+
+        An order that its venue never saw is submitted, under the same id. With `since`, the executions from then on
+        are asked for as well, so that one that came after the end of its order is found.
+        """
+        async with self._units() as unit:
+            owners = [await account_of(unit, account)] if account is not None else await unit.accounts.find()
+            working = [trade for owner in owners for trade in await unit.trades.by_status(*WORKING, account=owner)]
+        by_id = {owner.id: owner for owner in owners}
+        filled, submitted, unknown = set[str](), list[str](), list[str]()
+        for trade in working:
+            venue = self._venue(by_id[trade.account_id])
+            report = await venue.find_order(trade.account_id, trade.client_order_id)
+            if report is None and trade.status is not TradeStatus.PENDING:
+                unknown.append(trade.client_order_id)
+                continue
+            if report is None:
+                async with self._units() as unit:
+                    intent = await resumed(unit, trade, by_id[trade.account_id], self._at(None))
+                report = await venue.submit(intent.order)
+                submitted.append(trade.client_order_id)
+            if (await self._book(report)).filled_quantity != trade.filled_quantity:
+                filled.add(trade.client_order_id)
+        for owner in owners if since is not None else ():
+            for fill in await self._venue(owner).executions(owner.id, self._at(since)):
+                if await self._is_missing(fill, unknown):
+                    await self.record_fill(fill)
+                    filled.add(fill.client_order_id)
+        return Reconciliation(
+            tuple(trade.client_order_id for trade in working), tuple(sorted(filled)), tuple(submitted), tuple(unknown)
+        )
+
+    async def _is_missing(self, fill: FillReport, unknown: list[str]) -> bool:
+        """Whether the execution is one of our orders and not booked; what is no order of ours is added to `unknown`."""
+        async with self._units() as unit:
+            if await unit.fills.any(venue=fill.venue, execution_id=fill.execution_id):
+                return False
+            is_ours = await unit.trades.any(account_id=fill.account_id, client_order_id=fill.client_order_id)
+        if not is_ours:
+            unknown.append(fill.client_order_id)
+        return is_ours
+
+    async def _place(self, request: CreateTradeRequest) -> Trade:
+        """The trade after its venue was asked, if that was still to be done."""
+        at, name = self._at(request.at), client_order_id_of(request)
+        correlation = str(id_of(request.signal)) if request.signal is not None else name
+        with acting_as(correlation_id=acting().correlation_id or correlation):
+            try:
+                intent = await self._retrying(lambda: self._intend(request, name, at))
+            except ConflictError:
+                # Someone else may have placed the same order meanwhile, which is then found under its id.
+                if request.client_order_id is None and request.signal is None:
+                    raise
+                intent = await self._intend(request, name, at)
+            if intent.trade.status is not TradeStatus.PENDING:
+                return intent.trade
+            return await self._book(await self._venue(intent.account).submit(intent.order), intent.watched)
+
+    async def _intend(self, request: CreateTradeRequest, name: str, at: datetime) -> Intent:
+        async with self._units() as unit:
+            account = await account_of(unit, request.account)
+            self._venue(account)
+            if (trade := await existing(unit, account, request, name)) is not None:
+                return await resumed(unit, trade, account, at)
+            return await intend(unit, account, request, name, self._market, at)
+
+    async def _book(self, report: OrderReport, seen: tuple[Instrument, ...] | None = None) -> Trade:
+        """The trade once the venue's report is in the books; `seen` is what its snapshots show, if already known."""
+        with acting_as(correlation_id=acting().correlation_id or report.client_order_id):
+            views: dict[str, MarketView] = {}
+            if report.fills:
+                seen = await self._watched(report) if seen is None else seen
+                views = {fill.execution_id: await viewed(self._market, seen, fill.executed_at) for fill in report.fills}
+            return await self._retrying(lambda: self._record(report, views))
+
+    async def _record(self, report: OrderReport, views: dict[str, MarketView]) -> Trade:
+        async with self._units() as unit:
+            return await accounting.record(unit, report, views)
+
+    async def _watched(self, report: OrderReport) -> tuple[Instrument, ...]:
+        async with self._units() as unit:
+            trade = await unit.trades.first(account_id=report.account_id, client_order_id=report.client_order_id)
+            if trade is None:
+                raise NotFoundError("trade with client order id", report.client_order_id)
+            return await watched(unit, await instrument_behind(unit, trade), trade.polymarket_event_id)
+
+    async def _retrying(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work` gives; done again, a few times, where it lost a race that it may win then."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await work()
+            except ConflictError as error:
+                if not error.retryable:
+                    raise
+        return await work()
+
+    def _venue(self, account: Account) -> Venue:
+        try:
+            return self._venues[account.account_type]
+        except KeyError:
+            known = ", ".join(sorted(self._venues))
+            raise InputError(
+                f"no venue takes orders of {account.account_type} accounts such as {account.name!r}; only of {known}",
+                given=account.account_type,
+                expected=known,
+            ) from None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import polars as pl
 import sqlalchemy as sa
@@ -12,8 +13,8 @@ from oltp.trading import Account
 from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
-# One statement, so that cash and holdings are of the same moment. A busted fill counts until it was undone. The quantity
-# of a settlement is what it added to the position, signed; that of a dividend is what was held, and only cash moved.
+# One statement, so that cash and holdings are of the same moment. A busted fill counts until it was undone. Settlements
+# say what they added to the position, signed; those of dividends say what was held, and only cash moved.
 _EVENTS = sa.text("""
     SELECT occurred_at AS at, NULL::bigint AS instrument_id, NULL::numeric AS units, NULL::numeric AS price, amount,
            CASE WHEN movement_type IN ('deposit', 'withdrawal') THEN amount ELSE 0 END AS flow, currency
@@ -78,6 +79,14 @@ class Bookings:
     instruments: pl.DataFrame
     first: datetime | None
     last: datetime | None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that happened, as hexadecimal digits: equal books have equal digests."""
+        digest = sha256()
+        for frame in (self.cash, self.changes):
+            digest.update(frame.sort(frame.columns).write_csv().encode())
+        return digest.hexdigest()
 
     def held_since(self, start: datetime | None) -> pl.DataFrame:
         """The instruments of which anything was held at `start` or changed from then on."""

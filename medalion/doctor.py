@@ -70,7 +70,7 @@ class Requirement:
 
 def diagnose(settings: Settings) -> Iterator[Check]:
     """Every check, as it is done. An embedded server that exists is started for the time being; none is made."""
-    yield _python()
+    yield Check("Python", State.OK, ".".join(map(str, sys.version_info[:3])))
     yield from _packages(settings)
     yield _writable("data folder", settings.data_dir)
     try:
@@ -101,13 +101,6 @@ def _declared(pyproject: Path) -> list[str]:
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"].items()
     return [*project["dependencies"], *(f"{line}; extra == '{extra}'" for extra, lines in extras for line in lines)]
-
-
-def _python() -> Check:
-    version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
-        return Check("Python", State.FAILED, version, "use Python 3.11 or newer")
-    return Check("Python", State.OK, version)
 
 
 def _packages(settings: Settings) -> Iterator[Check]:
@@ -171,7 +164,9 @@ def _database(settings: Settings) -> Iterator[Check]:
     try:
         with _served(settings) as url:
             if url is None:
-                yield Check("database", State.OK, f"none yet in {settings.data_dir}; made when the store is first opened")
+                yield Check(
+                    "database", State.OK, f"none yet in {settings.data_dir}; made when the store is first opened"
+                )
                 return
             postgres = Postgres(url)
             postgres.open()
@@ -206,7 +201,9 @@ def _schema(url: str, *, is_embedded: bool) -> Check:
         return Check("schema", state, f"{found or 'none'}, this release needs {migrate.head()}", "medalion db upgrade")
     differences = migrate.check(url)
     if differences:
-        return Check("schema", State.FAILED, "; ".join(differences), "see `medalion db check`; restore what was changed")
+        return Check(
+            "schema", State.FAILED, "; ".join(differences), "see `medalion db check`; restore what was changed"
+        )
     return Check("schema", State.OK, found or "")
 
 

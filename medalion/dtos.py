@@ -3,7 +3,6 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any, Self, TypeAlias
 from uuid import UUID
 
@@ -32,20 +31,14 @@ Tradable: TypeAlias = Asset | OptionContract | PolymarketOutcome | Instrument | 
 """What to trade: the asset, contract or outcome, or its ticker, contract symbol or token id."""
 
 
-@cache
-def _names(model: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(model))
-
-
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadModel:
     """A copy of an entity's fields, as they were when it was made."""
-
-    __slots__ = ()
 
     @classmethod
     def of(cls, entity: object) -> Self:
         """The read model of an entity that has every one of these fields."""
-        return cls(**{name: getattr(entity, name) for name in _names(cls)})
+        return cls(**{field.name: getattr(entity, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +82,7 @@ class OpenPositionRequest(_Request):
 
     def trade(self) -> CreateTradeRequest:
         """The order that opens it."""
-        shared = {name: getattr(self, name) for name in _names(_Request)}
+        shared = {field.name: getattr(self, field.name) for field in fields(_Request)}
         side = TradeSide.BUY if self.side is PositionSide.LONG else TradeSide.SELL
         return CreateTradeRequest(**shared, side=side, is_entry=True)
 
@@ -310,7 +303,7 @@ class MarketBarDto:
     @classmethod
     def of(cls, row: dict[str, Any]) -> Self:
         """The bar in a row of a bars frame, as `frame.iter_rows(named=True)` gives it."""
-        return cls(**{name: row[name] for name in _names(cls)})
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

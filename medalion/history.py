@@ -5,6 +5,7 @@ claimed with the list of its files in one transaction, committed to the lake and
 claimed import from that list.
 """
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -18,7 +19,7 @@ from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable
 from olap.parquet import StagedFile
 from oltp import ledger
-from oltp.engine import Connection, Postgres
+from oltp.engine import Postgres, one
 from oltp.instruments import keep_primary_source, with_instruments
 from oltp.ledger import Batch
 from oltp.writes import OpenWrite, WriteResult, begin, earlier_write, enter, entry_of, numbered
@@ -71,7 +72,7 @@ class History:
         identity = f"import:{content}:{rows.height}:{generation}"
         table = self._lake.table(dataset)
         files: list[StagedFile] = []
-        with self._postgres.connection() as writer, self._postgres.connection() as leader:
+        with self._postgres.connection() as writer, self._postgres.connection() as leader, ExitStack() as lead:
             try:
                 with writer.transaction():
                     opened = begin(writer, dataset)
@@ -80,22 +81,19 @@ class History:
                     rows = numbered(with_instruments(writer, dataset, rows), opened)
                     entry = entry_of(dataset, rows, opened, source=feed, idempotency_key=identity)
                     _stage(table, rows, opened, files)
-                    ledger.lead(leader, dataset)
+                    lead.enter_context(ledger.leading(leader, dataset))
                     number = self._mirror.finish(leader, dataset) + 1
                     if not enter(writer, entry, rows["instrument_id"], kind=WriteKind.IMPORT, batch=number):
                         raise _TakenError
                     ledger.enter_batch(writer, dataset, _batch(number, entry, files))
                     keep_primary_source(writer, dataset, rows["instrument_id"], feed)
-            except BaseException as error:
+            except _TakenError:
                 table.discard(files)
-                _resign(leader, dataset)
-                if isinstance(error, _TakenError):
-                    return self.import_rows(dataset, frame, feed=feed, generation=generation)
+                return ImportResult.of(one(earlier_write(leader, dataset, identity)))
+            except BaseException:
+                table.discard(files)
                 raise
-            try:
-                self._mirror.finish(leader, dataset)
-            finally:
-                _resign(leader, dataset)
+            self._mirror.finish(leader, dataset)
         return ImportResult.of(entry)
 
 
@@ -121,8 +119,3 @@ def _batch(number: int, entry: WriteResult, files: list[StagedFile]) -> Batch:
         checksum=entry.checksum,
         file_list=[asdict(file) for file in files],
     )
-
-
-def _resign(leader: Connection, dataset: Dataset) -> None:
-    if not leader.closed:
-        ledger.resign(leader, dataset)

@@ -126,11 +126,18 @@ async def _by_id(unit: UnitOfWork, kind: InstrumentKind, which: UUID) -> Instrum
         )
     if outcome is None:
         raise NotFoundError("PolymarketOutcome", which)
-    return _of_outcome(outcome, outcome.market.polymarket_event_id)
+    market = outcome.market
+    return _of_outcome(outcome, market.polymarket_event_id, is_tradable=market.is_active and not market.is_closed)
 
 
 def _of_asset(asset: Asset) -> Instrument:
-    return Instrument(InstrumentKind(asset.asset_type), asset.instrument_id, asset.symbol, asset_id=asset.id)
+    return Instrument(
+        InstrumentKind(asset.asset_type),
+        asset.instrument_id,
+        asset.symbol,
+        asset_id=asset.id,
+        is_tradable=asset.is_tradable,
+    )
 
 
 def _of_contract(contract: OptionContract) -> Instrument:
@@ -140,16 +147,18 @@ def _of_contract(contract: OptionContract) -> Instrument:
         contract.symbol,
         multiplier=contract.multiplier,
         option_contract_id=contract.id,
+        is_tradable=contract.is_tradable,
     )
 
 
-def _of_outcome(outcome: PolymarketOutcome, event_id: UUID) -> Instrument:
+def _of_outcome(outcome: PolymarketOutcome, event_id: UUID, *, is_tradable: bool = True) -> Instrument:
     return Instrument(
         InstrumentKind.OUTCOME,
         outcome.instrument_id,
         outcome.token_id,
         outcome_id=outcome.id,
         polymarket_event_id=event_id,
+        is_tradable=is_tradable,
     )
 
 

@@ -16,7 +16,6 @@ from medalion.portfolio import checked, value_of
 from medalion.types import InstrumentKind, PositionSide, SignalType, TradeSide
 from medalion.venues.base import Order
 from oltp.base import uuid7
-from oltp.reference import Asset, OptionContract
 from oltp.repository import id_of
 from oltp.trading import Account, Strategy, Trade, TradingSignal
 from oltp.translation import translated
@@ -121,9 +120,9 @@ async def intend(
     signal = None if request.signal is None else await unit.signals.get(id_of(request.signal))
     which = request.strategy if request.strategy is not None or signal is None else signal.strategy_id
     strategy = None if which is None else await strategy_of(unit, which)
-    if request.position_id is None:
-        _may_trade(account, strategy, signal, at)
     instrument = await _instrument(unit, request, signal)
+    if request.position_id is None:
+        _may_trade(account, strategy, signal, instrument, at)
     event_id = instrument.polymarket_event_id or (None if signal is None else signal.polymarket_event_id)
     seen = await watched(unit, instrument, event_id)
     view = await viewed(market, seen, at)
@@ -200,7 +199,11 @@ async def _check_entry(
         )
 
 
-def _may_trade(account: Account, strategy: Strategy | None, signal: TradingSignal | None, at: datetime) -> None:
+def _may_trade(
+    account: Account, strategy: Strategy | None, signal: TradingSignal | None, instrument: Instrument, at: datetime
+) -> None:
+    if not instrument.is_tradable:
+        raise ConflictError(f"{instrument.kind} {instrument.symbol!r} is not tradable")
     if not account.is_active:
         raise ConflictError(f"account {account.name!r} is not active; activate it to trade")
     if strategy is not None and not strategy.is_active:
@@ -211,14 +214,10 @@ def _may_trade(account: Account, strategy: Strategy | None, signal: TradingSigna
 
 async def _instrument(unit: UnitOfWork, request: CreateTradeRequest, signal: TradingSignal | None) -> Instrument:
     if request.symbol is not None:
-        if isinstance(request.symbol, Asset | OptionContract) and not request.symbol.is_tradable:
-            raise ConflictError(f"{request.symbol.symbol} is not tradable")
-        instrument = await instrument_of(unit, request.symbol, request.asset_type)
-    elif signal is not None:
-        instrument = await instrument_behind(unit, signal)
-    else:
+        return await instrument_of(unit, request.symbol, request.asset_type)
+    if signal is None:
         raise InputError("nothing to trade was given; give symbol= or signal=", expected="symbol or signal")
-    return instrument
+    return await instrument_behind(unit, signal)
 
 
 async def _side_and_quantity(

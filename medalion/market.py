@@ -30,7 +30,10 @@ _BARS = {InstrumentKind.STOCK: STOCK_BARS, InstrumentKind.CRYPTO: CRYPTO_BARS}
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What can be ordered: its number, its name, units per contract, and the entities it stands for."""
+    """What can be ordered: its number, its name, units per contract, and the entities it stands for.
+
+    One that is not tradable can still be closed.
+    """
 
     kind: InstrumentKind
     instrument_id: int
@@ -40,6 +43,7 @@ class Instrument:
     option_contract_id: UUID | None = None
     outcome_id: UUID | None = None
     polymarket_event_id: UUID | None = None
+    is_tradable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ same rows. Lake and ledger that do not agree on number and nonce are never writt
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
 
+from medalion import verification
 from medalion.checksum import signed
 from medalion.datasets import DATASETS, Dataset
 from medalion.errors import CorruptLakeError
@@ -68,8 +68,8 @@ class Mirror:
         total = MirrorRun()
         for dataset in datasets:
             started = time.perf_counter()
-            with self._leading(dataset, wait=wait) as connection:
-                if connection is None:
+            with self._postgres.connection() as connection, ledger.leading(connection, dataset, wait=wait) as leads:
+                if not leads:
                     continue
                 for batch, files in self._batches(connection, dataset):
                     total += MirrorRun(1, batch.rows, files)
@@ -87,6 +87,22 @@ class Mirror:
                 for slot, rows in ledger.slot_rows(connection, dataset).items():
                     removed += (ledger.prune(connection, dataset, slot) or 0) if rows else 0
         return removed
+
+    def status(self, datasets: Iterable[Dataset] = DATASETS.values()) -> pl.DataFrame:
+        """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back."""
+        return verification.status(self._postgres, self._lake, datasets)
+
+    def verify(self, datasets: Iterable[Dataset] = DATASETS.values()) -> pl.DataFrame:
+        """Everything in which lake, ledger and hot rows disagree: dataset, subject, problem. Empty is clean.
+
+        Reads every row once. Each dataset is led meanwhile, so that mirroring waits.
+        """
+        drift: list[tuple[str, str, str]] = []
+        for dataset in datasets:
+            with self._postgres.connection() as connection, ledger.leading(connection, dataset):
+                found = verification.verify(self._postgres, self._lake.table(dataset), dataset, connection)
+                drift += ((dataset.name, subject, problem) for subject, problem in found)
+        return pl.DataFrame(drift, schema=verification.DRIFT, orient="row")
 
     def finish(self, connection: Connection, dataset: Dataset) -> int:
         """Finish a batch that was claimed and not noted, as the leader; the number of the last batch, now done.
@@ -108,20 +124,6 @@ class Mirror:
             _require(pin, last.number - 1, before.nonce if before else None, table)
             self._copy(connection, dataset, last, pin)
         return last.number
-
-    @contextmanager
-    def _leading(self, dataset: Dataset, *, wait: bool) -> Iterator[Connection | None]:
-        with self._postgres.connection() as connection:
-            if wait:
-                ledger.lead(connection, dataset)
-            elif not ledger.try_lead(connection, dataset):
-                yield None
-                return
-            try:
-                yield connection
-            finally:
-                if not connection.closed:
-                    ledger.resign(connection, dataset)
 
     def _batches(self, connection: Connection, dataset: Dataset) -> Iterator[tuple[Batch, int]]:
         number = self.finish(connection, dataset)

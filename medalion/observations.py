@@ -195,7 +195,7 @@ class Observations:
         if adjust not in ("none", "split"):
             raise InputError(f"adjust {adjust!r} is not known", given=adjust, expected="'none' or 'split'")
         declared = self._dataset_for(symbol, (STOCK_BARS, CRYPTO_BARS))
-        wanted = None if adjust == "none" or columns is None else [*columns, "instrument_id", "ts"]
+        wanted = None if adjust == "none" or columns is None else list(dict.fromkeys([*columns, "instrument_id", "ts"]))
         rows = self.read(
             declared, symbols=symbol, start=start, end=end, as_of=as_of, columns=wanted or columns, timeframe=timeframe
         )

@@ -146,7 +146,8 @@ class Ordering(Portfolios):
         async with self._units() as unit:
             account = await account_of(unit, request.account)
             self._venue(account)
-            if (trade := await existing(unit, account, request, name)) is not None:
+            is_named = request.client_order_id is not None or request.signal is not None
+            if is_named and (trade := await existing(unit, account, request, name)) is not None:
                 return await resumed(unit, trade, account, at)
             return await intend(unit, account, request, name, self._market, at)
 

@@ -79,11 +79,10 @@ class Portfolios:
         """The positions, open and closed, in one instrument, newest first."""
         async with self._units() as unit:
             instrument = await instrument_of(unit, symbol, asset_type)
-            held = {"instrument_id": instrument.instrument_id}
+            meant = [Position.instrument_id == instrument.instrument_id]
             if account is not None:
-                found = await unit.positions.find(**held, account_id=(await account_of(unit, account)).id)
-            else:
-                found = await unit.positions.find(**held)
+                meant.append(Position.account_id == (await account_of(unit, account)).id)
+            found = await unit.positions.find(*meant)
             return [PositionDto.of(position) for position in found]
 
     async def update_position_risk_parameters(

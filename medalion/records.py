@@ -67,10 +67,9 @@ def frame(dataset: Dataset, rows: list[dict[str, Any]]) -> pl.DataFrame:
     """The rows as a frame that a write takes; what it does not know is left to the write to refuse."""
     types = {column.name: column.type for column in (*dataset.columns, *dataset.derived)}
     names = dict.fromkeys(name for record in rows for name in record)
-    return pl.DataFrame(
-        [_series(name, types.get(name), [record.get(name) for record in rows]) for name in names]
-        or [pl.Series(column.name, [], dtype=pl.Null) for column in dataset.columns if not column.optional]
-    )
+    if not names:
+        names = dict.fromkeys(column.name for column in dataset.columns if not column.optional)
+    return pl.DataFrame([_series(name, types.get(name), [record.get(name) for record in rows]) for name in names])
 
 
 def _series(name: str, kind: pa.DataType | None, values: list[Any]) -> pl.Series:

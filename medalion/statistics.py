@@ -45,11 +45,13 @@ class PortfolioStatistics:
     """What an account did in a range. Money is exact, in its base currency.
 
     `opening_value` is what it was worth before the first session, or the first deposits of an account that was empty
-    then; `net_flow` is what was deposited since, less what was withdrawn; `profit` is the rest of the change.
+    then; `net_flow` is what was deposited since, less what was withdrawn; `profit` is the rest of the change. `books`
+    is a digest of all that ever happened to the account.
     """
 
     account: str
     currency: str
+    books: str
     periods_per_year: int
     sessions: int
     opening_value: Decimal | None
@@ -138,6 +140,7 @@ class Statistics:
         return PortfolioStatistics(
             account=valued.account,
             currency=valued.currency,
+            books=valued.books,
             periods_per_year=valued.periods_per_year,
             sessions=max(len(values) - 1, 0),
             opening_value=values[0] if values else None,
@@ -167,7 +170,7 @@ class Statistics:
         is_daily = any(kind in _EVERY_DAY for kind in kinds)
         equity, is_daily = await to_thread.run_sync(partial(self._value, bookings, during, is_daily, moment))
         periods = stats.PERIODS_PER_YEAR[InstrumentKind.CRYPTO if is_daily else InstrumentKind.STOCK]
-        return _Valued(account.name, account.base_currency, periods, equity)
+        return _Valued(account.name, account.base_currency, bookings.digest, periods, equity)
 
     def _value(
         self, bookings: Bookings, during: TimeRange, is_daily: bool, as_of: datetime | None
@@ -244,6 +247,7 @@ class Statistics:
 class _Valued:
     account: str
     currency: str
+    books: str
     periods_per_year: int
     equity: pl.DataFrame
 

@@ -12,12 +12,17 @@ from anyio import to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import ValidationError
 
+from medalion.audit import Audit
 from medalion.background import BackgroundMirror
 from medalion.errors import InputError, StoreError
 from medalion.faces import Blocking, RepositoryFace, Threaded
+from medalion.jobs import Jobs
+from medalion.journal import Journal
+from medalion.market_data import MarketDataService
 from medalion.mirror import Mirror
 from medalion.observations import Observations
 from medalion.settings import Settings
+from medalion.statistics import Statistics
 from olap.lake import Lake
 from oltp import migrate
 from oltp.embedded import EmbeddedPostgres
@@ -188,6 +193,34 @@ class AsyncStore:
     def mirror(self) -> Any:
         """The mirror: `run()`, `status()`, `verify()`, `prune()`."""
         return Threaded(self._parts.used().mirror)
+
+    @property
+    def market_data(self) -> MarketDataService:
+        """Observations one by one or in lists, the instruments they belong to, and the newest of each."""
+        parts = self._parts.used()
+        return MarketDataService(parts.observations, parts.units)
+
+    @property
+    def journal(self) -> Journal:
+        """Logs, errors and measurements of the system."""
+        return Journal(self._parts.used().units)
+
+    @property
+    def audit(self) -> Audit:
+        """Who changed what and when, and whether the record is whole."""
+        return Audit(self._parts.used().units)
+
+    @property
+    def stats(self) -> Statistics:
+        """Value by session, performance and closed trades of accounts."""
+        parts = self._parts.used()
+        return Statistics(parts.observations, parts.units)
+
+    @property
+    def jobs(self) -> Jobs:
+        """Batch jobs and their runs."""
+        parts = self._parts.used()
+        return Jobs(parts.units, self.stats, parts.postgres, parts.lake)
 
     write = _threaded(Observations.write)
     import_history = _threaded(Observations.import_history)

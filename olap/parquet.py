@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
 
@@ -80,28 +81,44 @@ def _by_lateness(partition: pl.DataFrame, newest: datetime | None) -> Iterator[p
 
 
 def _write(root: Path, dataset: Dataset, rows: pl.DataFrame, period: str) -> StagedFile:
-    name = f"{token_hex(12)}{CLEAN if _is_clean(dataset, rows) else ''}.parquet"
-    path = f"{PERIOD}={period}/{name}"
+    """One file; its name holds the hash of its bytes, so that any later change of them shows."""
+    content = _encoded(dataset, rows)
+    clean = CLEAN if _is_clean(dataset, rows) else ""
+    path = f"{PERIOD}={period}/{token_hex(4)}-{digest(content)}{clean}.parquet"
     target = root / path
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    table = rows.to_arrow().cast(dataset.stored)
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as sink:
-        with pq.ParquetWriter(
-            sink,
-            dataset.stored,
-            compression="zstd",
-            compression_level=1,
-            store_decimal_as_integer=True,
-            use_dictionary=_repetitive(dataset),
-            column_encoding=_encodings(dataset),
-            write_statistics=True,
-        ) as writer:
-            for start, length in row_groups(rows["instrument_id"]):
-                writer.write_table(table.slice(start, length), row_group_size=length)
+    with os.fdopen(descriptor, "wb") as sink:
+        sink.write(content)
         sink.flush()
         os.fsync(sink.fileno())
-    return StagedFile(path, target.stat().st_size, rows.height, _statistics(dataset, rows), period)
+    return StagedFile(path, len(content), rows.height, _statistics(dataset, rows), period)
+
+
+def digest(content: bytes | memoryview | pa.Buffer) -> str:
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+def digest_in(path: str) -> str:
+    """The hash that a file's name says its bytes have."""
+    return path.rsplit("/", 1)[-1].split("-")[1].removesuffix(".parquet")
+
+
+def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:
+    table = rows.to_arrow().cast(dataset.stored)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        dataset.stored,
+        compression="zstd",
+        compression_level=1,
+        store_decimal_as_integer=True,
+        use_dictionary=_repetitive(dataset),
+        column_encoding=_encodings(dataset),
+    ) as writer:
+        for start, length in row_groups(rows["instrument_id"]):
+            writer.write_table(table.slice(start, length), row_group_size=length)
+    return sink.getvalue()
 
 
 def row_groups(instruments: pl.Series) -> Iterator[tuple[int, int]]:

@@ -54,9 +54,9 @@ class Postgres:
 
     def __init__(self, url: str) -> None:
         self.url = parse_url(url)
-        self._libpq = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self.libpq = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._pool = ConnectionPool(
-            self._libpq,
+            self.libpq,
             min_size=0,
             max_size=16,
             timeout=_CONNECT_SECONDS,
@@ -75,7 +75,7 @@ class Postgres:
         Raises:
             StoreUnavailableError: no server answers there, or it refuses.
         """
-        with self.translated(), psycopg.connect(self._libpq, connect_timeout=_CONNECT_SECONDS) as connection:
+        with self.translated(), psycopg.connect(self.libpq, connect_timeout=_CONNECT_SECONDS) as connection:
             if connection.info.server_version < 160000:
                 raise StoreError(
                     f"{self!r} runs PostgreSQL {connection.info.server_version // 10000}; expected 16 or newer"
@@ -104,7 +104,7 @@ class Postgres:
             try:
                 connection = self._arrow.get_nowait()
             except Empty:
-                connection = adbc.connect(self._libpq, autocommit=True)
+                connection = adbc.connect(self.libpq, autocommit=True)
                 with connection.cursor() as cursor:
                     cursor.execute("SET timezone = 'UTC'")
             try:

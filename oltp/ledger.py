@@ -4,6 +4,8 @@ Batches of a dataset are numbered without gaps and at most one is undone. Lake a
 number and nonce are those of the last batch done, or of the one being copied.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import randbits
@@ -46,19 +48,21 @@ def new_nonce() -> int:
     return randbits(62)
 
 
-def try_lead(connection: Connection, dataset: Dataset) -> bool:
-    """Take the lead of `dataset` until `resign` or until the connection ends; False if another has it."""
-    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", _leader_lock(dataset)).fetchone()
-    return bool(row and row[0])
+@contextmanager
+def leading(connection: Connection, dataset: Dataset, *, wait: bool = True) -> Iterator[bool]:
+    """Within, this connection leads the dataset: nobody else claims, copies or notes. A lost connection ends it too.
 
-
-def lead(connection: Connection, dataset: Dataset) -> None:
-    """Take the lead, waiting for whoever has it."""
-    connection.execute("SELECT pg_advisory_lock(%s, %s)", _leader_lock(dataset))
-
-
-def resign(connection: Connection, dataset: Dataset) -> None:
-    connection.execute("SELECT pg_advisory_unlock(%s, %s)", _leader_lock(dataset))
+    Without `wait` it is False where another leads.
+    """
+    function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
+    statement = sql.SQL("SELECT {}(%s, %s)").format(sql.Identifier(function))
+    (taken,) = one(connection.execute(statement, _leader_lock(dataset)).fetchone())
+    leads = wait or bool(taken)
+    try:
+        yield leads
+    finally:
+        if leads and not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", _leader_lock(dataset))
 
 
 def leader(connection: Connection, dataset: Dataset) -> int | None:
@@ -181,9 +185,7 @@ def slot_rows(connection: Connection, dataset: Dataset) -> dict[int, int]:
 
 def current_slot(connection: Connection, dataset: Dataset) -> int:
     """Where new writes go."""
-    (slot,) = one(
-        connection.execute("SELECT slot FROM mirror_state WHERE dataset = %s", (dataset.name,)).fetchone()
-    )
+    (slot,) = one(connection.execute("SELECT slot FROM mirror_state WHERE dataset = %s", (dataset.name,)).fetchone())
     return int(slot)
 
 

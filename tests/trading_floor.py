@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from medalion.market import Instrument, Quote
 from medalion.trading import TradingService
+from medalion.types import CashMovementType, exact
 from medalion.venues.paper import CommissionSchedule, PaperVenue
 from oltp.engine import parse_url
 from oltp.trading import Account
@@ -65,8 +67,36 @@ async def floor(
     venue = PaperVenue(made, board, commission=commission or CommissionSchedule(), slippage_bps=slippage_bps)
     service = TradingService(lambda: UnitOfWork(made), venue, board, board.clock)
     async with UnitOfWork(made) as unit:
-        account = await unit.accounts.create(name="paper")
-        await unit.assets.create(symbol="AAPL", name="Apple")
+        account = await unit.accounts.create(name=f"paper {uuid4()}")
+        if not await unit.assets.any(symbol="AAPL"):
+            await unit.assets.create(symbol="AAPL", name="Apple")
     await service.deposit(account, Decimal(100_000))
     yield Floor(service, venue, board, account)
     await engine.dispose()
+
+
+async def identities(desk: Floor) -> None:
+    """Cash, positions, fills and trades of the account say the same, to the last digit."""
+    summary = await desk.service.get_portfolio_summary(desk.account)
+    async with desk.unit() as unit:
+        positions = await unit.positions.find(account_id=desk.account.id)
+        fills = await unit.fills.find(account_id=desk.account.id)
+        trades = await unit.trades.find(account_id=desk.account.id)
+        movements = await unit.cash_movements.by_account(desk.account)
+    with exact():
+        held = sum(position.signed_quantity for position in positions)
+        assert held == sum(fill.quantity * fill.side.sign for fill in fills)
+        paid = -sum(m.amount for m in movements if m.movement_type is CashMovementType.TRADE)
+        assert paid == sum(position.cost_basis - position.realized_pnl for position in positions)
+        assert paid == sum(trade.filled_value * trade.side.sign for trade in trades)
+        commissions = -sum(m.amount for m in movements if m.movement_type is CashMovementType.COMMISSION)
+        for counted in (
+            summary.total_commissions,
+            sum(fill.commission for fill in fills),
+            sum(trade.commission for trade in trades),
+            sum(position.commissions for position in positions),
+        ):
+            assert counted == commissions
+        assert summary.market_value is not None
+        assert summary.net_pnl is not None
+        assert summary.equity == summary.cash + summary.market_value == summary.deposits + summary.net_pnl

@@ -22,6 +22,7 @@ _CSV, _PARQUET = (".csv", ".csv.gz", ".csv.zst"), (".parquet", ".pq")
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _STAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?$"
 _ZONE = r" ?(Z|z|[+-]\d{2}(:?\d{2})?)$"
+_PARSED = "%Y-%m-%d %H:%M:%S%.f"
 _EXPONENT = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d{1,3}\s*")
 
 
@@ -107,37 +108,27 @@ class Mapped:
     def _parsed(self, column: pl.Series) -> pl.Series:
         """ISO 8601 text as UTC times; a date is its midnight, of `zone` or else UTC."""
         text = column.str.strip_chars()
-        bare = text.str.replace(_ZONE, "").str.replace("T", " ", literal=True)
         is_date = text.str.contains(_DATE).fill_null(True)
-        is_stamp = text.str.replace(_ZONE, "").str.contains(_STAMP).fill_null(True)
-        is_aware = is_stamp & text.str.contains(_ZONE).fill_null(True) & ~is_date
-        for row in (~(is_date | is_stamp)).arg_true().head(1):
+        is_stamp = text.str.contains(_STAMP).fill_null(True)
+        is_aware = text.str.contains(f"{_STAMP[:-1]}{_ZONE}").fill_null(True)
+        for row in (~(is_date | is_stamp | is_aware)).arg_true().head(1):
             raise InputError(
                 f"{column.name} {text[row]!r} in row {row} is no ISO 8601 date or time, such as 2024-03-01T14:30:00Z",
                 given=text[row],
                 expected="ISO 8601",
             )
-        if is_date.all():
-            days = text.str.to_date("%Y-%m-%d", strict=False)
-            _check_calendar(text, days)
-            return self._in_zone(days.cast(pl.Datetime("us"))) if self.zone else days
         if is_aware.all():
-            zone = text.str.extract(_ZONE, 1).str.replace("(?i)z", "+0000").str.replace(":", "", literal=True)
-            zone = zone.str.replace(r"^([+-]\d{2})$", "${1}00")
-            stamps = (_with_seconds(bare) + zone).str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False)
-            _check_calendar(text, stamps)
-            return stamps
-        for row in (is_aware if self.zone is None else ~is_aware).arg_true().head(1):
-            if is_aware.any():
-                raise InputError(
-                    f"{column.name} has stamps with and without a time zone, such as {text[row]!r} in row {row}",
-                    given=text[row],
-                    expected="a zone everywhere or nowhere",
-                )
-        padded = _with_seconds(bare.zip_with(~is_date, bare + " 00:00"))
-        stamps = padded.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
-        _check_calendar(text, stamps)
-        return self._in_zone(stamps)
+            return _aware(text)
+        for row in (is_aware & text.is_not_null()).arg_true().head(1):
+            raise InputError(
+                f"{column.name} has stamps with a time zone, such as {text[row]!r} in row {row}, and others without",
+                given=text[row],
+                expected="a zone everywhere or nowhere",
+            )
+        if is_date.all() and self.zone is None:
+            return _in_calendar(text, text.str.to_date("%Y-%m-%d", strict=False))
+        stamps = _with_seconds((text + " 00:00").zip_with(is_date, text))
+        return self._in_zone(_in_calendar(text, stamps.str.to_datetime(_PARSED, time_unit="us", strict=False)))
 
     def _in_zone(self, column: pl.Series) -> pl.Series:
         if self.zone is None:
@@ -157,7 +148,7 @@ class Mapped:
             return column.dt.replace_time_zone(self.zone).dt.convert_time_zone("UTC")
         except pl.exceptions.ComputeError as error:
             raise InputError(
-                f"{column.name}: {error}; the clock was changed then, give stamps with their offset", given=self.zone
+                f"{column.name}: {str(error).split('. ')[0]}; the clock was changed then, give stamps with their offset", given=self.zone
             ) from error
 
 
@@ -182,13 +173,23 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s\-./]+", "_", name.strip().lower())
 
 
-def _with_seconds(bare: pl.Series) -> pl.Series:
-    return bare.str.replace(r"( \d{2}:\d{2})$", "${1}:00")
+def _aware(text: pl.Series) -> pl.Series:
+    """Stamps with a zone, `Z` or an offset, as UTC."""
+    offset = text.str.extract(_ZONE, 1).str.replace("(?i)z", "+0000").str.replace(":", "", literal=True)
+    stamps = _with_seconds(text.str.replace(_ZONE, "")) + offset.str.replace(r"^(.\d{2})$", "${1}00")
+    return _in_calendar(text, stamps.str.to_datetime(f"{_PARSED}%z", time_unit="us", strict=False))
 
 
-def _check_calendar(text: pl.Series, times: pl.Series) -> None:
+def _with_seconds(stamps: pl.Series) -> pl.Series:
+    """`2024-03-01T14:30` as `2024-03-01 14:30:00`."""
+    return stamps.str.replace("T", " ", literal=True).str.replace(r"( \d{2}:\d{2})$", "${1}:00")
+
+
+def _in_calendar(text: pl.Series, times: pl.Series) -> pl.Series:
+    """`times`, if each was understood."""
     for row in (times.is_null() & text.is_not_null()).arg_true().head(1):
         raise InputError(f"{text.name} {text[row]!r} in row {row} is not in the calendar", given=text[row])
+    return times
 
 
 def _integers(column: pl.Series) -> pl.Series:

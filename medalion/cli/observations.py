@@ -94,7 +94,8 @@ def read(
 
     The current ones in [start, end), sorted by symbol, timeframe and time.
 
-    Times without a zone are refused; a date is its midnight UTC. In JSON decimals are strings, so that no digit is lost.
+    Times without a zone are refused; a date is its midnight UTC. In JSON decimals are strings, so that no digit is
+    lost.
     """
     chosen = format_of(format, output)
     names = [name.strip() for name in columns.split(",")] if columns else None

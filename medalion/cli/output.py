@@ -72,10 +72,10 @@ def emit(frame: pl.DataFrame, *, format: Format = Format.TABLE, output: Path | N
     Decimals keep every digit (in tables without trailing zeros; in JSON they are strings), times are ISO 8601 in UTC.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or Parquet without a file.
     """
     if output is None:
-        typer.echo(_text(frame, format, file=sys.stdout), nl=False)
+        typer.echo(_text(frame, format_of(format, None), file=sys.stdout), nl=False)
         return
     try:
         if format is Format.PARQUET:
@@ -121,7 +121,9 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     typer.echo(_table(header, rows, file=sys.stdout), nl=False)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Set[str] = frozenset(), file: IO[str]) -> str:
+def _table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Set[str] = frozenset(), file: IO[str]
+) -> str:
     """The table as text for `file`; as wide as it is, without markup, so that every cell shows as it is."""
     from rich import box
     from rich.console import Console

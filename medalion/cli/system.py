@@ -70,5 +70,7 @@ def only_account(store: Store) -> str:
     names = [account.name for account in store.accounts.find()]
     if len(names) != 1:
         said = f"say which with --account: {', '.join(names)}" if names else "there is no account yet"
-        raise InputError(f"one account was expected, {len(names)} were found; {said}", given=names, expected="--account")
+        raise InputError(
+            f"one account was expected, {len(names)} were found; {said}", given=names, expected="--account"
+        )
     return str(names[0])

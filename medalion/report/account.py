@@ -77,7 +77,7 @@ def _growth_charts(growth: pl.DataFrame) -> list[Figure]:
 
 def _fills(store: Store, account: Account, during: TimeRange) -> pl.DataFrame:
     """The account's fills that stand, in the range."""
-    rows = store.sql(_FILLS, account=account.id).pl()
+    rows: pl.DataFrame = store.sql(_FILLS, account=account.id).pl()
     inside = [during.overlaps(moment, moment) for moment in rows["executed_at"]]
     return rows.filter(pl.Series(inside, dtype=pl.Boolean))
 

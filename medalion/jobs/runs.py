@@ -1,0 +1,102 @@
+"""Jobs: runs a batch job and keeps the run, also when it fails; finds earlier runs."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import anyio
+from anyio import to_thread
+
+from medalion.dtos import AccountLike
+from medalion.jobs import portfolio_statistics
+from medalion.jobs.lineage import code_versions, pinned
+from medalion.statistics import DATASETS, Statistics
+from medalion.types import Instant, JobStatus, TimeRange, utc
+from olap.lake import Lake
+from oltp.base import now
+from oltp.engine import Postgres
+from oltp.operations import JobRun
+from oltp.unit_of_work import UnitOfWork
+
+
+class Jobs:
+    """Starts batch jobs, and lists and shows their runs."""
+
+    def __init__(self, units: Callable[[], UnitOfWork], statistics: Statistics, postgres: Postgres, lake: Lake) -> None:
+        self._units = units
+        self._statistics = statistics
+        self._postgres = postgres
+        self._lake = lake
+
+    async def run_statistics(
+        self,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        account: AccountLike | None = None,
+        risk_free: float = 0.0,
+        as_of: Instant | None = None,
+    ) -> JobRun:
+        """The finished run of the portfolio statistics over `[start, end)`: of one account, by default of every one.
+
+        `results` has each account's figures, decimals as text. `inputs` says what was read: per dataset the lake's
+        batch and the last write, and for each account a digest of its books. Prices are read as of one settled time, by
+        default the newest. Runs with the same parameters and inputs have the same results; with `as_of` an earlier
+        run's prices are read again.
+
+        Raises:
+            NotFoundError: there is no such account; this and every other failure is kept with the run too.
+            InputError: a naive time, `end` before `start`, or an `as_of` that is not settled.
+        """
+        during = TimeRange.of(start, end)
+        async with self._units() as unit:
+            accounts = await portfolio_statistics.accounts_of(unit, account)
+        parameters = {
+            "start": during.start,
+            "end": during.end,
+            "accounts": [found.name for found in accounts],
+            "risk_free": risk_free,
+        }
+        async with self._kept("portfolio_statistics", parameters) as run:
+            moment, datasets = await to_thread.run_sync(
+                pinned, self._postgres, self._lake, DATASETS, None if as_of is None else utc(as_of, name="as_of")
+            )
+            results = {
+                found.name: await self._statistics.summary(
+                    found, during.start, during.end, risk_free=risk_free, as_of=moment
+                )
+                for found in accounts
+            }
+            books = {name: result.books for name, result in results.items()}
+            run["inputs"] = {"as_of": moment, "datasets": datasets, "books": books, "code": code_versions()}
+            run["results"] = {name: portfolio_statistics.as_json(result) for name, result in results.items()}
+        return await self.get(run["id"])
+
+    async def get(self, run: UUID | str) -> JobRun:
+        """The run of that id; raises NotFoundError if there is none."""
+        async with self._units() as unit:
+            return await unit.job_runs.get(run)
+
+    async def recent(self, count: int = 20, *, job: str | None = None) -> list[JobRun]:
+        """The last `count` runs, newest first; of one job if given."""
+        async with self._units() as unit:
+            return await unit.job_runs.find(*([] if job is None else [JobRun.job == job]), limit=count)
+
+    @asynccontextmanager
+    async def _kept(self, job: str, parameters: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """The run's `id`; what is added to it, `inputs` and `results`, is kept with the run."""
+        async with self._units() as unit:
+            run = await unit.job_runs.create(job=job, parameters=parameters)
+        found: dict[str, Any] = {"id": run.id}
+        try:
+            yield found
+            outcome = {"status": JobStatus.SUCCEEDED, "inputs": found["inputs"], "results": found["results"]}
+        except BaseException as error:
+            outcome = {"status": JobStatus.FAILED, "error": f"{type(error).__name__}: {error}"}
+            raise
+        finally:
+            # A run that is cancelled says so, and is not found running for ever.
+            with anyio.CancelScope(shield=True):
+                async with self._units() as unit:
+                    await unit.job_runs.update(run.id, finished_at=now(), **outcome)

@@ -1,0 +1,371 @@
+"""The command line: what it prints, what it refuses, and how it ends."""
+
+import _thread
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from typer.testing import CliRunner, Result
+
+import medalion
+from medalion.cli import app
+from medalion.cli.output import cell_text, emit, one_line
+from medalion.datasets import STOCK_BARS
+from medalion.store import Store
+from oltp import migrate
+from tests.postgres import empty_database, fresh_database
+
+ROOT = Path(__file__).parents[1]
+SECRET = "s3cr3t-pass"
+BARS = pl.DataFrame(
+    {
+        "symbol": ["AAPL"] * 30,
+        "timeframe": ["1Day"] * 30,
+        "ts": [datetime(2024, 1, 2, tzinfo=UTC) + timedelta(days=day) for day in range(30)],
+        **{name: [Decimal(f"{100 + day}.12345678") for day in range(30)] for name in ("open", "high", "low", "close")},
+        "volume": [Decimal(f"12345678901234567.{day:02d}") for day in range(30)],
+    }
+)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def process(*arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "medalion", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def refused(result: Result) -> str:
+    """The one line of an error, which is all that is printed."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """The options of a store with daily bars of AAPL, all in the lake; tests only read it."""
+    folder = tmp_path_factory.mktemp("cli")
+    with fresh_database() as url:
+        with medalion.open(url, data_dir=folder, mirror_background=False) as store:
+            store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
+            store.write(STOCK_BARS, BARS)
+            store.mirror.run(settle=True)
+        yield "--url", url, "--data-dir", str(folder)
+
+
+@pytest.fixture
+def own_place(database_url: str, data_dir: Path) -> tuple[str, ...]:
+    """The options of an empty store of this test's own."""
+    return "--url", database_url, "--data-dir", str(data_dir)
+
+
+def test_help_names_every_command_and_loads_no_engine() -> None:
+    shown = run("--help").stdout
+    for command in ("demo", "doctor", "db", "load", "read", "sql", "mirror", "stats", "report", "audit"):
+        assert f"  {command} " in shown
+    heavy = {"polars", "duckdb", "pyarrow", "sqlalchemy", "psycopg", "deltalake", "pydantic", "alembic"}
+    code = f"import sys, medalion.cli; print({heavy!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version").stdout == f"medalion {medalion.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["read", "stock_bars", "--symbol", "AAPLE"], "no stock symbol 'AAPLE'; did you mean 'AAPL'?"),
+        (["read", "stock_barz"], "did you mean 'stock_bars'"),
+        (["read", "stock_bars", "--start", "2024-01-01T10:00"], "has no time zone"),
+        (["read", "stock_bars", "--start", "yesterday"], "not an ISO 8601 date or time"),
+        (["read", "stock_bars", "--start", "2024-02-01", "--end", "2024-01-01"], "is before start"),
+        (["read", "stock_bars", "--columns", "ts,closing"], "no column of stock_bars 'closing'"),
+        (["read", "stock_bars", "--timeframe", "1Fortnight"], "timeframe '1Fortnight' is not known"),
+        (["read", "stock_bars", "--as-of", "2999-01-01"], "2999-01-01"),
+        (["read", "stock_bars", "--format", "parquet"], "pass --output FILE"),
+        (["read", "stock_bars", "--output", "bars.xlsx"], "tells no format"),
+        (["sql", "SELEC 1"], "syntax error"),
+        (["sql", "DROP TABLE stock_bars"], "one SELECT and nothing else"),
+        (["sql", "SELECT 1; SELECT 2"], "one SELECT and nothing else"),
+        (["sql", "SELECT nothing FROM stock_bars"], "nothing"),
+        (["sql", "SELECT * FROM no_such_table"], "no table 'no_such_table'"),
+        (["sql", "SELECT CAST(symbol AS INTEGER) FROM stock_bars"], "Could not convert"),
+        (["sql", "SELECT INTERVAL 1 DAY"], "INTERVAL"),
+        (["stats", "run", "--account", "nobody"], "'nobody'"),
+        (["stats", "show", "17"], "is no id"),
+        (["audit", "history", "17"], "is no id"),
+        (["report", "/tmp/report.html"], "there is no account yet"),
+        (["db", "upgrade", "no-such-revision"], "no-such-revision"),
+    ],
+)
+def test_an_error_is_one_line_that_says_what_is_wrong(place: tuple[str, ...], arguments: list[str], said: str) -> None:
+    assert said in refused(run(*place, *arguments))
+
+
+def test_an_unreachable_database_is_an_error_of_one_line_without_the_password(tmp_path: Path) -> None:
+    url = f"postgresql://bot:{SECRET}@localhost:1/x"
+    line = refused(run("--url", url, "--data-dir", str(tmp_path), "read", "stock_bars"))
+    assert "is not reachable" in line
+    assert "bot:***@localhost:1" in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--verbose", "read", "stock_bars"],
+        ["db", "current"],
+        ["doctor"],
+        ["mirror", "run"],
+        ["--no-such-option"],
+        [f"postgresql://bot:{SECRET}@elsewhere/x"],
+        ["sql", f"postgresql://bot:{SECRET}@elsewhere/x"],
+    ],
+)
+def test_a_password_is_never_printed(tmp_path: Path, arguments: list[str]) -> None:
+    result = run("--url", f"postgresql://bot:{SECRET}@localhost:1/x", "--data-dir", str(tmp_path), *arguments)
+    assert result.exit_code in (1, 2)
+    assert SECRET not in result.output
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot be made" in refused(run("--data-dir", str(tmp_path / "file" / "data"), "read", "stock_bars"))
+
+
+def test_a_setting_of_the_environment_counts_and_is_checked(
+    place: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, url, _, folder = place
+    monkeypatch.setenv("MEDALION_DATABASE_URL", url)
+    monkeypatch.setenv("MEDALION_DATA_DIR", folder)
+    assert "AAPL" in run("read", "stock_bars").stdout
+    monkeypatch.setenv("MEDALION_BATCH_ROWS", "many")
+    assert "batch_rows" in refused(run("read", "stock_bars"))
+
+
+def test_csv_and_json_keep_every_digit_and_say_utc(place: tuple[str, ...]) -> None:
+    csv = run(*place, "read", "stock_bars", "--symbol", "AAPL", "--format", "csv").stdout.splitlines()
+    names = csv[0].split(",")
+    assert len(csv) == 1 + BARS.height
+    assert dict(zip(names, csv[2].split(","), strict=True))["volume"] == "12345678901234567.01000000"
+    assert dict(zip(names, csv[2].split(","), strict=True))["ts"] == "2024-01-03T00:00:00Z"
+    rows = json.loads(run(*place, "read", "stock_bars", "--format", "json", "--limit", "2").stdout)
+    assert [(row["ts"], row["close"]) for row in rows] == [
+        ("2024-01-02T00:00:00Z", "100.12345678"),
+        ("2024-01-03T00:00:00Z", "101.12345678"),
+    ]
+
+
+def test_a_table_shows_some_rows_and_says_that_there_are_more(place: tuple[str, ...]) -> None:
+    cut = run(*place, "read", "stock_bars", "--columns", "ts,volume")
+    assert len(cut.stdout.splitlines()) == 2 + 20
+    assert "12345678901234567.1\n" in cut.stdout
+    assert "the first 20 rows" in cut.stderr
+    whole = run(*place, "read", "stock_bars", "--columns", "ts,volume", "--limit", "0")
+    assert len(whole.stdout.splitlines()) == 2 + BARS.height
+    assert whole.stderr == ""
+
+
+def test_a_file_gets_every_row_in_the_format_of_its_name(place: tuple[str, ...], tmp_path: Path) -> None:
+    target = tmp_path / "bars.parquet"
+    result = run(*place, "read", "stock_bars", "--start", "2024-01-05", "--end", "2024-01-30", "--output", str(target))
+    assert (result.exit_code, result.stdout) == (0, "")
+    with medalion.open(place[1], data_dir=place[3], mirror_background=False) as store:
+        expected = store.read("stock_bars", start="2024-01-05", end="2024-01-30")
+    assert expected.height == 25
+    assert_frame_equal(pl.read_parquet(target), expected)
+
+
+def test_a_file_that_cannot_be_written_is_an_error(place: tuple[str, ...], tmp_path: Path) -> None:
+    for name in ("bars.csv", "bars.parquet"):
+        target = tmp_path / "no-folder" / name
+        assert "cannot be written" in refused(run(*place, "read", "stock_bars", "--output", str(target)))
+
+
+def test_explain_shows_how_a_read_is_answered_and_no_rows(place: tuple[str, ...]) -> None:
+    shown = run(*place, "read", "stock_bars", "--symbol", "AAPL", "--explain").stdout
+    assert shown.startswith("stock_bars: lake through ")
+    assert shown.count("\n") == 1
+
+
+def test_sql_joins_datasets_and_entities(place: tuple[str, ...]) -> None:
+    query = "SELECT a.name, max(b.ts) AS last FROM stock_bars b JOIN assets a USING (symbol) GROUP BY ALL"
+    assert run(*place, "sql", query, "--format", "csv").stdout == "name,last\nApple,2024-01-31T00:00:00Z\n"
+
+
+def test_options_of_every_command_may_stand_after_it(place: tuple[str, ...]) -> None:
+    before = run(*place, "read", "stock_bars", "--limit", "3")
+    after = run("read", "stock_bars", "--limit", "3", f"--url={place[1]}", *place[2:])
+    assert before.stdout == after.stdout != ""
+
+
+def test_wrong_usage_ends_with_2() -> None:
+    for arguments in (["no-such-command"], ["read"], ["read", "stock_bars", "--limit", "-1"], ["mirror"]):
+        assert run(*arguments).exit_code == 2
+
+
+def test_an_entity_table_shows_what_a_frame_cannot_print(place: tuple[str, ...]) -> None:
+    query = "SELECT hash, changes, entity_id FROM audit_logs"
+    (row,) = json.loads(run(*place, "sql", query, "--format", "json").stdout)
+    assert len(bytes.fromhex(row["hash"])) == 32
+    assert row["changes"] is None
+    assert row["entity_id"] in run(*place, "sql", query).stdout
+
+
+def test_text_that_would_steer_a_terminal_is_shown_as_what_it_is() -> None:
+    assert cell_text("\x1b[31mred\nline [bold]") == "\\x1b[31mred\\nline [bold]"
+    assert one_line("two\n  lines\x07") == "two lines\\x07"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "-"),
+        (Decimal("1E-8"), "0.00000001"),
+        (Decimal("100.00000000"), "100"),
+        (Decimal(1200), "1200"),
+        (datetime(2024, 1, 2, 3, tzinfo=timezone(timedelta(hours=1))), "2024-01-02T02:00:00Z"),
+        (b"\x00\xff", "00ff"),
+        ([{"price": Decimal("0.50"), "size": None}], '[{"price":"0.5","size":null}]'),
+    ],
+)
+def test_a_cell_shows_the_whole_value(value: object, shown: str) -> None:
+    assert cell_text(value) == shown
+
+
+def test_a_table_is_as_wide_as_its_rows_and_takes_markup_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    wide = "x" * 500
+    emit(pl.DataFrame({"[red]": [wide, "[/red]"], "n": [1, 22]}))
+    header, _, first, second = capsys.readouterr().out.splitlines()
+    assert header.startswith("[red]")
+    assert first == f"{wide}    1"
+    assert second.split() == ["[/red]", "22"]
+
+
+def test_a_reader_that_goes_away_is_no_error(place: tuple[str, ...]) -> None:
+    writer = process(*place, "sql", "SELECT range AS n FROM range(1000000)", "--format", "csv")
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    assert writer.stdout.readline() == "n\n"
+    writer.stdout.close()
+    assert writer.stderr.read() == ""
+    assert writer.wait() == 128 + signal.SIGPIPE
+    writer.stderr.close()
+
+
+def test_an_interrupt_ends_with_130(place: tuple[str, ...]) -> None:
+    timer = threading.Timer(1.0, _thread.interrupt_main)
+    timer.start()
+    result = run(
+        *place, "sql", "SELECT count(*) FROM range(10000000000) a, range(10) b WHERE a.range * b.range % 7 = 8"
+    )
+    timer.join()
+    assert result.exit_code == 130
+    assert "Traceback" not in result.output
+
+
+def test_the_mirror_copies_and_prunes(own_place: tuple[str, ...], store: Store) -> None:
+    store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
+    store.write(STOCK_BARS, BARS)
+    assert "copied 30 rows in 1 batches to" in run(*own_place, "mirror", "run").stderr
+    assert "copied 0 rows in 0 batches" in run(*own_place, "mirror", "run").stderr
+    assert "removed 30 rows" in run(*own_place, "mirror", "prune").stderr
+    assert store.explain(STOCK_BARS).hot_rows == 0
+    assert store.read(STOCK_BARS).height == 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_watch_mirrors_what_comes_and_ends_gracefully(
+    own_place: tuple[str, ...], store: Store, number: signal.Signals
+) -> None:
+    watcher = process(*own_place, "mirror", "watch", "--interval", "0.05")
+    assert watcher.stderr is not None
+    assert "mirroring every 0.05 s" in watcher.stderr.readline()
+    store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
+    store.write(STOCK_BARS, BARS)
+    assert "copied 30 rows" in watcher.stderr.readline()
+    watcher.send_signal(number)
+    out, rest = watcher.communicate(timeout=30)
+    assert (watcher.returncode, out, rest) == (0, "", "stopped\n")
+
+
+def test_a_database_is_upgraded_checked_and_taken_back(data_dir: Path) -> None:
+    with empty_database() as url:
+        options = ("--url", url, "--data-dir", str(data_dir), "db")
+        assert run(*options, "current").stdout == "none\n"
+        assert "medalion db upgrade" in refused(run(*options[:4], "read", "stock_bars"))
+        assert run(*options, "check").exit_code == 1
+        assert run(*options, "upgrade").exit_code == 0
+        assert run(*options, "current").stdout == f"{migrate.head()}\n"
+        assert run(*options, "check").exit_code == 0
+        assert run(*options, "downgrade", "base").exit_code == 1
+        assert run(*options, "current").stdout == f"{migrate.head()}\n"
+        assert run(*options, "downgrade", "base", "--yes").exit_code == 0
+        assert run(*options, "current").stdout == "none\n"
+
+
+def test_the_script_is_sql_that_creates_the_schema() -> None:
+    script = run("db", "script").stdout
+    assert "CREATE TABLE accounts" in script
+    assert script.rstrip().endswith("COMMIT;")
+
+
+def test_statistics_are_run_listed_and_shown(own_place: tuple[str, ...], store: Store) -> None:
+    store.accounts.create(name="paper")
+    ran = run(*own_place, "stats", "run", "--account", "paper", "--format", "json")
+    assert ran.exit_code == 0, ran.output
+    found = json.loads(ran.stdout)
+    assert found["status"] == "succeeded"
+    assert list(found["results"]) == ["paper"]
+    (listed,) = json.loads(run(*own_place, "stats", "list", "--format", "json").stdout)
+    assert listed["id"] == found["id"]
+    table = run(*own_place, "stats", "show", found["id"]).stdout
+    assert "performance.sharpe_ratio" in table
+    assert run(*own_place, "stats", "show", found["id"], "--format", "json").stdout == ran.stdout
+
+
+def test_history_shows_every_change_and_verify_finds_a_forged_one(own_place: tuple[str, ...], store: Store) -> None:
+    asset = store.assets.create(symbol="AAPL", name="Appel", asset_type="stock")
+    store.assets.update(asset.id, name="Apple")
+    entries = json.loads(run(*own_place, "audit", "history", str(asset.id), "--format", "json").stdout)
+    assert [(entry["version"], entry["action"]) for entry in entries] == [(1, "insert"), (2, "update")]
+    assert '"Appel"' in entries[1]["changes"]
+    assert run(*own_place, "audit", "verify").exit_code == 0
+    with store._parts.postgres.connection() as connection:
+        connection.execute("ALTER TABLE assets DISABLE TRIGGER USER")
+        connection.execute("UPDATE assets SET name = 'Pear'")
+        connection.execute("ALTER TABLE assets ENABLE TRIGGER USER")
+    forged = run(*own_place, "audit", "verify")
+    assert forged.exit_code == 1
+    assert str(asset.id) in forged.stdout
+
+
+def test_a_report_is_written_for_the_only_account(own_place: tuple[str, ...], store: Store, tmp_path: Path) -> None:
+    store.accounts.create(name="paper <b>")
+    target = tmp_path / "report.html"
+    result = run(*own_place, "report", str(target))
+    assert (result.exit_code, result.stdout) == (0, f"{target}\n"), result.output
+    assert "paper &lt;b&gt;" in target.read_text(encoding="utf-8")
+    store.accounts.create(name="live")
+    assert "--account" in refused(run(*own_place, "report", str(target)))

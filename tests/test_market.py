@@ -1,0 +1,121 @@
+"""What the stored market shows: quotes first, the newest closed bar else, and the read models' exact copies."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from medalion.dtos import AssetDto, MarketBarDto, PolymarketEventDto, StrategyDto, TradingSignalDto
+from medalion.market import Instrument, Quote, StoredMarket
+from medalion.types import InstrumentKind, SignalType, TradeSide
+from oltp.base import uuid7
+from oltp.reference import Asset, PolymarketEvent
+from oltp.trading import Strategy, TradingSignal
+
+pytestmark = pytest.mark.anyio
+NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def bar(close: str, ts: datetime, length: timedelta) -> dict[str, Any]:
+    return {"close": Decimal(close), "ts": ts, "available_at": ts + length, "source": "sip"}
+
+
+QUOTE = {"bid_price": Decimal(9), "ask_price": Decimal("9.01"), "ts": NOON, "source": "iex"}
+BARS = {("stock_bars", "1Min"): bar("11", NOON, MINUTE), ("stock_bars", "1Day"): bar("10", NOON, timedelta(hours=-1))}
+
+
+def market(rows: dict[tuple[str, str | None], dict[str, Any]]) -> StoredMarket:
+    async def latest(dataset: str, symbol: str, *, timeframe: str | None = None) -> dict[str, Any] | None:
+        return rows.get((dataset, timeframe)) if symbol == "X" else None
+
+    return StoredMarket(latest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "bid", "ask"),
+    [
+        ("stock", {("stock_quote_snapshots", None): QUOTE, **BARS}, "9", "9.01"),
+        ("stock", BARS, "11", "11"),
+        ("crypto", {("crypto_quote_snapshots", None): QUOTE}, "9", "9.01"),
+        ("option", {("option_quote_snapshots", None): QUOTE}, "9", "9.01"),
+        (
+            "outcome",
+            {("polymarket_snapshots", None): {"price": Decimal("0.5"), "bid": Decimal("0.4"), "ask": None, "ts": NOON}},
+            "0.4",
+            None,
+        ),
+        (
+            "outcome",
+            {("polymarket_snapshots", None): {"price": Decimal("0.5"), "bid": None, "ask": None, "ts": NOON}},
+            "0.5",
+            "0.5",
+        ),
+    ],
+)
+async def test_a_quote_is_the_newest_stored_quote_else_the_last_close(
+    kind: str, rows: dict[tuple[str, str | None], dict[str, Any]], bid: str, ask: str | None
+) -> None:
+    found = await market(rows).quote(Instrument(InstrumentKind(kind), 1, "X"), NOON)
+    assert found is not None
+    assert (found.bid, found.ask) == (Decimal(bid), None if ask is None else Decimal(ask))
+
+
+@pytest.mark.parametrize("kind", [InstrumentKind.STOCK, InstrumentKind.FOREX, InstrumentKind.OUTCOME])
+async def test_nothing_stored_is_no_quote(kind: InstrumentKind) -> None:
+    assert await market({}).quote(Instrument(kind, 1, "X"), NOON) is None
+    assert await market({}).snapshot(Instrument(kind, 1, "X"), NOON) is None
+
+
+def test_a_buy_meets_the_ask_a_sell_the_bid_and_a_mark_is_between() -> None:
+    quote = Quote(Decimal("9.99"), Decimal("10.02"), NOON)
+    assert quote.price_for(TradeSide.BUY) == Decimal("10.02")
+    assert quote.price_for(TradeSide.SELL) == Decimal("9.99")
+    assert quote.mark == Decimal("10.005")
+    assert Quote(None, Decimal(3), NOON).mark == Quote(Decimal(3), None, NOON).mark == Decimal(3)
+    assert Quote(None, None, NOON).mark is None
+
+
+def test_read_models_copy_the_entity() -> None:
+    asset = Asset(id=uuid7(), symbol="AAPL", name="Apple", min_order_quantity=Decimal("0.1"))
+    strategy = Strategy(id=uuid7(), name="momentum", max_daily_loss=Decimal("250.5"), configuration={"window": 5})
+    event = PolymarketEvent(id=uuid7(), event_id="1", title="Will it?", tags=["a, b"], total_volume=Decimal("1.5"))
+    signal = TradingSignal(
+        id=uuid7(),
+        strategy_id=strategy.id,
+        symbol="AAPL",
+        signal_type=SignalType.BUY,
+        confidence=Decimal("66.6"),
+        signal_timestamp=NOON,
+    )
+    for model, entity in (
+        (AssetDto, asset),
+        (StrategyDto, strategy),
+        (PolymarketEventDto, event),
+        (TradingSignalDto, signal),
+    ):
+        made = asdict(model.of(entity))
+        assert made
+        assert made == {name: getattr(entity, name) for name in made}
+
+
+def test_a_bar_is_read_from_a_row_of_a_frame() -> None:
+    prices = {name: Decimal(10) for name in ("open", "high", "low", "close", "volume")}
+    row = {
+        "symbol": "AAPL",
+        "timeframe": "1Min",
+        "ts": NOON,
+        "trade_count": None,
+        "vwap": None,
+        "source": "x",
+        **prices,
+    }
+    made = asdict(MarketBarDto.of(row))
+    assert made == {name: value for name, value in row.items() if name != "source"}

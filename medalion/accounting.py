@@ -28,7 +28,7 @@ async def record(unit: UnitOfWork, report: OrderReport, views: dict[str, MarketV
         ConflictError: the report contradicts the books.
     """
     trade = await _locked(unit, report.account_id, report.client_order_id)
-    known = await _booked(unit, report.fills)
+    known = {} if trade.executed_at is None else await _booked(unit, report.fills)
     for fill in report.fills:
         if fill.execution_id in known:
             _check_same(known[fill.execution_id], fill, trade)

@@ -20,16 +20,13 @@ _EVENTS = sa.text("""
            CASE WHEN movement_type IN ('deposit', 'withdrawal') THEN amount ELSE 0 END AS flow, currency
     FROM cash_movements WHERE account_id = :account AND NOT is_deleted
     UNION ALL
-    SELECT executed_at, fills.instrument_id, trades.multiplier * fills.quantity * direction.sign, fills.price,
-           NULL, NULL, NULL
+    SELECT booked.at, fills.instrument_id,
+           booked.sign * trades.multiplier * CASE fills.side WHEN 'buy' THEN fills.quantity ELSE -fills.quantity END,
+           booked.price, NULL, NULL, NULL
     FROM fills JOIN trades ON trades.id = fills.trade_id
-    CROSS JOIN LATERAL (SELECT CASE fills.side WHEN 'buy' THEN 1 ELSE -1 END AS sign) AS direction
-    WHERE fills.account_id = :account AND NOT fills.is_deleted
-    UNION ALL
-    SELECT busted_at, fills.instrument_id, -trades.multiplier * fills.quantity * direction.sign, NULL, NULL, NULL, NULL
-    FROM fills JOIN trades ON trades.id = fills.trade_id
-    CROSS JOIN LATERAL (SELECT CASE fills.side WHEN 'buy' THEN 1 ELSE -1 END AS sign) AS direction
-    WHERE fills.account_id = :account AND NOT fills.is_deleted AND busted_at IS NOT NULL
+    CROSS JOIN LATERAL (VALUES (fills.executed_at, 1, fills.price), (fills.busted_at, -1, NULL))
+        AS booked (at, sign, price)
+    WHERE fills.account_id = :account AND NOT fills.is_deleted AND booked.at IS NOT NULL
     UNION ALL
     SELECT occurred_at, positions.instrument_id, positions.multiplier * settlements.quantity, settlements.price,
            NULL, NULL, NULL

@@ -7,6 +7,7 @@ number generators", 2014), and rows are added modulo 2**64, so their order does 
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +50,7 @@ def _mix(words: Words) -> Words:
     return words
 
 
-def _words(column: pa.ChunkedArray) -> list[Words]:
+def _words(column: pa.ChunkedArray[Any]) -> list[Words]:
     """The column as one or two 64-bit words a row."""
     array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     if isinstance(array, pa.ChunkedArray):  # combine_chunks of no chunk at all
@@ -61,17 +62,17 @@ def _words(column: pa.ChunkedArray) -> list[Words]:
     return words
 
 
-def _physical(array: pa.Array) -> list[Words]:
+def _physical(array: pa.Array[Any]) -> list[Words]:
     kind = array.type
     if pa.types.is_decimal(kind):
-        pairs = _buffer(array, np.dtype((np.uint64, 2)))
+        pairs = _buffer(array, width=2)
         return [pairs[:, 0]] if kind.precision <= 18 else [pairs[:, 0], pairs[:, 1]]
     if pa.types.is_timestamp(kind):
         if kind.unit != "us":
             raise TypeError(f"times are hashed in microseconds, not {kind}")
-        return [_buffer(array, np.dtype(np.uint64))]
+        return [_buffer(array)[:, 0]]
     if pa.types.is_integer(kind):
-        return [_buffer(array.cast(pa.int64()), np.dtype(np.uint64))]
+        return [_buffer(array.cast(pa.int64()))[:, 0]]
     if pa.types.is_boolean(kind):
         return [np.asarray(array.fill_null(False)).astype(np.uint64)]
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -79,25 +80,27 @@ def _physical(array: pa.Array) -> list[Words]:
     return [_text_words(array)]
 
 
-def _buffer(array: pa.Array, dtype: np.dtype[np.uint64]) -> NDArray[np.uint64]:
+def _buffer(array: pa.Array[Any], *, width: int = 1) -> Words:
+    """The array's values as they lie in memory, `width` words each."""
     buffer = array.buffers()[1]
     if buffer is None:
-        return np.zeros(len(array), dtype)
-    words: NDArray[np.uint64] = np.frombuffer(buffer, dtype)[array.offset : array.offset + len(array)]
+        return np.zeros((len(array), width), np.uint64)
+    words: Words = np.frombuffer(memoryview(buffer), np.uint64).reshape(-1, width)
+    return words[array.offset : array.offset + len(array)]
+
+
+def _text_words(array: pa.Array[Any]) -> Words:
+    encoded: Any = array if pa.types.is_dictionary(array.type) else pc.dictionary_encode(array)
+    known = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) for text in encoded.dictionary.to_pylist()]
+    lookup = np.array([*known, 0], np.uint64)
+    words: Words = lookup[np.asarray(encoded.indices.fill_null(len(known)))]
     return words
 
 
-def _text_words(array: pa.Array) -> Words:
-    encoded = array if pa.types.is_dictionary(array.type) else pc.dictionary_encode(array)
-    known = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) for text in encoded.dictionary.to_pylist()]
-    lookup = np.array([*known, 0], np.uint64)
-    return lookup[np.asarray(encoded.indices.fill_null(len(known)))]
-
-
-def _list_words(array: pa.Array) -> Words:
+def _list_words(array: pa.Array[Any]) -> Words:
     """Elements are chained with their place, then added per list, so that order counts."""
     lengths = np.asarray(pc.list_value_length(array).fill_null(0)).astype(np.int64)
-    elements = array.flatten()
+    elements: Any = cast(Any, array).flatten()
     starts = np.cumsum(lengths) - lengths
     place = np.arange(len(elements), dtype=np.int64) - np.repeat(starts, lengths)
     chained = _mix(place.astype(np.uint64))

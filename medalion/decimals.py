@@ -55,7 +55,9 @@ def _from_floats(series: pl.Series, where: str) -> pl.Series:
         raise InputError(f"{where} is {series[row]} in row {row}; give a number, or null", given=series[row])
     units = (series * _UNIT).round()
     is_exact = (units.abs() < _EXACT_FLOAT) & (units / _UNIT == series)
-    exact = units.zip_with(is_exact.fill_null(False), pl.Series([0.0])).cast(pl.Int128).reinterpret(dtype=_WIDE)
+    exact: pl.Series = (
+        units.zip_with(is_exact.fill_null(False), pl.Series([0.0])).cast(pl.Int128).reinterpret(dtype=_WIDE)
+    )
     if not is_exact.fill_null(True).all():
         exact = exact.zip_with(is_exact.fill_null(True), _from_text(_plain_text(series)))
     return exact.zip_with(series.is_not_null(), pl.Series([None], dtype=_WIDE))
@@ -84,5 +86,5 @@ def _from_decimals(series: pl.Series, kind: pl.Decimal) -> pl.Series:
         return series.cast(_WIDE, strict=False)
     units = pl.col("x").reinterpret(dtype=pl.Int128)
     step = 10 ** (kind.scale - SCALE)
-    exact = pl.when(units % step == 0).then(units.floordiv(step)).reinterpret(dtype=_WIDE)
+    exact: pl.Expr = pl.when(units % step == 0).then(units.floordiv(step)).reinterpret(dtype=_WIDE)
     return series.to_frame("x").select(exact).to_series()

@@ -6,7 +6,7 @@ Nothing is rounded here except times finer than a microsecond, which are floored
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import polars as pl
 import pyarrow as pa
@@ -133,7 +133,7 @@ def _source(frame: pl.DataFrame, source: str, where: str) -> pl.Series:
         others = frame["source"].filter(frame["source"].ne_missing(source))
         if len(others):
             raise InputError(
-                f"{where} holds {others[0]!r}, but the write is from {source!r}; one write has one source: pass source=",
+                f"{where} holds {others[0]!r}, the write is from {source!r}; one write has one source: pass source=",
                 given=others[0],
                 expected=source,
             )
@@ -189,7 +189,7 @@ def _times(series: pl.Series, where: str) -> pl.Series:
             expected="an aware datetime",
         )
     if kind.time_unit == "ns":
-        series = series.to_physical().floordiv(1000).cast(pl.Datetime("us", "UTC"))
+        series = (series.to_physical() // 1000).cast(pl.Datetime("us", "UTC"))
     return series.cast(pl.Datetime("us", kind.time_zone)).dt.convert_time_zone("UTC")
 
 
@@ -219,10 +219,11 @@ def _levels(series: pl.Series, wanted: pl.List, where: str) -> pl.Series:
     if any(levels[name].null_count() for name in levels.columns):
         raise InputError(f"{where} has a level without a price or a size", expected="(price, size)")
     offsets = pl.concat([pl.Series([0]), series.list.len().fill_null(0).cum_sum().cast(pl.Int64)])
-    array = pa.LargeListArray.from_arrays(
-        offsets.cast(pl.Int64).to_arrow(), levels.to_struct("level").to_arrow(), mask=series.is_null().to_arrow()
+    structs: Any = levels.to_struct("level").to_arrow()
+    lists: Any = pa.LargeListArray.from_arrays(
+        cast(Any, offsets.to_arrow()), structs, mask=cast(Any, series.is_null().to_arrow())
     )
-    return pl.Series(series.name, array)
+    return pl.Series(series.name, lists)
 
 
 def _check_derived(table: pl.DataFrame, column: Column, given: pl.Series) -> None:
@@ -231,7 +232,7 @@ def _check_derived(table: pl.DataFrame, column: Column, given: pl.Series) -> Non
     if wrong.any():
         row = int(wrong.arg_max() or 0)
         raise InputError(
-            f"{column.name} is derived and would be {expected[row]} in row {row}, not {given[row]}; leave the column out",
+            f"{column.name} is derived: {expected[row]} in row {row}, not {given[row]}; leave the column out",
             given=given[row],
             expected=expected[row],
         )

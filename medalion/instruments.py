@@ -68,7 +68,7 @@ async def instrument_of(unit: UnitOfWork, symbol: Tradable, asset_type: AssetTyp
 
     Raises:
         NotFoundError: there is none; names the nearest.
-        InputError: instruments of several kinds share the symbol and `asset_type` is not given.
+        InputError: assets of several types share the symbol and `asset_type` is not given.
     """
     match symbol:
         case Instrument():
@@ -79,24 +79,29 @@ async def instrument_of(unit: UnitOfWork, symbol: Tradable, asset_type: AssetTyp
             return _of_contract(symbol)
         case PolymarketOutcome():
             return await _by_id(unit, InstrumentKind.OUTCOME, symbol.id)
-    kind = None if asset_type is None else InstrumentKind(chosen(AssetType, asset_type, name="asset_type"))
-    named = (
-        INSTRUMENTS.c.symbol == symbol
-        if kind is None
-        else sa.and_(INSTRUMENTS.c.symbol == symbol, INSTRUMENTS.c.kind == kind)
+    return await _by_symbol(
+        unit, symbol, None if asset_type is None else chosen(AssetType, asset_type, name="asset_type")
     )
+
+
+async def _by_symbol(unit: UnitOfWork, symbol: str, asset_type: AssetType | None) -> Instrument:
+    """Assets are looked up first: most orders are for one, and no contract symbol or token id is also a ticker."""
+    typed = Asset.asset_type != AssetType.OPTION if asset_type is None else Asset.asset_type == asset_type
+    assets = await unit.assets.find(typed, symbol=symbol)
+    if len(assets) == 1:
+        return _of_asset(assets[0])
+    if assets:
+        types = " and ".join(sorted(asset.asset_type for asset in assets))
+        raise InputError(f"{symbol!r} is {types}; give asset_type, or the asset itself", given=symbol, expected=types)
+    listed = sa.true() if asset_type is None else INSTRUMENTS.c.kind == asset_type
     with translated():
-        found = (await unit.session.execute(sa.select(INSTRUMENTS.c.kind, INSTRUMENTS.c.entity_id).where(named))).all()
-        if not found:
-            names = sa.select(INSTRUMENTS.c.symbol).limit(_SUGGESTED_FROM)
-            known = list(await unit.session.scalars(names if kind is None else names.where(INSTRUMENTS.c.kind == kind)))
-            raise NotFoundError(
-                "instrument" if kind is None else f"{kind} symbol", symbol, known=known, hint="create it first"
-            )
-    if len(found) > 1:
-        kinds = " and ".join(sorted(row.kind for row in found))
-        raise InputError(f"{symbol!r} is {kinds}; give asset_type, or the entity itself", given=symbol, expected=kinds)
-    return await _by_id(unit, InstrumentKind(found[0].kind), found[0].entity_id)
+        named = sa.select(INSTRUMENTS.c.kind, INSTRUMENTS.c.entity_id).where(INSTRUMENTS.c.symbol == symbol, listed)
+        found = (await unit.session.execute(named)).first()
+        if found is None:
+            known = await unit.session.scalars(sa.select(INSTRUMENTS.c.symbol).where(listed).limit(_SUGGESTED_FROM))
+            kind = "instrument" if asset_type is None else f"{asset_type} symbol"
+            raise NotFoundError(kind, symbol, known=list(known), hint="create it first")
+    return await _by_id(unit, InstrumentKind(found.kind), found.entity_id)
 
 
 async def instrument_behind(unit: UnitOfWork, what: Trade | Position | TradingSignal) -> Instrument:

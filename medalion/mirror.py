@@ -168,8 +168,8 @@ class Mirror:
                     files += table.stage(chunk, newest)
             if (rows, signed(total)) != (batch.rows, batch.checksum):
                 raise CorruptLakeError(
-                    f"batch {batch.number} of {dataset.name} has {rows} rows with checksum {signed(total)} in PostgreSQL, "
-                    f"but the ledger says {batch.rows} with {batch.checksum}; nothing was copied"
+                    f"batch {batch.number} of {dataset.name} has {rows} rows with checksum {signed(total)} "
+                    f"in PostgreSQL, but the ledger says {batch.rows} with {batch.checksum}; nothing was copied"
                 )
         except BaseException:
             table.discard(files)
@@ -191,8 +191,8 @@ def staged_files(batch: Batch) -> list[StagedFile]:
 def _require(pin: Pin, batch: int, nonce: int | None, table: LakeTable) -> None:
     if (pin.batch, pin.nonce) != (batch, nonce):
         raise CorruptLakeError(
-            f"{table.path} is at batch {pin.batch} with nonce {pin.nonce}, but this store's ledger expects batch {batch} "
-            f"with nonce {nonce}: the lake is that of another store, or one of the two is a backup; nothing was written"
+            f"{table.path} is at batch {pin.batch} with nonce {pin.nonce}, but this store's ledger expects "
+            f"batch {batch} with nonce {nonce}: the lake is that of another store, or one of the two is a backup; nothing was written"
         )
 
 

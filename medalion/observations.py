@@ -201,7 +201,9 @@ class Observations:
         )
         if adjust == "split":
             with self._postgres.connection() as connection:
-                splits = splits_of(connection, rows["instrument_id"].unique().to_list(), as_of=as_of and utc(as_of))
+                splits = splits_of(
+                    connection, rows["instrument_id"].unique().to_list(), as_of=None if as_of is None else utc(as_of)
+                )
             rows = split_adjusted(rows, splits, is_intraday=Timeframe.parse(timeframe).is_intraday)
         return rows if columns is None else rows.select(columns)
 
@@ -272,7 +274,7 @@ class Observations:
         rows = self.read(declared, symbols=symbols, end=end, timeframe=timeframe)  # type: ignore[arg-type]
         return asof_join(given, rows, tolerance=tolerance)
 
-    def sql(self, query: str, *, as_of: Instant | None = None, **params: object) -> duckdb.DuckDBPyRelation:
+    def sql(self, query: str, /, *, as_of: Instant | None = None, **params: Any) -> duckdb.DuckDBPyRelation:
         """One SELECT in DuckDB's dialect over every dataset and entity by its table name, all as of one moment.
 
         Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
@@ -348,7 +350,7 @@ class Observations:
         return selection, plan
 
     def _newest(self, asked: Asked, bound: datetime | None) -> pl.DataFrame:
-        """The last row in (ts, arrival), as stored; looks further and further back from `bound`, the newest `ts` seen."""
+        """The last row in (ts, arrival), as stored; looks ever further back from `bound`, the newest `ts` seen."""
         spans = [] if bound is None else [TimeRange(bound - span, None) for span in _BACKWARDS]
         names = [column.name for column in (*asked.dataset.columns, *LAST_ARRIVAL)]
         for during in (*spans, TimeRange()):

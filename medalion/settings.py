@@ -14,11 +14,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     data_dir: Path = Path("medalion-data")
     lake: str | None = None
-    start_timeout: float = Field(600.0, gt=0, description="Seconds to wait for the embedded server's recovery.")
-    mirror_interval: float = Field(2.0, gt=0, description="Seconds between two looks of the background mirror.")
-    mirror_background: bool = Field(True, description="Whether open() starts the background mirror.")
-    batch_rows: int = Field(2_000_000, gt=0, description="Rows of one mirror batch, about.")
-    slot_rows: int = Field(2_000_000, gt=0, description="Rows after which the next hot slot is taken.")
+    start_timeout: float = Field(default=600.0, gt=0, description="Seconds to wait for the embedded server's recovery.")
+    mirror_interval: float = Field(default=2.0, gt=0, description="Seconds between two looks of the background mirror.")
+    mirror_background: bool = Field(default=True, description="Whether open() starts the background mirror.")
+    batch_rows: int = Field(default=2_000_000, gt=0, description="Rows of one mirror batch, about.")
+    slot_rows: int = Field(default=2_000_000, gt=0, description="Rows after which the next hot slot is taken.")
 
     @field_validator("data_dir")
     @classmethod

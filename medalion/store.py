@@ -77,7 +77,7 @@ class Parts:
         return self
 
     def close(self) -> None:
-        """Give everything back; the embedded server stops with its last user. Idempotent; a forked child's does nothing."""
+        """Give everything back; the embedded server stops with its last user. Idempotent; nothing in a forked child."""
         if self.is_closed or self._pid != os.getpid():
             return
         self.is_closed = True

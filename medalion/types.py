@@ -163,7 +163,11 @@ class TimeUnit(StrEnum):
 
 _UNITS = {
     **{unit.value.lower(): unit for unit in TimeUnit},
-    **{"m": TimeUnit.MINUTE, "h": TimeUnit.HOUR, "d": TimeUnit.DAY, "w": TimeUnit.WEEK, "mo": TimeUnit.MONTH},
+    "m": TimeUnit.MINUTE,
+    "h": TimeUnit.HOUR,
+    "d": TimeUnit.DAY,
+    "w": TimeUnit.WEEK,
+    "mo": TimeUnit.MONTH,
 }
 
 

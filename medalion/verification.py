@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,25 +20,23 @@ from oltp.inspection import hot_rows, ledger_writes, mirror_facts, still_hot
 from oltp.snapshot import snapshot
 
 _SMALL_FILE = 1 << 20
-_STATUS = pl.Schema(
-    {
-        "dataset": pl.String,
-        "batch": pl.Int64,
-        "lake_batch": pl.Int64,
-        "unmirrored_writes": pl.Int64,
-        "unmirrored_rows": pl.Int64,
-        "lag": pl.Duration("us"),
-        "hot_rows": pl.Int64,
-        "lake_rows": pl.Int64,
-        "lake_bytes": pl.Int64,
-        "files": pl.Int64,
-        "small_files": pl.Float64,
-        "leader": pl.Int64,
-        "held_by": pl.Int64,
-        "held_for": pl.Duration("us"),
-        "settled": pl.Datetime("us", "UTC"),
-    }
-)
+_STATUS: dict[str, Any] = {
+    "dataset": pl.String,
+    "batch": pl.Int64,
+    "lake_batch": pl.Int64,
+    "unmirrored_writes": pl.Int64,
+    "unmirrored_rows": pl.Int64,
+    "lag": pl.Duration("us"),
+    "hot_rows": pl.Int64,
+    "lake_rows": pl.Int64,
+    "lake_bytes": pl.Int64,
+    "files": pl.Int64,
+    "small_files": pl.Float64,
+    "leader": pl.Int64,
+    "held_by": pl.Int64,
+    "held_for": pl.Duration("us"),
+    "settled": pl.Datetime("us", "UTC"),
+}
 DRIFT = pl.Schema({"dataset": pl.String, "subject": pl.String, "problem": pl.String})
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -20,21 +21,19 @@ from olap.parquet import StagedFile, stage
 _BATCH = "medalion-mirror"
 _NONCE = "medalion-nonce"
 
-_FILES = pl.Schema(
-    {
-        "path": pl.String,
-        "rows": pl.Int64,
-        "bytes": pl.Int64,
-        PERIOD: pl.String,
-        "first_instrument": pl.Int64,
-        "last_instrument": pl.Int64,
-        "first_ts": pl.Datetime("us", "UTC"),
-        "last_ts": pl.Datetime("us", "UTC"),
-        "first_write": pl.Int64,
-        "last_write": pl.Int64,
-        "is_clean": pl.Boolean,
-    }
-)
+_FILES: Any = {
+    "path": pl.String,
+    "rows": pl.Int64,
+    "bytes": pl.Int64,
+    PERIOD: pl.String,
+    "first_instrument": pl.Int64,
+    "last_instrument": pl.Int64,
+    "first_ts": pl.Datetime("us", "UTC"),
+    "last_ts": pl.Datetime("us", "UTC"),
+    "first_write": pl.Int64,
+    "last_write": pl.Int64,
+    "is_clean": pl.Boolean,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ class LakeTable:
             version=handle.version(),
             batch=handle.transaction_version(_BATCH) or 0,
             nonce=handle.transaction_version(_NONCE),
-            files=files.cast(dict(_FILES)),  # type: ignore[arg-type]  # a schema is a mapping of names to types
+            files=files.cast(_FILES),
         )
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
+from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
@@ -113,7 +114,7 @@ def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:
         compression="zstd",
         compression_level=1,
         store_decimal_as_integer=True,
-        use_dictionary=_repetitive(dataset),
+        use_dictionary=cast(Any, _repetitive(dataset)),  # the stubs know only of a bool
         column_encoding=_encodings(dataset),
     ) as writer:
         for start, length in row_groups(rows["instrument_id"]):

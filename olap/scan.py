@@ -21,7 +21,8 @@ Series: TypeAlias = Mapping[str, Sequence[int] | None]
 class Selection:
     """What to read: files of one pin, the rows beside them, and which of their rows are meant.
 
-    `series` maps a source to the instruments it answers for, None being all; no mapping means every row of every source.
+    `series` maps a source to the instruments it answers for, None being all; without it every row of every source is
+    meant.
     """
 
     dataset: Dataset

@@ -96,7 +96,7 @@ def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
     """What `olap.scan.scan` gives, for ranges so wide that DuckDB is sooner done."""
     dataset = selection.dataset
     with database([selection], {}) as connection:
-        rows = connection.sql(
+        rows: pl.DataFrame = connection.sql(
             f'SELECT {", ".join(map(_quoted, columns))} FROM "{dataset.name}" '
             f"ORDER BY {', '.join((*dataset.order, 'write_id', 'ordinal'))}"
         ).pl()

@@ -5,6 +5,7 @@ holds the newest row of each series. Both are derived from the declaration.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -18,7 +19,7 @@ from medalion.frames import polars_schema
 SLOTS = 8
 
 NEWEST = {"ts": sa.DateTime(timezone=True), "write_id": sa.BigInteger(), "ordinal": sa.Integer()}
-"""The order in which one row of a series is newer than another; `newest_*` is the greatest seen, tombstones included."""
+"""The order in which one row of a series is newer than another; `newest_*` is the greatest seen, with tombstones."""
 
 _ARRIVAL = {column.name: column for column in ARRIVAL}
 HOT_ARRIVAL = tuple(_ARRIVAL[name] for name in ("write_id", "ordinal", "is_deleted"))
@@ -73,12 +74,13 @@ def create_partitions(dataset: Dataset) -> Iterable[str]:
         yield f"CREATE TABLE {partition_name(dataset, slot)} PARTITION OF {dataset.name} FOR VALUES IN ({slot})"
 
 
-def _sql_column(column: Column, *, nullable: bool | None = None) -> sa.Column[object]:
+def _sql_column(column: Column, *, nullable: bool | None = None) -> sa.Column[Any]:
     can_be_null = (column.nullable or column.name == "available_at") if nullable is None else nullable
     return sa.Column(column.name, sql_type(column.type), nullable=can_be_null, comment=column.doc or None)
 
 
-def sql_type(kind: pa.DataType) -> sa.types.TypeEngine[object]:
+def sql_type(kind: pa.DataType) -> Any:
+    """The column type of PostgreSQL that holds it exactly."""
     if pa.types.is_decimal(kind):
         return sa.Numeric(kind.precision, kind.scale)
     if pa.types.is_timestamp(kind):
@@ -88,7 +90,7 @@ def sql_type(kind: pa.DataType) -> sa.types.TypeEngine[object]:
     return _SQL_TYPES[kind]
 
 
-_SQL_TYPES: dict[pa.DataType, sa.types.TypeEngine[object]] = {
+_SQL_TYPES: dict[pa.DataType, sa.types.TypeEngine[Any]] = {
     pa.string(): sa.Text(),
     pa.int64(): sa.BigInteger(),
     pa.int32(): sa.Integer(),

@@ -12,20 +12,18 @@ from oltp.engine import Connection, one
 from oltp.hot import HOT_ARRIVAL, decode, select_list
 from oltp.writes import open_write_mark
 
-WRITES = pl.Schema(
-    {
-        "write_id": pl.Int64,
-        "rows": pl.Int64,
-        "checksum": pl.Int64,
-        "batch": pl.Int64,
-        "is_done": pl.Boolean,
-        "is_hot": pl.Boolean,
-    }
-)
+WRITES: Any = {
+    "write_id": pl.Int64,
+    "rows": pl.Int64,
+    "checksum": pl.Int64,
+    "batch": pl.Int64,
+    "is_done": pl.Boolean,
+    "is_hot": pl.Boolean,
+}
 
 
 def ledger_writes(connection: Any, dataset: Dataset) -> pl.DataFrame:
-    """Every write of the dataset with rows, through an Arrow connection; `is_hot` while its rows are in the hot table."""
+    """Every write of the dataset that has rows; `is_hot` while they are in the hot table. Takes an Arrow connection."""
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT writes.id AS write_id, writes.rows, writes.checksum, writes.batch::bigint,
@@ -35,7 +33,7 @@ def ledger_writes(connection: Any, dataset: Dataset) -> pl.DataFrame:
                WHERE writes.dataset = $1 AND writes.rows > 0 ORDER BY writes.id""",
             (dataset.name,),
         )
-        return pl.DataFrame(cursor.fetch_arrow_table()).cast(dict(WRITES))  # type: ignore[arg-type]  # names to types
+        return pl.DataFrame(cursor.fetch_arrow_table()).cast(WRITES)
 
 
 def hot_rows(connection: Any, dataset: Dataset) -> Iterator[pl.DataFrame]:

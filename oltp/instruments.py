@@ -22,7 +22,7 @@ def with_instruments(connection: Connection, dataset: Dataset, rows: pl.DataFram
         InputError: the rows name another instrument than the symbol's.
     """
     symbols = rows["symbol"].unique().to_list()
-    known = dict(
+    known: dict[str, int] = dict(
         connection.execute(
             "SELECT symbol, instrument_id FROM instruments WHERE kind = %s AND symbol = ANY(%s)",
             (dataset.kind.value, symbols),

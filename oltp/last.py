@@ -38,7 +38,8 @@ def last_entry(
     columns = [column.name for column in (*dataset.columns, *LAST_ARRIVAL)]
     statement = sql.SQL(
         """SELECT named.instrument_id AS named_instrument,
-                  coalesce(%(source)s, primary_sources.source) AS asked_source, held.is_stale, held.touched_by, held.newest_ts,
+                  coalesce(%(source)s, primary_sources.source) AS asked_source,
+                  held.is_stale, held.touched_by, held.newest_ts,
                   EXISTS (SELECT FROM mirror_batches
                           WHERE dataset = %(dataset)s AND kind = 'import' AND status <> 'done') AS has_claimed_import,
                   {columns}

@@ -40,9 +40,6 @@ class Batch:
     file_list: list[dict[str, Any]] | None = None
 
 
-_BATCH_COLUMNS = "number, nonce, kind, status, rows, checksum, file_list"
-
-
 def new_nonce() -> int:
     """62 random bits: Delta keeps application versions as signed 64-bit numbers."""
     return randbits(62)
@@ -70,7 +67,8 @@ def leader(connection: Connection, dataset: Dataset) -> int | None:
     classid, objid = (word % (1 << 32) for word in _leader_lock(dataset))
     row = connection.execute(
         """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s::bigint::oid
-           AND objid = %s::bigint::oid AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
+           AND objid = %s::bigint::oid
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
         (classid, objid),
     ).fetchone()
     return None if row is None else int(row[0])
@@ -83,7 +81,8 @@ def _leader_lock(dataset: Dataset) -> tuple[int, int]:
 def last_batches(connection: Connection, dataset: Dataset) -> list[Batch]:
     """The newest batch and the one before it, newest first."""
     rows = connection.execute(
-        f"SELECT {_BATCH_COLUMNS} FROM mirror_batches WHERE dataset = %s ORDER BY number DESC LIMIT 2",
+        """SELECT number, nonce, kind, status, rows, checksum, file_list FROM mirror_batches
+           WHERE dataset = %s ORDER BY number DESC LIMIT 2""",
         (dataset.name,),
     ).fetchall()
     return [Batch(n, nonce, WriteKind(kind), BatchStatus(status), *rest) for n, nonce, kind, status, *rest in rows]

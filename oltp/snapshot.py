@@ -18,7 +18,9 @@ _HIDDEN = frozenset({"mirror_state"})
 def entity_names() -> list[str]:
     """Every table of the books that queries may name, besides the datasets."""
     return sorted(
-        name for name, table in Base.metadata.tables.items() if name not in _HIDDEN and not {"slot", "is_stale"} & set(table.columns.keys())
+        name
+        for name, table in Base.metadata.tables.items()
+        if name not in _HIDDEN and not {"slot", "is_stale"} & set(table.columns.keys())
     )
 
 
@@ -51,7 +53,7 @@ def entity_table(connection: Any, name: str) -> pa.Table:
     with connection.cursor() as cursor:
         cursor.execute(statement.as_string(None))
         rows = cursor.fetch_arrow_table()
-    return pa.table(_decoded(rows, columns))
+    return _decoded(rows, columns)
 
 
 def _selected(kind: sa.types.TypeEngine[Any]) -> str:
@@ -62,13 +64,11 @@ def _selected(kind: sa.types.TypeEngine[Any]) -> str:
     return "{}"
 
 
-def _decoded(rows: pa.Table, columns: Sequence[sa.Column[Any]]) -> dict[str, pa.ChunkedArray]:
+def _decoded(rows: pa.Table, columns: Sequence[sa.Column[Any]]) -> pa.Table:
     """Decimals from their text, exactly; one digit more than stored, so that DuckDB multiplies in 128 bits."""
-    decoded = {}
-    for column in columns:
-        array = rows.column(column.name)
+    for place, column in enumerate(columns):
         kind = column.type.impl_instance if isinstance(column.type, sa.types.TypeDecorator) else column.type
         if isinstance(kind, sa.Numeric) and kind.precision is not None and kind.scale is not None:
-            array = array.cast(pa.decimal128(max(kind.precision, 19), kind.scale))
-        decoded[column.name] = array
-    return decoded
+            exact = rows.column(column.name).cast(pa.decimal128(max(kind.precision, 19), kind.scale))
+            rows = rows.set_column(place, column.name, exact)
+    return rows

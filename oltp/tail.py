@@ -59,7 +59,7 @@ def _parameters(dataset: Dataset, batch: int, instruments: Sequence[int] | None,
     }
 
 
-def _head(names: Sequence[str]) -> sql.Composable:
+def _head(names: Sequence[str]) -> sql.Composed:
     """`_HEAD` with numbered parameters, in the order of `names`."""
     return sql.SQL(_HEAD).format(
         **{name: sql.SQL(f"${place}::text::{_CASTS.get(name, 'text')}") for place, name in enumerate(names, 1)}
@@ -73,8 +73,8 @@ def tail_list(
     given = _parameters(dataset, batch, instruments, during)
     with RawCursor(connection) as cursor:
         row = cursor.execute(_head(list(given)), list(given.values())).fetchone()
-    *facts, unmirrored = one(row)
-    return Tail(*facts, tuple(unmirrored))
+    floor, settled, nonce, newest_import, claimed_import, unmirrored = one(row)
+    return Tail(floor, settled, nonce, newest_import, claimed_import, tuple(unmirrored))
 
 
 def tail_rows(
@@ -92,14 +92,17 @@ def tail_rows(
     """
     given = _parameters(dataset, batch, instruments, during)
     few = instruments if instruments is not None and len(instruments) <= _FEW else None
-    wanted = sql.SQL("held.write_id = ANY(head.unmirrored) AND held.ts >= $2::text::timestamptz ")
-    wanted += sql.SQL("AND held.ts < $3::text::timestamptz")
+    wanted = [
+        "held.write_id = ANY(head.unmirrored)",
+        "held.ts >= $2::text::timestamptz",
+        "held.ts < $3::text::timestamptz",
+    ]
     if few is not None:
         given["instruments"] = "{" + ",".join(map(str, few)) + "}"
-        wanted += sql.SQL(f" AND held.instrument_id = ANY(${len(given)}::text::bigint[])")
+        wanted.append(f"held.instrument_id = ANY(${len(given)}::text::bigint[])")
     if timeframe is not None:
         given["timeframe"] = timeframe
-        wanted += sql.SQL(f" AND held.timeframe = ${len(given)}::text")
+        wanted.append(f"held.timeframe = ${len(given)}::text")
     stored = (*dataset.columns, *HOT_ARRIVAL)
     statement = sql.SQL(
         """WITH head AS ({head})
@@ -113,16 +116,17 @@ def tail_rows(
         head=_head([name for name in given if name not in ("instruments", "timeframe")]),
         columns=select_list(stored, "held"),
         table=sql.Identifier(dataset.name),
-        wanted=wanted,
+        wanted=sql.SQL(" AND ").join(map(sql.SQL, wanted)),
     )
     with connection.cursor() as cursor:
         cursor.execute(statement.as_string(None), tuple(given.values()))
         table = cursor.fetch_arrow_table()
     first = table.slice(0, 1).to_pylist()[0]
     ids = tuple(int(text) for text in first["unmirrored"].strip("{}").split(",") if text)
-    tail = Tail(*(first[name] for name in ("floor", "settled", "nonce", "newest_import", "claimed_import")), ids)
+    tail = Tail(unmirrored=ids, **{name: first[name] for name in _FACTS})
     rows = decode((*stored, RECORDED_AT), table)
     return tail, rows.filter(pl.col("write_id").is_not_null())
 
 
 _FEW = 1_000
+_FACTS = ("floor", "settled", "nonce", "newest_import", "claimed_import")

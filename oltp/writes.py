@@ -4,7 +4,7 @@ The order of the statements is the protocol: the open-write mark is taken in a s
 settles a time sees every write that could still carry an earlier one; then id and time are drawn.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from zlib import crc32
 
@@ -140,7 +140,7 @@ def earlier_write(connection: Connection, dataset: Dataset, idempotency_key: str
            WHERE dataset = %s AND idempotency_key = %s""",
         (dataset.name, idempotency_key),
     ).fetchone()
-    return None if row is None else WriteResult(*row, is_duplicate=True)
+    return None if row is None else replace(WriteResult(*row), is_duplicate=True)
 
 
 def enter(
@@ -217,20 +217,20 @@ def keep_last(
         cursor.executemany(_upsert_last(dataset, entries.columns, is_deleted), plain(entries).rows())
 
 
-def _upsert_last(dataset: Dataset, columns: list[str], is_deleted: bool) -> sql.Composable:
+def _upsert_last(dataset: Dataset, columns: list[str], is_deleted: bool) -> sql.Composed:
     """A row newer than all seen replaces the entry; one that is newer only than the row shown makes it stale."""
     given, shown, newest = (
         sql.SQL("({})").format(sql.SQL(", ").join(sql.Identifier(table, f"{prefix}{name}") for name in NEWEST))
         for table, prefix in (("excluded", ""), ("held", ""), ("held", "newest_"))
     )
     is_newest = sql.SQL("{} > {}").format(given, newest)
-    touched = {"touched_by": sql.SQL("excluded.touched_by"), "is_stale": sql.SQL("true")}
+    touched: dict[str, sql.Composable] = {"touched_by": sql.SQL("excluded.touched_by"), "is_stale": sql.SQL("true")}
     replaced = [name for name in columns if name not in dataset.series_key and name not in touched]
+    condition: sql.Composable = sql.SQL(" WHERE {} > {}").format(given, shown)
     if is_deleted:
         replaced, condition = [f"newest_{name}" for name in NEWEST], sql.SQL("")
     else:
         touched["is_stale"] = sql.SQL("NOT ({})").format(is_newest)
-        condition = sql.SQL(" WHERE {} > {}").format(given, shown)
     changes = touched | {
         name: sql.SQL("CASE WHEN {0} THEN excluded.{1} ELSE held.{1} END").format(is_newest, sql.Identifier(name))
         for name in replaced

@@ -28,11 +28,15 @@ def bar(close: str, ts: datetime, length: timedelta) -> dict[str, Any]:
     return {"close": Decimal(close), "ts": ts, "available_at": ts + length, "source": "sip"}
 
 
+Rows = dict[tuple[str, str | None], dict[str, Any]]
 QUOTE = {"bid_price": Decimal(9), "ask_price": Decimal("9.01"), "ts": NOON, "source": "iex"}
-BARS = {("stock_bars", "1Min"): bar("11", NOON, MINUTE), ("stock_bars", "1Day"): bar("10", NOON, timedelta(hours=-1))}
+BARS: Rows = {
+    ("stock_bars", "1Min"): bar("11", NOON, MINUTE),
+    ("stock_bars", "1Day"): bar("10", NOON, timedelta(hours=-1)),
+}
 
 
-def market(rows: dict[tuple[str, str | None], dict[str, Any]]) -> StoredMarket:
+def market(rows: Rows) -> StoredMarket:
     async def latest(dataset: str, symbol: str, *, timeframe: str | None = None) -> dict[str, Any] | None:
         return rows.get((dataset, timeframe)) if symbol == "X" else None
 
@@ -61,7 +65,7 @@ def market(rows: dict[tuple[str, str | None], dict[str, Any]]) -> StoredMarket:
     ],
 )
 async def test_a_quote_is_the_newest_stored_quote_else_the_last_close(
-    kind: str, rows: dict[tuple[str, str | None], dict[str, Any]], bid: str, ask: str | None
+    kind: str, rows: Rows, bid: str, ask: str | None
 ) -> None:
     found = await market(rows).quote(Instrument(InstrumentKind(kind), 1, "X"), NOON)
     assert found is not None
@@ -108,14 +112,7 @@ def test_read_models_copy_the_entity() -> None:
 
 def test_a_bar_is_read_from_a_row_of_a_frame() -> None:
     prices = {name: Decimal(10) for name in ("open", "high", "low", "close", "volume")}
-    row = {
-        "symbol": "AAPL",
-        "timeframe": "1Min",
-        "ts": NOON,
-        "trade_count": None,
-        "vwap": None,
-        "source": "x",
-        **prices,
-    }
+    row: dict[str, Any] = {"symbol": "AAPL", "timeframe": "1Min", "ts": NOON, "source": "x", **prices}
+    row |= {"trade_count": None, "vwap": None}
     made = asdict(MarketBarDto.of(row))
     assert made == {name: value for name, value in row.items() if name != "source"}

@@ -51,7 +51,7 @@ def test_duckdb_shows_the_same_rows(store: Store, dataset: Dataset) -> None:
     order = ", ".join((*dataset.order, "write_id", "ordinal"))
     shown = store.sql(f"SELECT {columns} FROM {dataset.name} ORDER BY {order}").pl()
     expected = as_read(dataset, rows, ids)
-    assert_frame_equal(shown.cast(dict(expected.schema)), expected)  # type: ignore[arg-type]
+    assert_frame_equal(shown.cast(dict(expected.schema)), expected)
 
 
 @every_dataset
@@ -169,7 +169,9 @@ def test_bars_are_available_when_they_close(store: Store) -> None:
 
 def test_prices_are_restated_for_splits(store: Store) -> None:
     asset = store.assets.create(symbol="AAA", name="A", asset_type="stock")
-    store.corporate_actions.create(asset_id=asset.id, action_type="split", ex_date=date(2024, 3, 4), new_shares=Decimal(2), old_shares=Decimal(1))
+    store.corporate_actions.create(
+        asset_id=asset.id, action_type="split", ex_date=date(2024, 3, 4), new_shares=Decimal(2), old_shares=Decimal(1)
+    )
     rows = (
         sample(STOCK_BARS, 2, symbols=("AAA",))
         .with_columns(timeframe=pl.lit("1Day"), close=pl.Series([Decimal("100.00000001"), Decimal(50)]))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medalion.errors import ConflictError, NotFoundError
+from medalion.errors import ConflictError, InputError, NotFoundError
 from medalion.types import PositionSide, PositionStatus, TradeSide
 from medalion.venues.paper import CommissionSchedule
 from tests.postgres import fresh_database
@@ -215,3 +215,15 @@ async def test_trades_are_found_by_date_and_positions_by_asset(desk: Floor) -> N
     assert [position.id for position in held] == [trade.position_id]
     with pytest.raises(NotFoundError):
         await desk.service.get_trade(uuid4())
+
+
+async def test_a_ticker_of_several_types_needs_the_type(desk: Floor) -> None:
+    symbol = f"T{uuid4().hex[:8]}"
+    async with desk.unit() as unit:
+        made = [await unit.assets.create(symbol=symbol, name="", asset_type=kind) for kind in ("stock", "crypto")]
+    desk.board.show(symbol, "10")
+    with pytest.raises(InputError, match="is crypto and stock; give asset_type"):
+        await desk.service.open_position(account=desk.account, symbol=symbol, quantity=1)
+    by_type = await desk.service.open_position(account=desk.account, symbol=symbol, quantity=1, asset_type="crypto")
+    by_entity = await desk.service.open_position(account=desk.account, symbol=made[0], quantity=1)
+    assert (by_type.asset_id, by_entity.asset_id) == (made[1].id, made[0].id)

@@ -270,7 +270,7 @@ def _statistics(found: Sequence[tuple[str, TradeStatistics]]) -> Table:
 
 
 def _performance(found: PerformanceStatistics) -> Table:
-    table = _table(f"Performance of {ACCOUNT}, {found.start} to {found.end}", "", right=("",))
+    table = _table("Performance", "", right=(f"{ACCOUNT}, {found.start} to {found.end}",))
     for name, value in (
         ("Total return", percent(found.total_return, sign=True)),
         ("CAGR (by calendar)", percent(found.cagr, sign=True)),

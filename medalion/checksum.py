@@ -5,6 +5,8 @@ the columns of a row are chained through SplitMix64's finaliser (Steele, Lea and
 number generators", 2014), and rows are added modulo 2**64, so their order does not matter and doubles show.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, cast

@@ -1,20 +1,15 @@
 """Corporate actions in the books: a split restates open positions in new shares, a dividend pays cash on them."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, time
 from decimal import Decimal
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from medalion.dtos import AccountLike
 from medalion.errors import ConflictError, InputError
-from medalion.instruments import account_of
 from medalion.portfolio import ZERO, value_of
 from medalion.types import CashMovementType, CorporateActionType, SettlementType, cash, exact
 from oltp.base import uuid7
 from oltp.reference import CorporateAction
 from oltp.repositories import OPEN
-from oltp.repository import id_of
 from oltp.trading import Account, Fill, Position, Settlement
 from oltp.unit_of_work import UnitOfWork
 
@@ -26,21 +21,8 @@ def effective_at(action: CorporateAction) -> datetime:
     return datetime.combine(action.ex_date, time(), _EXCHANGE_ZONE).astimezone(UTC)
 
 
-class CorporateActions:
-    """Applies corporate actions to the books."""
-
-    def __init__(self, units: Callable[[], UnitOfWork]) -> None:
-        self._units = units
-
-    async def settle(self, action: CorporateAction | UUID | str, *, account: AccountLike) -> list[Settlement]:
-        """What the action did to the account's open positions; see `settle_corporate_action`."""
-        async with self._units() as unit:
-            known = await unit.corporate_actions.get(id_of(action))
-            return await settle_corporate_action(unit, known, await account_of(unit, account))
-
-
-async def settle_corporate_action(unit: UnitOfWork, action: CorporateAction, account: Account) -> list[Settlement]:
-    """What the action did to the account's open positions, one settlement each; done before, it does nothing again.
+async def settle_corporate_action(unit: UnitOfWork, action: CorporateAction, account: Account) -> list[Position]:
+    """The account's open positions that the action changed, with a settlement each; done before, it changes nothing.
 
     A split multiplies the quantities and leaves the cost basis as it is. A dividend is paid in cash on the ex-date, by
     the account for a short position, and counts as realized P&L. Positions opened on or after the ex-date are left out.
@@ -66,7 +48,8 @@ async def settle_corporate_action(unit: UnitOfWork, action: CorporateAction, acc
         else:
             settlement = _dividend(action, position, at)
         await unit.positions.update(position)
-        settled.append(await unit.settlements.add(settlement))
+        await unit.settlements.add(settlement)
+        settled.append(position)
         if settlement.cash:
             await unit.cash_movements.create(
                 account_id=account.id,

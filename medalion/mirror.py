@@ -192,7 +192,8 @@ def _require(pin: Pin, batch: int, nonce: int | None, table: LakeTable) -> None:
     if (pin.batch, pin.nonce) != (batch, nonce):
         raise CorruptLakeError(
             f"{table.path} is at batch {pin.batch} with nonce {pin.nonce}, but this store's ledger expects "
-            f"batch {batch} with nonce {nonce}: the lake is that of another store, or one of the two is a backup; nothing was written"
+            f"batch {batch} with nonce {nonce}: the lake is that of another store, or one of the two "
+            "is a backup; nothing was written"
         )
 
 

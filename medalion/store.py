@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +19,14 @@ from medalion.errors import InputError, StoreError
 from medalion.faces import Blocking, RepositoryFace, Threaded
 from medalion.jobs import Jobs
 from medalion.journal import Journal
+from medalion.market import Market
 from medalion.market_data import MarketDataService
 from medalion.mirror import Mirror
 from medalion.observations import Observations
 from medalion.settings import Settings
 from medalion.statistics import Statistics
+from medalion.trading import TradingService
+from medalion.venues.paper import CommissionSchedule, PaperVenue
 from olap.lake import Lake
 from oltp import migrate
 from oltp.embedded import EmbeddedPostgres
@@ -210,6 +214,18 @@ class AsyncStore:
         """Who changed what and when, and whether the record is whole."""
         return Audit(self._parts.used().units)
 
+    def backtest(
+        self,
+        market: Market,
+        *,
+        commission: CommissionSchedule = CommissionSchedule(),  # noqa: B008 - it is frozen
+        slippage_bps: Decimal = Decimal(0),
+    ) -> TradingService:
+        """Trading in the same books on a market of the past: simulated orders fill at its quotes of their `at`."""
+        parts = self._parts.used()
+        venue = PaperVenue(sessions(parts.postgres.engine), market, commission=commission, slippage_bps=slippage_bps)
+        return TradingService(parts.units, venue, market)
+
     @property
     def stats(self) -> Statistics:
         """Value by session, performance and closed trades of accounts."""
@@ -278,6 +294,17 @@ class Store:
     def mirror(self) -> Mirror:
         """The mirror: `run()`, `status()`, `verify()`, `prune()`."""
         return self._parts.used().mirror
+
+    def backtest(
+        self,
+        market: Market,
+        *,
+        commission: CommissionSchedule = CommissionSchedule(),  # noqa: B008 - it is frozen
+        slippage_bps: Decimal = Decimal(0),
+    ) -> Any:
+        """The `TradingService` that `AsyncStore.backtest` gives, with methods that block."""
+        service = self._services.backtest(market, commission=commission, slippage_bps=slippage_bps)
+        return Blocking(service, self._loop)
 
     def _loop(self) -> BlockingPortal:
         """The event loop on which the async services run, in a thread of its own, started on first use."""

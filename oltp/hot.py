@@ -18,7 +18,7 @@ from medalion.frames import polars_schema
 
 SLOTS = 8
 
-NEWEST = {"ts": sa.DateTime(timezone=True), "write_id": sa.BigInteger(), "ordinal": sa.Integer()}
+NEWEST: dict[str, Any] = {"ts": sa.DateTime(timezone=True), "write_id": sa.BigInteger(), "ordinal": sa.Integer()}
 """The order in which one row of a series is newer than another; `newest_*` is the greatest seen, with tombstones."""
 
 _ARRIVAL = {column.name: column for column in ARRIVAL}

@@ -175,7 +175,7 @@ def test_a_book_says_how_much_is_offered_in_total(store: Store) -> None:
 @pytest.mark.parametrize("wrong", [{"symbol": "9" * 77}, {"market_id": "0xdef"}])
 def test_an_unknown_market_is_refused(store: Store, method: str, wrong: dict[str, str]) -> None:
     store.market_data.store_polymarket_event(event())
-    values = {
+    values: dict[str, Any] = {
         "snapshot": {"price": 0.5},
         "trade": {"price": 0.5, "size": 1},
         "order_book": {"bids": [], "asks": []},

@@ -131,9 +131,8 @@ class Decision:
 class Broker:
     """How the replay reaches the books; what an earlier run did there is not done again."""
 
-    def __init__(self, *, store: Any, trading: Any, corporate: Any, account: Any, strategy: Any) -> None:
-        self._store, self._trading, self._corporate = store, trading, corporate
-        self._account, self._strategy = account, strategy
+    def __init__(self, *, store: Any, trading: Any, account: Any, strategy: Any) -> None:
+        self._store, self._trading, self._account, self._strategy = store, trading, account, strategy
         done = store.trades.by_strategy(strategy, account=account)
         self._trades = {trade.client_order_id: trade for trade in done if trade.status is TradeStatus.FILLED}
         signals = store.signals.by_strategy(strategy)
@@ -178,7 +177,7 @@ class Broker:
 
     def settle(self, action: CorporateAction) -> None:
         """The action in the store's books; a second time it does nothing."""
-        self._corporate.settle(action, account=self._account)
+        self._trading.settle_corporate_action(action.id, account=self._account)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from medalion.report import charts
 from medalion.report.tables import drawdown_rows, fills_table, performance_cards, performance_table, trade_table
 from medalion.report.tearsheet import Figure, write_tearsheet
 from medalion.types import utc
-from olap.performance import PerformanceStatistics, drawdown_table, drawdowns, monthly_returns
-from olap.trade_stats import TradeStatistics
+from olap.performance import drawdown_table, drawdowns, monthly_returns
 
 SHOWN_SYMBOL, SHOWN_FROM = "AAPL", date(2011, 3, 1)
 HELD = ("AAPL", "IBM", "MSFT")
@@ -64,17 +63,10 @@ def biggest_upset(snapshots: pl.DataFrame, markets: pl.DataFrame) -> Upset:
     return Upset(first["symbol"], first["question"], first["end"], first["lowest"], path)
 
 
-def write_report(
-    store: Any,
-    path: Path,
-    *,
-    equity: pl.DataFrame,
-    found: PerformanceStatistics,
-    trades: TradeStatistics,
-    account: Any,
-    strategy: str,
-) -> Path:
-    """The page's path; `equity` is the account's value (`ts`, `value`) after every close."""
+def write_report(store: Any, path: Path, *, account: Any, rule: str) -> Path:
+    """The page's path; `rule` says in a few words how the account trades."""
+    equity = store.stats.equity(account)
+    found = store.stats.performance(account)
     fills = store.sql(
         "SELECT f.executed_at, t.symbol, f.side, f.quantity, f.price, f.commission FROM fills AS f "
         "JOIN trades AS t ON t.id = f.trade_id WHERE f.account_id = $account ORDER BY f.executed_at, t.symbol",
@@ -87,7 +79,7 @@ def write_report(
     return write_tearsheet(
         path,
         title="A moving-average cross on five stocks",
-        subtitle=f"{strategy} · {', '.join(stocks)} · daily bars, {found.start} to {found.end}. {_CREDITS}",
+        subtitle=f"{rule} · {', '.join(stocks)} · daily bars, {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d}. {_CREDITS}",
         cards=performance_cards(found),
         charts=(
             Figure(
@@ -113,7 +105,7 @@ def write_report(
         ),
         tables=(
             performance_table(found),
-            trade_table(trades),
+            trade_table(store.stats.trades(account)),
             drawdown_rows(drawdown_table(equity)),
             fills_table(fills, last=10),
         ),

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any
 
+import polars as pl
+
+import medalion
 from medalion.datasets import Dataset
 from medalion.reading import check_settled
 from olap.lake import Lake
 from oltp.engine import Connection, Postgres
 from oltp.ledger import settle
-
-_CODE = ("medalion", "polars", "deltalake")
 
 
 def pinned(
@@ -44,4 +44,4 @@ def _state(connection: Connection, lake: Lake, dataset: Dataset, moment: datetim
 
 def code_versions() -> dict[str, str]:
     """The versions of what computed the results."""
-    return {name: version(name) for name in _CODE}
+    return {"medalion": medalion.__version__, "polars": pl.__version__}

@@ -93,7 +93,7 @@ class Jobs:
             yield found
             outcome = {"status": JobStatus.SUCCEEDED, "inputs": found["inputs"], "results": found["results"]}
         except BaseException as error:
-            outcome = {"status": JobStatus.FAILED, "error": f"{type(error).__name__}: {error}"}
+            outcome = {"status": JobStatus.FAILED, "error": f"{type(error).__name__}: {error}".replace("\x00", "�")}
             raise
         finally:
             # A run that is cancelled says so, and is not found running for ever.

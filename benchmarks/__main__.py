@@ -1,0 +1,140 @@
+"""`make bench`: the store's own speed on this machine, against its limits.
+
+Everything runs on a store of its own in a temporary folder: 100 symbols, 10 days, 20 million quotes, fixed seed.
+"""
+
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+import medalion
+from benchmarks.quotes import FIRST_DAY, day_of_quotes, symbols
+from medalion.datasets import STOCK_QUOTES
+from medalion.store import Store
+
+INSTRUMENTS, EACH, DAYS = 100, 20_000, 10
+WRITTEN = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measurement; `limit` is a floor for rates and a ceiling for times."""
+
+    work: str
+    value: float
+    unit: str
+    limit: float
+    is_rate: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        return self.value >= self.limit if self.is_rate else self.value <= self.limit
+
+
+def median_ms(work: Callable[[], object], *, times: int = 30) -> float:
+    """Median of `times` runs after three to warm up, in milliseconds."""
+    for _ in range(3):
+        work()
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken) * 1e3
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that a server of another user can reach, removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="medalion-bench-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fill(store: Store, console: Console) -> Iterator[Figure]:
+    for symbol in symbols(INSTRUMENTS):
+        store.assets.create(symbol=symbol, name=symbol, asset_type="stock")
+    started = time.perf_counter()
+    for day in range(DAYS):
+        store.import_history(STOCK_QUOTES, day_of_quotes(day, instruments=INSTRUMENTS, each=EACH), feed="manual")
+        console.print(f"  imported day {day + 1} of {DAYS}")
+    rows = INSTRUMENTS * EACH * DAYS
+    yield Figure("import_history of 20 M quotes (generation included)", rows / (time.perf_counter() - started), "rows/s", 0, True)
+
+
+def writing(store: Store) -> Iterator[Figure]:
+    frame = day_of_quotes(DAYS, instruments=INSTRUMENTS, each=WRITTEN // INSTRUMENTS)
+    started = time.perf_counter()
+    store.write(STOCK_QUOTES, frame)
+    yield Figure("write of 1 M quotes, durable", WRITTEN / (time.perf_counter() - started), "rows/s", 80_000, True)
+    started = time.perf_counter()
+    copied = store.mirror.run([STOCK_QUOTES])
+    yield Figure("mirror.run of 1 M quotes", copied.rows / (time.perf_counter() - started), "rows/s", 300_000, True)
+
+
+def reading(store: Store) -> Iterator[Figure]:
+    start = FIRST_DAY.replace(hour=0, minute=0) + timedelta(days=4)
+    end = start + timedelta(days=1)
+    rows = store.read(STOCK_QUOTES, symbols="Q0042", start=start, end=end)
+    assert rows.height == EACH, rows.height
+
+    def read() -> pl.DataFrame:
+        return store.read(STOCK_QUOTES, symbols="Q0042", start=start, end=end)
+
+    yield Figure("read of a symbol-day, 20 k of 21 M quotes", median_ms(read), "ms", 10)
+    narrow = ["ts", "bid_price", "ask_price"]
+    yield Figure(
+        "the same, three columns",
+        median_ms(lambda: store.read(STOCK_QUOTES, symbols="Q0042", start=start, end=end, columns=narrow)),
+        "ms",
+        10,
+    )
+    yield Figure("latest quote", median_ms(lambda: store.latest(STOCK_QUOTES, "Q0042")), "ms", 10)
+
+
+def importing() -> Iterator[Figure]:
+    def load() -> None:
+        subprocess.run([sys.executable, "-c", "import medalion"], check=True)
+
+    def nothing() -> None:
+        subprocess.run([sys.executable, "-c", ""], check=True)
+
+    yield Figure("import medalion, beyond the interpreter", median_ms(load, times=9) - median_ms(nothing, times=9), "ms", 100)
+
+
+def main() -> None:
+    console = Console()
+    console.print(
+        f"Python {platform.python_version()}, Polars {pl.__version__}, DuckDB {duckdb.__version__}, "
+        f"PyArrow {pa.__version__}, {platform.machine()}"
+    )
+    with scratch() as folder, medalion.open(data_dir=folder, mirror_background=False) as store:
+        figures = [*importing(), *fill(store, console), *writing(store), *reading(store)]
+    table = Table("work", "measured", "limit", "", title="medalion")
+    for figure in figures:
+        limit = f"{'≥' if figure.is_rate else '≤'} {figure.limit:,.0f} {figure.unit}" if figure.limit else ""
+        digits = ",.0f" if figure.is_rate else ",.2f"
+        table.add_row(figure.work, f"{figure.value:{digits}} {figure.unit}", limit, "met" if figure.is_met else "MISSED")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -103,7 +103,7 @@ class _TakenError(Exception):
 
 def _stage(table: LakeTable, rows: pl.DataFrame, opened: OpenWrite, files: list[StagedFile]) -> None:
     """Write the rows to files, appending each to `files` as soon as it exists."""
-    newest = table.refresh().newest()
+    newest = table.refresh().files.newest()
     recorded_at = pl.lit(opened.recorded_at).cast(pl.Datetime("us", "UTC"))
     for chunk in rows.iter_slices(_CHUNK_ROWS):
         files += table.stage(chunk.with_columns(recorded_at=recorded_at), newest)

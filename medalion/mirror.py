@@ -155,7 +155,7 @@ class Mirror:
         self, connection: Connection, dataset: Dataset, batch: Batch, table: LakeTable, pin: Pin
     ) -> list[StagedFile]:
         """Write the batch's rows to files; refuse them unless count and checksum are the ledger's."""
-        newest = pin.newest()
+        newest = pin.files.newest()
         files: list[StagedFile] = []
         rows = total = 0
         slots = claimed_slots(connection, dataset, batch.number)

@@ -31,7 +31,7 @@ from medalion.types import MICROSECOND, Instant, Timeframe, TimeRange, utc
 from olap import sql
 from olap.asof import asof_join, split_adjusted
 from olap.lake import Lake
-from olap.scan import Selection, collect, scan
+from olap.scan import Selection, collect, read, scan
 from oltp.engine import Postgres
 from oltp.hot import LAST_ARRIVAL
 from oltp.instruments import kinds_of, primary_series, splits_of, unknown_symbol
@@ -138,7 +138,7 @@ class Observations:
         selection, plan = self._planned(asked)
         if plan.engine == "duckdb":
             return sql.frame(selection, names)
-        return collect(scan(selection, columns=names))
+        return read(selection, columns=names)
 
     def scan(
         self,
@@ -319,21 +319,17 @@ class Observations:
         names = [symbols] if isinstance(symbols, str) else None if symbols is None else list(dict.fromkeys(symbols))
         with self._postgres.connection() as connection:
             found = primary_series(connection, declared, names)
-            for name in names or ():
-                if name not in found["symbol"]:
-                    raise unknown_symbol(connection, declared, name)
-        if source is not None:
-            found = found.with_columns(source=pl.lit(source))
-        series: dict[str, Sequence[int] | None] = {
-            str(feed): part["instrument_id"].to_list()
-            for (feed,), part in found.drop_nulls("source").group_by("source", maintain_order=True)
-        }
-        if names is None and len(series) == 1:
-            series = dict.fromkeys(series)
+            for name in set(names or ()).difference(symbol for symbol, _, _ in found):
+                raise unknown_symbol(connection, declared, name)
+        series: dict[str, list[int]] = {}
+        for _, instrument, primary in found:
+            if feed := source or primary:
+                series.setdefault(feed, []).append(instrument)
+        is_every = names is None and len(series) == 1
         return Asked(
             dataset=declared,
             during=TimeRange.of(start, end),
-            series=series,
+            series=dict.fromkeys(series) if is_every else dict(series),
             timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
             as_of=None if as_of is None else utc(as_of, name="as_of"),
         )

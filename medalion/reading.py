@@ -10,7 +10,6 @@ from medalion.errors import CorruptLakeError, InputError
 from medalion.frames import polars_schema
 from medalion.types import TimeRange
 from olap.lake import LakeTable, Pin
-from olap.layout import selected
 from olap.scan import Selection, Series
 from oltp.engine import Postgres
 from oltp.ledger import settle
@@ -47,7 +46,7 @@ def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selectio
     if asked.as_of is not None:
         check_settled(postgres, asked.dataset, asked.as_of)
     pin, tail, hot = _consistent(postgres, table, asked)
-    files = selected(pin.files, asked.instruments, asked.during, asked.timeframe)
+    files = pin.files.selected(asked.instruments, asked.during, asked.timeframe)
     selection = Selection(
         asked.dataset, table.path, files, hot, asked.during, asked.series, asked.timeframe, asked.as_of
     )

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-import polars as pl
+import numpy as np
 
 from medalion.datasets import Dataset
+from olap.files import Files
 
 WIDE_ROWS = 2_000_000
 """From about here DuckDB returns a range sooner than Polars."""
@@ -33,27 +34,26 @@ def plan_latest(dataset: Dataset) -> ReadPlan:
     return ReadPlan(dataset.name, "last values (PostgreSQL)", "psycopg", 0, 1, 0, "one row by its primary key")
 
 
-def plan_range(dataset: Dataset, *, files: pl.DataFrame, hot_rows: int, instruments: int | None) -> ReadPlan:
+def plan_range(dataset: Dataset, *, files: Files, hot_rows: int, instruments: int | None) -> ReadPlan:
     """Narrow reads go through Polars, wide ones through DuckDB; both see the lake and the unmirrored rows.
 
     `files` are those that statistics leave; `instruments` None is all of them.
     """
-    rows = int(files["rows"].sum())
+    rows = int(files.rows.sum())
     wanted = rows if instruments is None else _share(files, instruments)
     is_wide = wanted >= WIDE_ROWS
     asked = "every instrument" if instruments is None else f"{instruments} instrument{'s' * (instruments != 1)}"
     width = f"{asked}, about {wanted:,} rows: {'wide' if is_wide else 'narrow'}"
-    if files.height == 0:
+    if len(files) == 0:
         store, reason = "PostgreSQL", "nothing of the range is in the lake yet" if hot_rows else "the range is empty"
     elif hot_rows:
         store, reason = "lake + PostgreSQL", f"{width}; some rows are not mirrored yet"
     else:
         store, reason = "lake", f"{width}; everything is mirrored, no hot row was touched"
-    return ReadPlan(dataset.name, store, "duckdb" if is_wide else "polars", files.height, rows, hot_rows, reason)
+    return ReadPlan(dataset.name, store, "duckdb" if is_wide else "polars", len(files), rows, hot_rows, reason)
 
 
-def _share(files: pl.DataFrame, instruments: int) -> int:
+def _share(files: Files, instruments: int) -> int:
     """Rows expected if a file's rows are spread evenly over its span of instruments."""
-    spans = files["last_instrument"] - files["first_instrument"] + 1
-    shares = (files["rows"] * (instruments / spans).clip(upper_bound=1.0)).sum()
-    return int(shares)
+    spans = files.last_instrument - files.first_instrument + 1
+    return int((files.rows * np.minimum(instruments / spans, 1.0)).sum())

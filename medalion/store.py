@@ -19,13 +19,14 @@ from medalion.errors import InputError, StoreError
 from medalion.faces import Blocking, RepositoryFace, Threaded
 from medalion.jobs import Jobs
 from medalion.journal import Journal
-from medalion.market import Market
+from medalion.market import Market, StoredMarket
 from medalion.market_data import MarketDataService
 from medalion.mirror import Mirror
 from medalion.observations import Observations
 from medalion.settings import Settings
 from medalion.statistics import Statistics
 from medalion.trading import TradingService
+from medalion.venues.base import Venue
 from medalion.venues.paper import CommissionSchedule, PaperVenue
 from olap.lake import Lake
 from oltp import migrate
@@ -214,16 +215,27 @@ class AsyncStore:
         """Who changed what and when, and whether the record is whole."""
         return Audit(self._parts.used().units)
 
+    @property
+    def trading(self) -> TradingService:
+        """Orders and positions, on the simulated venue at the stored market; see `backtest` for another."""
+        return self.backtest(StoredMarket(self.latest))
+
     def backtest(
         self,
         market: Market,
         *,
+        venue: Venue | None = None,
         commission: CommissionSchedule = CommissionSchedule(),  # noqa: B008 - it is frozen
         slippage_bps: Decimal = Decimal(0),
     ) -> TradingService:
-        """Trading in the same books on a market of the past: simulated orders fill at its quotes of their `at`."""
+        """Trading in the same books on a market of the past: orders fill at its quotes of their `at`.
+
+        Without `venue` they go to a simulated one with this commission and slippage.
+        """
         parts = self._parts.used()
-        venue = PaperVenue(sessions(parts.postgres.engine), market, commission=commission, slippage_bps=slippage_bps)
+        if venue is None:
+            made = sessions(parts.postgres.engine)
+            venue = PaperVenue(made, market, commission=commission, slippage_bps=slippage_bps)
         return TradingService(parts.units, venue, market)
 
     @property
@@ -299,11 +311,12 @@ class Store:
         self,
         market: Market,
         *,
+        venue: Venue | None = None,
         commission: CommissionSchedule = CommissionSchedule(),  # noqa: B008 - it is frozen
         slippage_bps: Decimal = Decimal(0),
     ) -> Any:
         """The `TradingService` that `AsyncStore.backtest` gives, with methods that block."""
-        service = self._services.backtest(market, commission=commission, slippage_bps=slippage_bps)
+        service = self._services.backtest(market, venue=venue, commission=commission, slippage_bps=slippage_bps)
         return Blocking(service, self._loop)
 
     def _loop(self) -> BlockingPortal:

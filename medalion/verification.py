@@ -53,10 +53,10 @@ def status(postgres: Postgres, lake: Lake, datasets: Iterable[Dataset]) -> pl.Da
                 mirror_facts(connection, dataset)
                 | {
                     "lake_batch": pin.batch,
-                    "lake_rows": int(pin.files["rows"].sum()),
-                    "lake_bytes": int(pin.files["bytes"].sum()),
-                    "files": pin.files.height,
-                    "small_files": (pin.files["bytes"] < _SMALL_FILE).mean(),
+                    "lake_rows": int(pin.files.rows.sum()),
+                    "lake_bytes": int(pin.files.bytes.sum()),
+                    "files": len(pin.files),
+                    "small_files": float((pin.files.bytes < _SMALL_FILE).mean()) if len(pin.files) else None,
                     "leader": ledger.leader(connection, dataset),
                 }
             )
@@ -102,7 +102,7 @@ def verify(postgres: Postgres, table: LakeTable, dataset: Dataset, connection: C
     if (pin.batch, pin.nonce) != expected:
         yield "Delta log", f"the lake is at batch {pin.batch}, the ledger at {expected[0]}, or their nonces differ"
     in_lake, in_hot = Sums(), Sums()
-    for path in pin.files["path"]:
+    for path in pin.files.path:
         if problem := _add_file(dataset, table.path / path, in_lake):
             yield str(path), problem
     with snapshot(postgres) as arrow:

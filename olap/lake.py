@@ -3,9 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -15,25 +13,12 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError, InputError
 from medalion.frames import polars_schema
+from olap.files import NO_FILES, Files
 from olap.layout import CLEAN, PERIOD
 from olap.parquet import StagedFile, stage
 
 _BATCH = "medalion-mirror"
 _NONCE = "medalion-nonce"
-
-_FILES: Any = {
-    "path": pl.String,
-    "rows": pl.Int64,
-    "bytes": pl.Int64,
-    PERIOD: pl.String,
-    "first_instrument": pl.Int64,
-    "last_instrument": pl.Int64,
-    "first_ts": pl.Datetime("us", "UTC"),
-    "last_ts": pl.Datetime("us", "UTC"),
-    "first_write": pl.Int64,
-    "last_write": pl.Int64,
-    "is_clean": pl.Boolean,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +28,10 @@ class Pin:
     version: int
     batch: int
     nonce: int | None
-    files: pl.DataFrame
-
-    def newest(self) -> dict[str, datetime]:
-        """The latest `ts` of each partition."""
-        return dict(self.files.group_by(PERIOD).agg(pl.col("last_ts").max()).iter_rows())
+    files: Files
 
 
-EMPTY = Pin(version=-1, batch=0, nonce=None, files=pl.DataFrame(schema=_FILES))
+EMPTY = Pin(version=-1, batch=0, nonce=None, files=NO_FILES)
 
 
 class LakeTable:
@@ -87,7 +68,7 @@ class LakeTable:
                 raise CorruptLakeError(f"the log of {self.path} cannot be read: {error}") from error
             return self._pin
 
-    def stage(self, rows: pl.DataFrame, newest: dict[str, datetime]) -> list[StagedFile]:
+    def stage(self, rows: pl.DataFrame, newest: dict[str, int]) -> list[StagedFile]:
         """Write stored rows to files that no commit names yet."""
         return stage(self.path, self.dataset, rows, newest=newest)
 
@@ -146,27 +127,25 @@ class LakeTable:
         actions = pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
         files = actions.select(
             "path",
+            period=f"partition.{PERIOD}",
             rows="num_records",
             bytes="size_bytes",
-            **{PERIOD: f"partition.{PERIOD}"},
             first_instrument="min.instrument_id",
             last_instrument="max.instrument_id",
             first_ts="min.ts",
             last_ts="max.ts",
-            first_write="min.write_id",
-            last_write="max.write_id",
             is_clean=pl.col("path").str.contains(f"{CLEAN}.parquet", literal=True),
         )
-        missing = files.filter(pl.any_horizontal(pl.all().is_null()))
-        if missing.height:
+        foreign = files.filter(pl.any_horizontal(pl.all().is_null()))
+        if foreign.height:
             raise CorruptLakeError(
-                f"{self.path / missing['path'][0]} has no statistics: another tool wrote to the table",
+                f"{self.path / foreign['path'][0]} has no statistics: another tool has written to the table"
             )
         return Pin(
             version=handle.version(),
             batch=handle.transaction_version(_BATCH) or 0,
             nonce=handle.transaction_version(_NONCE),
-            files=files.cast(_FILES),
+            files=Files.of(files) if files.height else NO_FILES,
         )
 
 

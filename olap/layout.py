@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import polars as pl
 
 from medalion.datasets import Dataset, Period
-from medalion.types import TimeRange
 
 PERIOD = "period"
 CLEAN = "-clean"
@@ -30,13 +28,13 @@ def sort_key(dataset: Dataset) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What a set of rows spans, ends included; rows of two partitions never share a key."""
+    """What a set of rows spans, ends included, times in microseconds; rows of two partitions never share a key."""
 
     period: str
     first_instrument: int
     last_instrument: int
-    first_ts: datetime
-    last_ts: datetime
+    first_ts: int
+    last_ts: int
 
     def meets(self, other: "Box") -> bool:
         """Whether a row of each could have the same key."""
@@ -66,49 +64,14 @@ def tangled(boxes: Sequence[Box]) -> list[bool]:
     return meets
 
 
-def needing_deduplication(files: pl.DataFrame, hot: pl.DataFrame) -> pl.Series:
-    """For each file whether a key of it may stand twice, in it or beside it; the rest can be read as they are.
-
-    `hot` has the unmirrored rows' boxes, a row a write and partition.
-    """
-    meets = tangled([*_boxes(files), *_boxes(hot)])[: files.height]
-    return ~files["is_clean"] | pl.Series(meets, dtype=pl.Boolean)
-
-
-def boxes_of(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+def boxes_of(dataset: Dataset, rows: pl.DataFrame) -> list[Box]:
     """The boxes of rows in memory, one a write and partition."""
-    return rows.group_by(period_of(dataset), "write_id").agg(
-        first_instrument=pl.col("instrument_id").min(),
-        last_instrument=pl.col("instrument_id").max(),
-        first_ts=pl.col("ts").min(),
-        last_ts=pl.col("ts").max(),
+    if rows.is_empty():
+        return []
+    spans = rows.group_by(period_of(dataset), "write_id").agg(
+        pl.col("instrument_id").min().alias("first_instrument"),
+        pl.col("instrument_id").max().alias("last_instrument"),
+        pl.col("ts").min().to_physical().alias("first_ts"),
+        pl.col("ts").max().to_physical().alias("last_ts"),
     )
-
-
-def _boxes(files: pl.DataFrame) -> list[Box]:
-    columns = (PERIOD, "first_instrument", "last_instrument", "first_ts", "last_ts")
-    return [Box(*row) for row in files.select(columns).iter_rows()]
-
-
-def selected(
-    files: pl.DataFrame, instruments: Sequence[int] | None, during: TimeRange, timeframe: str | None = None
-) -> pl.DataFrame:
-    """The files that may hold rows of the range; statistics are exact, so no row is missed."""
-    keep = pl.lit(True)
-    if during.start is not None:
-        keep &= pl.col("last_ts") >= during.start
-    if during.end is not None:
-        keep &= pl.col("first_ts") < during.end
-    if instruments is not None:
-        span = sorted(set(instruments))
-        if not span:
-            return files.clear()
-        ends = pl.Series(span)
-        # The first asked instrument at or after the file's first must not lie behind its last.
-        place = ends.search_sorted(files["first_instrument"], side="left")
-        following = ends.extend_constant(None, 1).gather(place)
-        files = files.filter(following.is_not_null() & (following <= files["last_instrument"]))
-    if timeframe is not None:
-        is_year = not timeframe.endswith(("Min", "Hour"))
-        keep &= pl.col(PERIOD).str.len_chars().eq(4) == is_year
-    return files.filter(keep)
+    return [Box(*span) for span in spans.drop("write_id").iter_rows()]

@@ -47,7 +47,7 @@ class StagedFile:
 
 
 def stage(
-    root: Path, dataset: Dataset, rows: pl.DataFrame, *, newest: dict[str, datetime] | None = None
+    root: Path, dataset: Dataset, rows: pl.DataFrame, *, newest: dict[str, int] | None = None
 ) -> list[StagedFile]:
     """Write stored `rows` under `root`, a file a partition, and a second one for what came late.
 
@@ -71,11 +71,11 @@ def _runs(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
         start += length
 
 
-def _by_lateness(partition: pl.DataFrame, newest: datetime | None) -> Iterator[pl.DataFrame]:
+def _by_lateness(partition: pl.DataFrame, newest: int | None) -> Iterator[pl.DataFrame]:
     if newest is None:
         yield partition
         return
-    is_late = partition["ts"] <= newest
+    is_late = partition["ts"].to_physical() <= newest
     for part in (partition.filter(~is_late), partition.filter(is_late)):
         if part.height:
             yield part

@@ -3,16 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property, reduce
+from operator import and_, or_
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import polars as pl
 
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError
 from medalion.frames import derive, polars_schema
 from medalion.types import TimeRange
-from olap.layout import boxes_of, needing_deduplication
+from olap.files import Files
+from olap.layout import boxes_of
+
+_SYMBOL = "__symbol"
 
 Series: TypeAlias = Mapping[str, Sequence[int] | None]
 
@@ -27,41 +33,48 @@ class Selection:
 
     dataset: Dataset
     root: Path
-    files: pl.DataFrame
+    files: Files
     hot: pl.DataFrame
     during: TimeRange
     series: Series | None = None
     timeframe: str | None = None
     as_of: datetime | None = None
 
-    def split(self) -> tuple[list[str], list[str]]:
-        """Paths that need no deduplication, and those that do."""
-        if self.files.height == 0:
-            return [], []
-        twice = needing_deduplication(self.files, boxes_of(self.dataset, self.hot))
-        paths = (str(self.root) + "/" + self.files["path"]) if self.files.height else self.files["path"]
-        return paths.filter(~twice).to_list(), paths.filter(twice).to_list()
+    @cached_property
+    def paths(self) -> tuple[list[str], list[str]]:
+        """Files that need no deduplication and those that do, in order of their first time."""
+        files = self.files.where(np.argsort(self.files.first_ts, kind="stable"))
+        twice = files.needing_deduplication(boxes_of(self.dataset, self.hot))
+        sorted_out: tuple[list[str], list[str]] = ([], [])
+        for path, is_twice in zip(files.path, twice.tolist(), strict=True):
+            sorted_out[is_twice].append(f"{self.root}/{path}")
+        return sorted_out
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the rows lie in the files in the order of a read: one series, in files that follow each other."""
+        once, twice = self.paths
+        instruments = [one for group in (self.series or {}).values() for one in group or (None, None)]
+        is_one_timeframe = self.timeframe is not None or not self.dataset.has_timeframe
+        return bool(once) and not twice and not self.hot.height and len(instruments) == 1 and is_one_timeframe
 
     def wanted(self) -> pl.Expr:
         """Which stored rows are meant, before deduplication."""
-        keep = pl.lit(True)
-        if self.series is not None:
-            keep &= _in_series(self.series)
+        keep = [] if self.series is None else [_in_series(self.series)]
         if self.during.start is not None:
-            keep &= pl.col("ts") >= self.during.start
+            keep.append(pl.col("ts") >= self.during.start)
         if self.during.end is not None:
-            keep &= pl.col("ts") < self.during.end
+            keep.append(pl.col("ts") < self.during.end)
         if self.timeframe is not None:
-            keep &= pl.col("timeframe") == self.timeframe
+            keep.append(pl.col("timeframe") == self.timeframe)
         if self.as_of is not None:
-            keep &= pl.col("recorded_at") <= self.as_of
-        return keep
+            keep.append(pl.col("recorded_at") <= self.as_of)
+        return reduce(and_, keep) if keep else pl.lit(True)
 
 
 def _in_series(series: Series) -> pl.Expr:
-    return pl.any_horizontal(
-        pl.lit(False), *((pl.col("source") == source) & _one_of(instruments) for source, instruments in series.items())
-    )
+    wanted = [(pl.col("source") == source) & _one_of(instruments) for source, instruments in series.items()]
+    return reduce(or_, wanted, pl.lit(False)) if len(wanted) != 1 else wanted[0]
 
 
 def _one_of(instruments: Sequence[int] | None) -> pl.Expr:
@@ -72,19 +85,37 @@ def _one_of(instruments: Sequence[int] | None) -> pl.Expr:
     return pl.col("instrument_id").is_in(list(instruments))
 
 
-def scan(selection: Selection, *, columns: Sequence[str] | None = None) -> pl.LazyFrame:
-    """The current rows, lazily, with the dataset's schema, in order of symbol, (timeframe,) ts and arrival."""
+def scan(selection: Selection, *, columns: Sequence[str]) -> pl.LazyFrame:
+    """The current rows, lazily, in order of symbol, (timeframe,) ts and arrival."""
     dataset = selection.dataset
-    once, twice = selection.split()
-    names = list(columns) if columns is not None else list(dataset.schema.names)
+    return _rows(selection).sort(*dataset.order, "write_id", "ordinal").with_columns(derive(dataset)).select(columns)
+
+
+def read(selection: Selection, *, columns: Sequence[str]) -> pl.DataFrame:
+    """The same at once; one series of clean files lies in order already and is not sorted again.
+
+    Raises:
+        CorruptLakeError: a file that the log names is missing or damaged.
+    """
+    if selection.is_in_order:
+        derived = _rows(selection).with_columns(derive(selection.dataset))
+        rows = collect(derived.select(*columns, pl.col("symbol").alias(_SYMBOL)))
+        if rows[_SYMBOL].n_unique() <= 1:  # else it was renamed meanwhile, and names come first in the order
+            return rows.drop(_SYMBOL)
+    return collect(scan(selection, columns=columns))
+
+
+def _rows(selection: Selection) -> pl.LazyFrame:
+    """The current rows as stored, in no order."""
+    dataset = selection.dataset
+    once, twice = selection.paths
     parts: list[pl.LazyFrame] = []
     if once:
         parts.append(_files(dataset, once).filter(selection.wanted()))
     if twice or selection.hot.height or not once:
         rows = pl.concat([*([_files(dataset, twice)] if twice else []), selection.hot.lazy()])
         parts.append(current(dataset, rows.filter(selection.wanted())))
-    order = [*dataset.order, "write_id", "ordinal"]
-    return pl.concat(parts).sort(order).with_columns(derive(dataset)).select(names)
+    return pl.concat(parts) if len(parts) > 1 else parts[0]
 
 
 def current(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:

@@ -66,7 +66,7 @@ def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) ->
     files: list[str] = []
     for selection in selections:
         name = selection.dataset.name
-        once, twice = selection.split()
+        once, twice = selection.paths
         files += [*once, *twice]
         connection.register(f"{name}{_ROWS}", selection.hot.to_arrow())
         connection.execute(f'CREATE VIEW "{name}" AS {_view(selection, once, twice)}')

@@ -11,8 +11,6 @@ from medalion.datasets import Dataset
 from medalion.errors import InputError, NotFoundError
 from oltp.engine import Connection
 
-SERIES = pl.Schema({"symbol": pl.String, "instrument_id": pl.Int64, "source": pl.String})
-
 
 def with_instruments(connection: Connection, dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with the `instrument_id` of each symbol.
@@ -31,7 +29,7 @@ def with_instruments(connection: Connection, dataset: Dataset, rows: pl.DataFram
     for symbol in symbols:
         if symbol not in known:
             raise unknown_symbol(connection, dataset, symbol)
-    resolved = rows["symbol"].replace_strict(known, return_dtype=pl.Int64)
+    resolved = rows["symbol"].replace(known).cast(pl.Int64)  # every symbol is known by now
     wrong = rows["instrument_id"].is_not_null() & (rows["instrument_id"] != resolved)
     if wrong.any():
         row = int(wrong.arg_max() or 0)
@@ -68,12 +66,14 @@ def keep_primary_source(connection: Connection, dataset: Dataset, instruments: p
     )
 
 
-def primary_series(connection: Connection, dataset: Dataset, symbols: Sequence[str] | None) -> pl.DataFrame:
+def primary_series(
+    connection: Connection, dataset: Dataset, symbols: Sequence[str] | None
+) -> list[tuple[str | None, int, str | None]]:
     """The (symbol, instrument_id, source) that reads take by default; source is null where nothing was observed.
 
-    A symbol that names nothing is absent.
+    A symbol that names nothing is absent; without `symbols` it is every observed instrument, unnamed.
     """
-    rows = connection.execute(
+    return connection.execute(
         """SELECT named.symbol, named.instrument_id, primary_sources.source FROM instruments AS named
            LEFT JOIN primary_sources ON primary_sources.dataset = %(dataset)s
                 AND primary_sources.instrument_id = named.instrument_id
@@ -82,7 +82,6 @@ def primary_series(connection: Connection, dataset: Dataset, symbols: Sequence[s
         else "SELECT NULL, instrument_id, source FROM primary_sources WHERE dataset = %(dataset)s",
         {"dataset": dataset.name, "kind": dataset.kind.value, "symbols": None if symbols is None else list(symbols)},
     ).fetchall()
-    return pl.DataFrame(rows, schema=SERIES, orient="row")
 
 
 def kinds_of(connection: Connection, symbols: Sequence[str]) -> dict[str, set[str]]:

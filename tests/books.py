@@ -32,12 +32,33 @@ class Book:
 
     def trade(self, instrument: Any, executions: Iterable[Execution]) -> list[Position]:
         """The positions that executions of one instrument add up to, with a trade, a fill and cash for each part."""
-        kind, symbol = _named(instrument)
-        multiplier = getattr(instrument, "multiplier", Decimal(1))
+        return self.trade_all([(instrument, executions)])
+
+    def trade_all(self, series: Iterable[tuple[Any, Iterable[Execution]]]) -> list[Position]:
+        """The same for many series of executions, each folded on its own."""
         positions: list[Position] = []
         trades: list[Trade] = []
         fills: list[Fill] = []
         cash: list[CashMovement] = []
+        for instrument, executions in series:
+            self._enter(instrument, executions, positions, trades, fills, cash)
+        self.store.positions.add_many(positions)
+        self.store.trades.add_many(trades)
+        self.store.fills.add_many(fills)
+        self.store.cash_movements.add_many(cash)
+        return positions
+
+    def _enter(
+        self,
+        instrument: Any,
+        executions: Iterable[Execution],
+        positions: list[Position],
+        trades: list[Trade],
+        fills: list[Fill],
+        cash: list[CashMovement],
+    ) -> None:
+        kind, symbol = _named(instrument)
+        multiplier = getattr(instrument, "multiplier", Decimal(1))
         of = {"account_id": self.account.id, "instrument_id": instrument.instrument_id}
         named = {**of, kind: instrument.id, "symbol": symbol, "multiplier": multiplier}
         for trip in fold(executions, multiplier=multiplier):
@@ -83,11 +104,6 @@ class Book:
                 )
                 paid = value_of(part.quantity * part.side.sign, part.price, multiplier) + part.commission
                 cash.append(self._movement(-paid, part.executed_at))
-        self.store.positions.add_many(positions)
-        self.store.trades.add_many(trades)
-        self.store.fills.add_many(fills)
-        self.store.cash_movements.add_many(cash)
-        return positions
 
     def _movement(self, amount: Decimal, at: datetime) -> CashMovement:
         kind = CashMovementType.TRADE

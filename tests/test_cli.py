@@ -1,17 +1,19 @@
 """The command line: what it prints, what it refuses, and how it ends."""
 
-import _thread
 import json
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from typing import LiteralString
 
 import polars as pl
+import psycopg
 import pytest
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner, Result
@@ -21,11 +23,12 @@ from medalion.cli import app
 from medalion.cli.output import cell_text, emit, one_line
 from medalion.datasets import STOCK_BARS
 from medalion.store import Store
-from oltp import migrate
+from oltp import ledger, migrate
+from oltp.engine import parse_url
 from tests.postgres import empty_database, fresh_database
 
 ROOT = Path(__file__).parents[1]
-SECRET = "s3cr3t-pass"
+SECRET = "s3cr3t-pass"  # noqa: S105
 BARS = pl.DataFrame(
     {
         "symbol": ["AAPL"] * 30,
@@ -41,14 +44,20 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def process(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "medalion", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@contextmanager
+def process(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command as a process of its own, which does not outlive the block."""
+    command = [sys.executable, "-m", "medalion", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def libpq(url: str) -> str:
+    return parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def refused(result: Result) -> str:
@@ -115,7 +124,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (["stats", "run", "--account", "nobody"], "'nobody'"),
         (["stats", "show", "17"], "is no id"),
         (["audit", "history", "17"], "is no id"),
-        (["report", "/tmp/report.html"], "there is no account yet"),
+        (["report", "report.html"], "there is no account yet"),
         (["db", "upgrade", "no-such-revision"], "no-such-revision"),
     ],
 )
@@ -264,25 +273,40 @@ def test_a_table_is_as_wide_as_its_rows_and_takes_markup_as_text(capsys: pytest.
 
 
 def test_a_reader_that_goes_away_is_no_error(place: tuple[str, ...]) -> None:
-    writer = process(*place, "sql", "SELECT range AS n FROM range(1000000)", "--format", "csv")
-    assert writer.stdout is not None
-    assert writer.stderr is not None
-    assert writer.stdout.readline() == "n\n"
-    writer.stdout.close()
-    assert writer.stderr.read() == ""
-    assert writer.wait() == 128 + signal.SIGPIPE
-    writer.stderr.close()
+    with process(*place, "sql", "SELECT range AS n FROM range(1000000)", "--format", "csv") as writer:
+        assert writer.stdout is not None
+        assert writer.stderr is not None
+        assert writer.stdout.readline() == "n\n"
+        writer.stdout.close()
+        assert writer.stderr.read() == ""
+        assert writer.wait() == 128 + signal.SIGPIPE
 
 
-def test_an_interrupt_ends_with_130(place: tuple[str, ...]) -> None:
-    timer = threading.Timer(1.0, _thread.interrupt_main)
-    timer.start()
-    result = run(
-        *place, "sql", "SELECT count(*) FROM range(10000000000) a, range(10) b WHERE a.range * b.range % 7 = 8"
-    )
-    timer.join()
-    assert result.exit_code == 130
-    assert "Traceback" not in result.output
+WAITING = (
+    "SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE NOT granted AND datname = current_database()"
+)
+OTHERS = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+ENDLESS = (
+    "SELECT count(*) FROM range(10000000000) AS a, range(10) AS b "
+    "WHERE a.range * b.range % 7 = 8 OR EXISTS (FROM assets WHERE symbol = 'X')"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sign", "seconds"), [(["mirror", "run"], WAITING, 0.0), (["sql", ENDLESS], OTHERS, 1.0)]
+)
+def test_an_interrupt_ends_with_130(
+    place: tuple[str, ...], arguments: list[str], sign: LiteralString, seconds: float
+) -> None:
+    with psycopg.connect(libpq(place[1]), autocommit=True) as connection, ledger.leading(connection, STOCK_BARS):
+        with process(*place, *arguments) as running:
+            while not connection.execute(sign).fetchall():
+                assert running.poll() is None
+                time.sleep(0.05)
+            time.sleep(seconds)
+            running.send_signal(signal.SIGINT)
+            out, rest = running.communicate(timeout=30)
+    assert (running.returncode, out, rest) == (130, "", "")
 
 
 def test_the_mirror_copies_and_prunes(own_place: tuple[str, ...], store: Store) -> None:
@@ -299,15 +323,29 @@ def test_the_mirror_copies_and_prunes(own_place: tuple[str, ...], store: Store) 
 def test_watch_mirrors_what_comes_and_ends_gracefully(
     own_place: tuple[str, ...], store: Store, number: signal.Signals
 ) -> None:
-    watcher = process(*own_place, "mirror", "watch", "--interval", "0.05")
-    assert watcher.stderr is not None
-    assert "mirroring every 0.05 s" in watcher.stderr.readline()
+    with process(*own_place, "mirror", "watch", "--interval", "0.05") as watcher:
+        assert watcher.stderr is not None
+        assert "mirroring every 0.05 s" in watcher.stderr.readline()
+        store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
+        store.write(STOCK_BARS, BARS)
+        assert "copied 30 rows" in watcher.stderr.readline()
+        watcher.send_signal(number)
+        out, rest = watcher.communicate(timeout=30)
+    assert (watcher.returncode, out, rest) == (0, "", "stopped\n")
+
+
+def test_status_shows_what_waits_and_verify_what_differs(own_place: tuple[str, ...], store: Store) -> None:
     store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
     store.write(STOCK_BARS, BARS)
-    assert "copied 30 rows" in watcher.stderr.readline()
-    watcher.send_signal(number)
-    out, rest = watcher.communicate(timeout=30)
-    assert (watcher.returncode, out, rest) == (0, "", "stopped\n")
+    rows = json.loads(run(*own_place, "mirror", "status", "--format", "json").stdout)
+    assert {row["dataset"]: row["unmirrored_rows"] for row in rows} == dict.fromkeys(DATASETS, 0) | {"stock_bars": 30}
+    store.mirror.run()
+    assert run(*own_place, "mirror", "verify").exit_code == 0
+    for file in Path(own_place[3]).rglob("*.parquet"):
+        file.unlink()
+    drift = run(*own_place, "mirror", "verify")
+    assert drift.exit_code == 1
+    assert "stock_bars" in drift.stdout
 
 
 def test_a_database_is_upgraded_checked_and_taken_back(data_dir: Path) -> None:

@@ -26,7 +26,10 @@ DAILY = (
     f"{HEADER}\n2024-01-02,187.15,188.44,183.885,185.64,82488700\n2024-01-03,184.22,185.88,183.43,184.25,5.8414500e7\n"
 )
 AAPL = ("--dataset", "stock_bars", "--symbol", "AAPL", "--timeframe", "1d")
-STAMPS = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1))
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+STAMPS = st.integers(0, 7 * 10**15).map(lambda micros: EPOCH + timedelta(microseconds=micros))
+    lambda micros: datetime(1970, 1, 2, tzinfo=UTC) + timedelta(microseconds=micros)
+)
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
@@ -168,10 +171,15 @@ def test_columns_are_renamed_and_dropped_and_compressed_files_read(
 def test_a_stamp_with_an_offset_is_that_moment(
     tmp_path_factory: pytest.TempPathFactory, moment: datetime, offset: timezone
 ) -> None:
-    aware = moment.replace(tzinfo=offset)
-    texts = (aware.isoformat(), aware.isoformat(" "), f"{aware:%Y-%m-%d %H:%M:%S.%f%z}", f"{moment.isoformat()}Z")
+    aware = moment.astimezone(offset)
+    texts = (
+        aware.isoformat(),
+        aware.isoformat(" "),
+        f"{aware:%Y-%m-%d %H:%M:%S.%f%z}",
+        f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z",
+    )
     folder = tmp_path_factory.getbasetemp()
-    assert stamps(folder, *texts) == [aware, aware, aware, moment.replace(tzinfo=UTC)]
+    assert stamps(folder, aware.isoformat(), aware.isoformat(" "), spaced, zulu) == [moment] * 4
 
 
 def test_a_stamp_without_a_zone_needs_one_and_is_refused_where_clocks_change(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from medalion import doctor
 from medalion.doctor import Requirement, State, diagnose
 from medalion.settings import Settings
+from medalion.store import settings_of
 from tests.postgres import empty_database, fresh_database
 from tests.test_cli import run
 
@@ -19,7 +20,7 @@ def checks(settings: Settings) -> dict[str, doctor.Check]:
 def test_nothing_is_wrong_with_a_new_store(data_dir: Path) -> None:
     with fresh_database() as url:
         result = run("--url", url, "--data-dir", str(data_dir), "doctor")
-        found = checks(Settings(database_url=url, data_dir=data_dir))
+        found = checks(settings_of(url, None, data_dir, {}))
     assert result.exit_code == 0, result.output
     assert [check for check in found.values() if check.state is not State.OK] == []
     assert {"Python", "polars", "extra embedded", "data folder", "lake", "disk", "database", "schema", "mirror"} <= set(
@@ -29,7 +30,7 @@ def test_nothing_is_wrong_with_a_new_store(data_dir: Path) -> None:
 
 def test_what_is_wrong_is_named_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    settings = Settings(database_url="postgresql://localhost:1/x", data_dir=tmp_path / "file" / "data")
+    settings = settings_of("postgresql://localhost:1/x", None, tmp_path / "file" / "data", {})
     failed = {name: check for name, check in checks(settings).items() if check.state is State.FAILED}
     assert set(failed) == {"data folder", "lake", "database"}
     assert all(check.remedy for check in failed.values())
@@ -39,7 +40,7 @@ def test_what_is_wrong_is_named_with_a_remedy(tmp_path: Path) -> None:
 
 def test_a_database_without_a_schema_is_told_to_upgrade(data_dir: Path) -> None:
     with empty_database() as url:
-        found = checks(Settings(database_url=url, data_dir=data_dir))
+        found = checks(settings_of(url, None, data_dir, {}))
     assert (found["schema"].state, found["schema"].remedy) == (State.FAILED, "medalion db upgrade")
     assert "mirror" not in found
 

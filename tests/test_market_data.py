@@ -175,13 +175,13 @@ def test_a_book_says_how_much_is_offered_in_total(store: Store) -> None:
 @pytest.mark.parametrize("wrong", [{"symbol": "9" * 77}, {"market_id": "0xdef"}])
 def test_an_unknown_market_is_refused(store: Store, method: str, wrong: dict[str, str]) -> None:
     store.market_data.store_polymarket_event(event())
-    values: dict[str, Any] = {
+    rows: dict[str, dict[str, Any]] = {
         "snapshot": {"price": 0.5},
         "trade": {"price": 0.5, "size": 1},
         "order_book": {"bids": [], "asks": []},
-    }[method]
+    }
     with pytest.raises(NotFoundError):
-        getattr(store.market_data, f"store_polymarket_{method}")({"symbol": YES, "ts": NOON, **values, **wrong})
+        getattr(store.market_data, f"store_polymarket_{method}")({"symbol": YES, "ts": NOON, **rows[method], **wrong})
 
 
 def test_an_asset_is_created_once_per_type_and_updated(store: Store) -> None:

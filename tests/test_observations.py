@@ -225,6 +225,15 @@ def test_bad_input_is_refused_and_leaves_nothing(store: Store, frame: pl.DataFra
     assert store.sql("SELECT count(*) FROM mirror_batches").fetchall() == [(0,)]
 
 
+def test_an_empty_frame_is_a_write_of_no_rows(store: Store) -> None:
+    instruments(store, STOCK_BARS.kind)
+    assert store.write(STOCK_BARS, BARS.clear(), idempotency_key="k").rows == 0
+    assert store.write(STOCK_BARS, BARS, idempotency_key="k").is_duplicate
+    store.mirror.run()
+    assert store.read(STOCK_BARS).is_empty()
+    assert store.mirror.verify().is_empty()
+
+
 def test_an_unknown_name_is_refused_with_the_nearest(store: Store) -> None:
     instruments(store, STOCK_BARS.kind)
     with pytest.raises(NotFoundError, match="did you mean 'AAA'"):

@@ -22,7 +22,7 @@ from medalion.cli.opening import Place
 from medalion.cli.output import one_line
 from medalion.errors import MedalionError
 
-USAGE, BROKEN_PIPE = 2, 141
+USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 _VALUED = ("--url", "--data-dir", "--lake")
 _FLAGS = ("--verbose",)
@@ -55,6 +55,11 @@ class _Root(TyperGroup):
         except TyperException as error:
             error.message = _redacted(error.message)
             raise
+        except RuntimeError as error:
+            # What DuckDB makes of an interrupt.
+            if str(error) != "Query interrupted":
+                raise
+            raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:
             # What is still buffered would be tried once more when the interpreter ends, and complained about.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

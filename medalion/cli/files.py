@@ -147,8 +147,9 @@ class Mapped:
         try:
             return column.dt.replace_time_zone(self.zone).dt.convert_time_zone("UTC")
         except pl.exceptions.ComputeError as error:
+            said = str(error).split(". ")[0]
             raise InputError(
-                f"{column.name}: {str(error).split('. ')[0]}; the clock was changed then, give stamps with their offset", given=self.zone
+                f"{column.name}: {said}; the clock was changed then, give stamps with their offset", given=self.zone
             ) from error
 
 

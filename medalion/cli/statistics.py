@@ -50,7 +50,9 @@ def recent(
 
 @app.command()
 def show(
-    ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN", help="Its id.")], format: Form = Format.TABLE
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Its id.")],
+    format: Form = Format.TABLE,
 ) -> None:
     """Print what a run found."""
     with ctx.obj.open() as store:

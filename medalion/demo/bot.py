@@ -11,40 +11,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from medalion.demo.sources import BOT_SOURCE, BotTrade, token
+from medalion.errors import NotFoundError
 from medalion.market import Instrument, Quote, Row
 from medalion.types import TradeSide, TradeStatus
+from medalion.venues.base import FillReport, Order, OrderReport
 
 _AT_A_TIME = 4
-
-
-class RecordedMarket:
-    """Prices at the moments at which the bot traded, and at no other."""
-
-    def __init__(self, trades: Sequence[BotTrade]) -> None:
-        self._prices = {
-            (token(trade.market_id, trade.outcome), at): price
-            for trade in trades
-            for at, price in ((trade.entered_at, trade.entry_price), (trade.exited_at, trade.exit_price))
-        }
-
-    async def quote(self, instrument: Instrument, at: datetime) -> Quote | None:
-        price = self._prices.get((instrument.symbol, at))
-        return None if price is None else Quote(price, price, at, BOT_SOURCE)
-
-    async def snapshot(self, instrument: Instrument, at: datetime) -> Row | None:
-        price = self._prices.get((instrument.symbol, at))
-        return None if price is None else {"symbol": instrument.symbol, "ts": at, "price": price, "source": BOT_SOURCE}
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedOrder:
     """One entry or exit of the bot."""
 
-    at: datetime
-    side: TradeSide
     trade: BotTrade
+    side: TradeSide
+    at: datetime
+    price: Decimal
 
     @property
     def token_id(self) -> str:
@@ -60,10 +45,78 @@ def recorded_orders(trades: Sequence[BotTrade]) -> list[list[RecordedOrder]]:
     """Entries and exits of each outcome in the order of time; outcomes have nothing to do with each other."""
     orders: dict[str, list[RecordedOrder]] = defaultdict(list)
     for trade in trades:
-        for side, at in ((TradeSide.BUY, trade.entered_at), (TradeSide.SELL, trade.exited_at)):
-            order = RecordedOrder(at, side, trade)
+        for order in (
+            RecordedOrder(trade, TradeSide.BUY, trade.entered_at, trade.entry_price),
+            RecordedOrder(trade, TradeSide.SELL, trade.exited_at, trade.exit_price),
+        ):
             orders[order.token_id].append(order)
     return [sorted(of_one, key=lambda order: order.at) for of_one in orders.values()]
+
+
+class Record:
+    """The recorded trades as a market that shows their prices, and as a venue at which they have all been filled."""
+
+    name = BOT_SOURCE
+
+    def __init__(self, trades: Sequence[BotTrade]) -> None:
+        orders = [order for of_one in recorded_orders(trades) for order in of_one]
+        self._orders = {order.client_order_id: order for order in orders}
+        self._prices = {(order.token_id, order.at): order.price for order in orders}
+
+    async def quote(self, instrument: Instrument, at: datetime) -> Quote | None:
+        """The price of that moment; None at every other."""
+        price = self._prices.get((instrument.symbol, at))
+        return None if price is None else Quote(price, price, at, self.name)
+
+    async def snapshot(self, instrument: Instrument, at: datetime) -> Row | None:
+        price = self._prices.get((instrument.symbol, at))
+        return None if price is None else {"symbol": instrument.symbol, "ts": at, "price": price, "source": self.name}
+
+    async def submit(self, order: Order) -> OrderReport:
+        """The order, filled.
+
+        Raises:
+            NotFoundError: the bot never made it.
+        """
+        report = await self.find_order(order.account_id, order.client_order_id)
+        if report is None:
+            raise NotFoundError("recorded order", order.client_order_id, known=list(self._orders))
+        return report
+
+    async def cancel(self, account_id: UUID, client_order_id: str, at: datetime) -> OrderReport:
+        """The order, filled: it is too late."""
+        report = await self.find_order(account_id, client_order_id)
+        if report is None:
+            raise NotFoundError("recorded order", client_order_id, known=list(self._orders))
+        return report
+
+    async def find_order(self, account_id: UUID, client_order_id: str) -> OrderReport | None:
+        order = self._orders.get(client_order_id)
+        if order is None:
+            return None
+        fill = self._fill(order, account_id)
+        return OrderReport(account_id, client_order_id, client_order_id, TradeStatus.FILLED, order.at, fills=(fill,))
+
+    async def executions(self, account_id: UUID, since: datetime) -> list[FillReport]:
+        fills = [self._fill(order, account_id) for order in self._orders.values() if order.at >= since]
+        return sorted(fills, key=lambda fill: (fill.executed_at, fill.execution_id))
+
+    async def advance(self, at: datetime) -> list[OrderReport]:
+        """Nothing: no order rests."""
+        return []
+
+    def _fill(self, order: RecordedOrder, account_id: UUID) -> FillReport:
+        return FillReport(
+            venue=self.name,
+            account_id=account_id,
+            client_order_id=order.client_order_id,
+            execution_id=order.client_order_id,
+            side=order.side,
+            quantity=order.trade.shares,
+            price=order.price,
+            commission=Decimal(0),
+            executed_at=order.at,
+        )
 
 
 def book_trades(

@@ -75,11 +75,12 @@ def write_report(store: Any, path: Path, *, account: Any, rule: str) -> Path:
     bars = store.bars(SHOWN_SYMBOL, "1Day", start=SHOWN_FROM)
     shown = fills.filter(pl.col("symbol") == SHOWN_SYMBOL, pl.col("executed_at") >= utc(SHOWN_FROM))
     upset = biggest_upset(store.read(POLYMARKET_SNAPSHOTS, source=sources.BOOKS_SOURCE), sources.polymarket_markets())
-    stocks = store.read(STOCK_BARS, timeframe="1Day", columns=["symbol"])["symbol"].unique().sort()
+    stocks = ", ".join(store.read(STOCK_BARS, timeframe="1Day", columns=["symbol"])["symbol"].unique().sort())
+    span = f"{found.start:%Y-%m-%d} to {found.end:%Y-%m-%d}"
     return write_tearsheet(
         path,
         title="A moving-average cross on five stocks",
-        subtitle=f"{rule} · {', '.join(stocks)} · daily bars, {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d}. {_CREDITS}",
+        subtitle=f"{rule} · {stocks} · daily bars, {span}. {_CREDITS}",
         cards=performance_cards(found),
         charts=(
             Figure(

@@ -124,7 +124,8 @@ class Tour:
 
     def _book_bot_trades(self, store: Store) -> None:
         trades = sources.bot_trades()
-        trading = store.backtest(bot.RecordedMarket(trades))
+        record = bot.Record(trades)
+        trading = store.backtest(record, venue=record)
         account = _account(
             store,
             trading,
@@ -152,11 +153,11 @@ class Tour:
         )
 
     def _show(self, store: Store) -> None:
-        trading = store.backtest(bot.RecordedMarket(()))
+        trading = store.backtest(bot.Record(()))
         names = (ACCOUNT, BOT_ACCOUNT)
         self._console.print(tables.portfolios_table({name: trading.get_portfolio_summary(name) for name in names}))
         self._console.print(tables.trades_table({name: store.stats.trades(name) for name in names}))
-        self._console.print(tables.performance_table({name: store.stats.performance(name) for name in names}))
+        self._console.print(tables.performance_table({ACCOUNT: store.stats.performance(ACCOUNT)}))
 
     def _report(self, store: Store) -> Path:
         folder = self._data_dir / "reports"

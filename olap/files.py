@@ -1,0 +1,106 @@
+"""What is known of the lake's files without opening them, held as arrays so that planning a read takes microseconds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from medalion.types import TimeRange
+from olap.layout import PERIOD, Box, tangled
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+Column = NDArray[Any]
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970 in UTC, as files hold times."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Files:
+    """A row a file; the spans are exact and include their ends, times are microseconds since 1970 in UTC."""
+
+    path: Column
+    period: Column
+    rows: Column
+    bytes: Column
+    first_instrument: Column
+    last_instrument: Column
+    first_ts: Column
+    last_ts: Column
+    is_clean: Column
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> Self:
+        """The files of a frame with these columns."""
+        return cls(
+            **{
+                field.name: (column.to_physical() if column.dtype == pl.Datetime else column).to_numpy()
+                for field in fields(cls)
+                for column in (frame[field.name],)
+            }
+        )
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def where(self, keep: Column) -> Self:
+        """The files that are kept: by truth, or by place and in that order."""
+        return type(self)(*(getattr(self, field.name)[keep] for field in fields(self)))
+
+    def selected(self, instruments: Sequence[int] | None, during: TimeRange, timeframe: str | None = None) -> Self:
+        """The files that may hold rows of the range; statistics are exact, so no row is missed."""
+        keep = np.ones(len(self), np.bool_)
+        if during.start is not None:
+            keep &= self.last_ts >= microseconds(during.start)
+        if during.end is not None:
+            keep &= self.first_ts < microseconds(during.end)
+        if instruments is not None:
+            # The first asked instrument at or after the file's first must not lie behind its last.
+            asked = np.append(np.unique(np.array(instruments, np.int64)), np.iinfo(np.int64).max)
+            keep &= asked[np.searchsorted(asked, self.first_instrument)] <= self.last_instrument
+        if timeframe is not None:
+            is_year = np.char.str_len(self.period.astype(str)) == len("2024")
+            keep &= is_year != timeframe.endswith(("Min", "Hour"))
+        return self.where(keep)
+
+    def boxes(self) -> list[Box]:
+        names = ("period", "first_instrument", "last_instrument", "first_ts", "last_ts")
+        return [Box(*values) for values in zip(*(getattr(self, name).tolist() for name in names), strict=True)]
+
+    def newest(self) -> dict[str, int]:
+        """The latest `ts` of each partition."""
+        latest: dict[str, int] = {}
+        for period, last_ts in zip(self.period.tolist(), self.last_ts.tolist(), strict=True):
+            latest[period] = max(last_ts, latest.get(period, last_ts))
+        return latest
+
+    def needing_deduplication(self, hot: Sequence[Box]) -> NDArray[np.bool_]:
+        """For each file whether a key of it may stand twice, in it or beside it; the rest can be read as they are.
+
+        `hot` has the boxes of the unmirrored rows.
+        """
+        return ~self.is_clean | np.array(tangled([*self.boxes(), *hot])[: len(self)], np.bool_)
+
+
+NO_FILES = Files.of(
+    pl.DataFrame(
+        schema={
+            "path": pl.String,
+            PERIOD: pl.String,
+            "rows": pl.Int64,
+            "bytes": pl.Int64,
+            "first_instrument": pl.Int64,
+            "last_instrument": pl.Int64,
+            "first_ts": pl.Datetime("us", "UTC"),
+            "last_ts": pl.Datetime("us", "UTC"),
+            "is_clean": pl.Boolean,
+        }
+    )
+)

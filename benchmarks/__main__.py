@@ -77,7 +77,9 @@ def fill(store: Store, console: Console) -> Iterator[Figure]:
         store.import_history(STOCK_QUOTES, day_of_quotes(day, instruments=INSTRUMENTS, each=EACH), feed="manual")
         console.print(f"  imported day {day + 1} of {DAYS}")
     rows = INSTRUMENTS * EACH * DAYS
-    yield Figure("import_history of 20 M quotes (generation included)", rows / (time.perf_counter() - started), "rows/s", 0, True)
+    yield Figure(
+        "import_history of 20 M quotes (generation included)", rows / (time.perf_counter() - started), "rows/s", 0, True
+    )
 
 
 def writing(store: Store) -> Iterator[Figure]:
@@ -94,7 +96,8 @@ def reading(store: Store) -> Iterator[Figure]:
     start = FIRST_DAY.replace(hour=0, minute=0) + timedelta(days=4)
     end = start + timedelta(days=1)
     rows = store.read(STOCK_QUOTES, symbols="Q0042", start=start, end=end)
-    assert rows.height == EACH, rows.height
+    if rows.height != EACH:
+        raise RuntimeError(f"one symbol-day has {rows.height} rows; expected {EACH}")
 
     def read() -> pl.DataFrame:
         return store.read(STOCK_QUOTES, symbols="Q0042", start=start, end=end)
@@ -117,7 +120,9 @@ def importing() -> Iterator[Figure]:
     def nothing() -> None:
         subprocess.run([sys.executable, "-c", ""], check=True)
 
-    yield Figure("import medalion, beyond the interpreter", median_ms(load, times=9) - median_ms(nothing, times=9), "ms", 100)
+    yield Figure(
+        "import medalion, beyond the interpreter", median_ms(load, times=9) - median_ms(nothing, times=9), "ms", 100
+    )
 
 
 def main() -> None:
@@ -132,7 +137,9 @@ def main() -> None:
     for figure in figures:
         limit = f"{'≥' if figure.is_rate else '≤'} {figure.limit:,.0f} {figure.unit}" if figure.limit else ""
         digits = ",.0f" if figure.is_rate else ",.2f"
-        table.add_row(figure.work, f"{figure.value:{digits}} {figure.unit}", limit, "met" if figure.is_met else "MISSED")
+        table.add_row(
+            figure.work, f"{figure.value:{digits}} {figure.unit}", limit, "met" if figure.is_met else "MISSED"
+        )
     console.print(table)
 
 

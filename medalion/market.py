@@ -1,5 +1,6 @@
 """What the market shows of an instrument at a time: the quote to trade at, and the rows that a decision rested on."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -83,7 +84,7 @@ class Market(Protocol):
 class Latest(Protocol):
     """The newest row of a symbol in a dataset, as `store.latest` gives it."""
 
-    async def __call__(self, dataset: str, symbol: str, *, timeframe: str | None = None) -> Row | None: ...
+    def __call__(self, dataset: str, symbol: str, *, timeframe: str | None = None) -> Awaitable[Row | None]: ...
 
 
 class StoredMarket:

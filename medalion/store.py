@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from medalion.audit import Audit
 from medalion.background import BackgroundMirror
@@ -67,7 +68,12 @@ class Parts:
 
     def units(self) -> UnitOfWork:
         """A new unit of work over the books."""
-        return UnitOfWork(sessions(self.used().postgres.engine))
+        return UnitOfWork(self.used().sessions)
+
+    @cached_property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """Where units of work and the simulated venue get their sessions."""
+        return sessions(self.postgres.engine)
 
     def used(self) -> Self:
         """These parts, if they may be used here.
@@ -234,8 +240,7 @@ class AsyncStore:
         """
         parts = self._parts.used()
         if venue is None:
-            made = sessions(parts.postgres.engine)
-            venue = PaperVenue(made, market, commission=commission, slippage_bps=slippage_bps)
+            venue = PaperVenue(parts.sessions, market, commission=commission, slippage_bps=slippage_bps)
         return TradingService(parts.units, venue, market)
 
     @property

@@ -11,11 +11,11 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError, InputError
+from medalion.errors import CorruptLakeError, InputError, StoreError
 from medalion.frames import polars_schema
 from olap.files import NO_FILES, Files
 from olap.layout import CLEAN, PERIOD
-from olap.parquet import StagedFile, stage
+from olap.parquet import StagedFile, stage, sync
 
 _BATCH = "medalion-mirror"
 _NONCE = "medalion-nonce"
@@ -69,8 +69,15 @@ class LakeTable:
             return self._pin
 
     def stage(self, rows: pl.DataFrame, newest: dict[str, int]) -> list[StagedFile]:
-        """Write stored rows to files that no commit names yet."""
-        return stage(self.path, self.dataset, rows, newest=newest)
+        """Write stored rows to files that no commit names yet.
+
+        Raises:
+            StoreError: the folder cannot be written to, for instance because the disk is full.
+        """
+        try:
+            return stage(self.path, self.dataset, rows, newest=newest)
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written to: {error.strerror}; nothing was committed") from error
 
     def newest_rows(self, files: Sequence[StagedFile]) -> pl.DataFrame:
         """The last row of each series in the files, by time and arrival, as stored."""
@@ -110,9 +117,16 @@ class LakeTable:
             )
         except CommitFailedError as error:
             raise CorruptLakeError(f"another writer has committed to {self.path} meanwhile: {error}") from error
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"{self.path} cannot be committed to: {error}") from error
         with self._lock:
             self._handle = None
-        return self.refresh()
+        pin = self.refresh()
+        # The commit is a new name in a folder, and so is each file: on the disk before the ledger calls the batch done.
+        log = self.path / "_delta_log"
+        for place in {log / f"{pin.version:020}.json", log, *((self.path / file.path).parent for file in files)}:
+            sync(place)
+        return pin
 
     def _create_or_open(self) -> DeltaTable:
         """A fresh handle; one that has committed knows a stale version and is not used again."""

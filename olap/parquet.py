@@ -96,13 +96,23 @@ def _write(root: Path, dataset: Dataset, rows: pl.DataFrame, period: str) -> Sta
     return StagedFile(path, len(content), rows.height, _statistics(dataset, rows), period)
 
 
+def sync(path: Path) -> None:
+    """Have the disk keep a file's bytes, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def digest(content: bytes | memoryview | pa.Buffer) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
 def digest_in(path: str) -> str:
     """The hash that a file's name says its bytes have."""
-    return path.rsplit("/", 1)[-1].split("-")[1].removesuffix(".parquet")
+    name = path.rsplit("/", 1)[-1].removesuffix(".parquet").removesuffix(CLEAN)
+    return name.partition("-")[2]
 
 
 def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:

@@ -1,9 +1,9 @@
-"""The repository of every entity; the named queries are one line over the generic one."""
+"""The repositories of what is traded and of the books; the named queries are one line over the generic one."""
 
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -11,9 +11,7 @@ from sqlalchemy import orm
 
 from medalion.errors import InputError
 from medalion.types import AssetType, Instant, PositionStatus, TimeRange, TradeStatus, utc
-from oltp.base import Entity, now
-from oltp.journal import ApplicationLog, AuditLog, ErrorLog, PerformanceMetric
-from oltp.operations import CoverageGap, JobRun, StreamSession
+from oltp.base import now
 from oltp.reference import (
     Asset,
     CorporateAction,
@@ -22,11 +20,10 @@ from oltp.reference import (
     PolymarketMarket,
     PolymarketOutcome,
 )
-from oltp.repository import Criterion, Repository, T, id_of
+from oltp.repository import Criterion, Repository, T, Which, id_of
 from oltp.trading import Account, CashMovement, Fill, Position, Settlement, Strategy, Trade, TradingSignal
 from oltp.translation import translated
 
-Which: TypeAlias = Entity | UUID | str
 OPEN = (PositionStatus.OPEN, PositionStatus.PARTIALLY_CLOSED)
 
 
@@ -336,65 +333,6 @@ class SettlementRepository(_OfAccount[Settlement]):
 
     async def by_position(self, position: Which) -> list[Settlement]:
         return await self.find(position_id=id_of(position))
-
-
-class ApplicationLogRepository(Repository[ApplicationLog]):
-    """The program's log, newest first."""
-
-    model = ApplicationLog
-    order = (ApplicationLog.log_timestamp.desc(),)
-
-
-class ErrorLogRepository(Repository[ErrorLog]):
-    """Errors, newest first."""
-
-    model = ErrorLog
-    order = (ErrorLog.error_timestamp.desc(),)
-
-    async def unhandled(self) -> list[ErrorLog]:
-        return await self.find(was_handled=False)
-
-
-class PerformanceMetricRepository(Repository[PerformanceMetric]):
-    """Measurements of the system, newest first."""
-
-    model = PerformanceMetric
-    order = (PerformanceMetric.metric_timestamp.desc(),)
-
-
-class AuditLogRepository(Repository[AuditLog]):
-    """Who changed what, oldest first."""
-
-    model = AuditLog
-    order = (AuditLog.action_timestamp, AuditLog.version)
-
-    async def history(self, entity_type: str, which: Which) -> list[AuditLog]:
-        """Every change of one entity, by its table and id, also after its deletion."""
-        return await self.find(entity_type=entity_type, entity_id=id_of(which), order=(AuditLog.version,))
-
-
-class JobRunRepository(Repository[JobRun]):
-    """Runs of batch jobs, newest first."""
-
-    model = JobRun
-    order = (JobRun.started_at.desc(),)
-
-    async def by_job(self, job: str) -> list[JobRun]:
-        return await self.find(job=job)
-
-
-class StreamSessionRepository(Repository[StreamSession]):
-    """Recordings, newest first."""
-
-    model = StreamSession
-    order = (StreamSession.started_at.desc(),)
-
-
-class CoverageGapRepository(Repository[CoverageGap]):
-    """What recordings missed, oldest first."""
-
-    model = CoverageGap
-    order = (CoverageGap.starts_at,)
 
 
 def _within(column: orm.InstrumentedAttribute[Any], start: Instant, end: Instant) -> Sequence[Criterion]:

@@ -19,6 +19,7 @@ from oltp.translation import translated
 T = TypeVar("T", bound=Entity)
 Criterion: TypeAlias = sa.ColumnElement[bool]
 Order: TypeAlias = sa.ColumnElement[Any] | orm.InstrumentedAttribute[Any]
+Which: TypeAlias = Entity | UUID | str
 
 _KEPT = frozenset({"id", "created_at", "updated_at", "is_deleted", "deleted_at", "row_version", "instrument_id"})
 _SUGGESTED_FROM = 10_000
@@ -34,7 +35,7 @@ class Page(Generic[T]):
     total: int
 
 
-def id_of(which: Entity | UUID | str) -> UUID:
+def id_of(which: Which) -> UUID:
     """The id of an entity, or the id itself.
 
     Raises:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from medalion.errors import InputError
+from oltp import record_repositories as records
 from oltp import repositories as of
 from oltp.base import LiveSession
 from oltp.repository import Repository
@@ -80,13 +81,13 @@ class UnitOfWork:
     positions: of.PositionRepository
     cash_movements: of.CashMovementRepository
     settlements: of.SettlementRepository
-    application_logs: of.ApplicationLogRepository
-    error_logs: of.ErrorLogRepository
-    performance_metrics: of.PerformanceMetricRepository
-    audit_logs: of.AuditLogRepository
-    job_runs: of.JobRunRepository
-    stream_sessions: of.StreamSessionRepository
-    coverage_gaps: of.CoverageGapRepository
+    application_logs: records.ApplicationLogRepository
+    error_logs: records.ErrorLogRepository
+    performance_metrics: records.PerformanceMetricRepository
+    audit_logs: records.AuditLogRepository
+    job_runs: records.JobRunRepository
+    stream_sessions: records.StreamSessionRepository
+    coverage_gaps: records.CoverageGapRepository
 
     @classmethod
     @cache

@@ -4,19 +4,21 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import medalion
 from medalion.store import Store
 from oltp.embedded import EmbeddedPostgres
+from oltp.engine import parse_url
+from oltp.unit_of_work import UnitOfWork, sessions
+from tests.entities import Units
 from tests.postgres import fresh_database, libpq
-
-SHARED = Path(__file__).parents[1].parent / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,11 +55,9 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shared() -> Path:
-    """The folder of reference data beside the project; tests of it skip where it is absent."""
-    if not SHARED.is_dir():
-        pytest.skip("the folder of reference data is not beside this checkout")
-    return SHARED
+def anyio_backend() -> str:
+    """The loop that the asynchronous drivers need."""
+    return "asyncio"
 
 
 @pytest.fixture
@@ -77,3 +77,18 @@ def store(database_url: str, data_dir: Path) -> Iterator[Store]:
     """An open store without rows, which mirrors only when told to."""
     with medalion.open(database_url, data_dir=data_dir, mirror_background=False) as store:
         yield store
+
+
+@pytest.fixture
+def own_place(database_url: str, data_dir: Path) -> tuple[str, ...]:
+    """The command line's options for the store of this test's own, without rows."""
+    return "--url", database_url, "--data-dir", str(data_dir)
+
+
+@pytest.fixture
+async def units(database_url: str) -> AsyncIterator[Units]:
+    """What makes a unit of work in a database without rows."""
+    engine = create_async_engine(parse_url(database_url))
+    made = sessions(engine)
+    yield lambda: UnitOfWork(made)
+    await engine.dispose()

@@ -6,8 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import LiteralString
@@ -16,57 +15,15 @@ import polars as pl
 import psycopg
 import pytest
 from polars.testing import assert_frame_equal
-from typer.testing import CliRunner, Result
 
 import medalion
-from medalion.cli import app
 from medalion.cli.output import cell_text, emit, one_line
 from medalion.datasets import STOCK_BARS
-from medalion.store import Store
-from oltp import ledger, migrate
-from oltp.engine import parse_url
-from tests.postgres import empty_database, fresh_database
+from oltp import ledger
+from tests.commands import BARS, ROOT, process, refused, run
+from tests.postgres import fresh_database, libpq
 
-ROOT = Path(__file__).parents[1]
 SECRET = "s3cr3t-pass"  # noqa: S105
-BARS = pl.DataFrame(
-    {
-        "symbol": ["AAPL"] * 30,
-        "timeframe": ["1Day"] * 30,
-        "ts": [datetime(2024, 1, 2, tzinfo=UTC) + timedelta(days=day) for day in range(30)],
-        **{name: [Decimal(f"{100 + day}.12345678") for day in range(30)] for name in ("open", "high", "low", "close")},
-        "volume": [Decimal(f"12345678901234567.{day:02d}") for day in range(30)],
-    }
-)
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
-
-
-@contextmanager
-def process(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """The command as a process of its own, which does not outlive the block."""
-    command = [sys.executable, "-m", "medalion", *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as started:
-        try:
-            yield started
-        finally:
-            started.kill()
-
-
-def libpq(url: str) -> str:
-    return parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def refused(result: Result) -> str:
-    """The one line of an error, which is all that is printed."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    return line
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +36,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]
             store.write(STOCK_BARS, BARS)
             store.mirror.run(settle=True)
         yield "--url", url, "--data-dir", str(folder)
-
-
-@pytest.fixture
-def own_place(database_url: str, data_dir: Path) -> tuple[str, ...]:
-    """The options of an empty store of this test's own."""
-    return "--url", database_url, "--data-dir", str(data_dir)
 
 
 def test_help_names_every_command_and_loads_no_engine() -> None:
@@ -285,7 +236,11 @@ def test_a_reader_that_goes_away_is_no_error(place: tuple[str, ...]) -> None:
 WAITING = (
     "SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE NOT granted AND datname = current_database()"
 )
+
+
 OTHERS = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
 ENDLESS = (
     "SELECT count(*) FROM range(10000000000) AS a, range(10) AS b "
     "WHERE a.range * b.range % 7 = 8 OR EXISTS (FROM assets WHERE symbol = 'X')"
@@ -298,112 +253,15 @@ ENDLESS = (
 def test_an_interrupt_ends_with_130(
     place: tuple[str, ...], arguments: list[str], sign: LiteralString, seconds: float
 ) -> None:
-    with psycopg.connect(libpq(place[1]), autocommit=True) as connection, ledger.leading(connection, STOCK_BARS):
-        with process(*place, *arguments) as running:
-            while not connection.execute(sign).fetchall():
-                assert running.poll() is None
-                time.sleep(0.05)
-            time.sleep(seconds)
-            running.send_signal(signal.SIGINT)
-            out, rest = running.communicate(timeout=30)
+    with (
+        psycopg.connect(libpq(place[1]), autocommit=True) as connection,
+        ledger.leading(connection, STOCK_BARS),
+        process(*place, *arguments) as running,
+    ):
+        while not connection.execute(sign).fetchall():
+            assert running.poll() is None
+            time.sleep(0.05)
+        time.sleep(seconds)
+        running.send_signal(signal.SIGINT)
+        out, rest = running.communicate(timeout=30)
     assert (running.returncode, out, rest) == (130, "", "")
-
-
-def test_the_mirror_copies_and_prunes(own_place: tuple[str, ...], store: Store) -> None:
-    store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
-    store.write(STOCK_BARS, BARS)
-    assert "copied 30 rows in 1 batches to" in run(*own_place, "mirror", "run").stderr
-    assert "copied 0 rows in 0 batches" in run(*own_place, "mirror", "run").stderr
-    assert "removed 30 rows" in run(*own_place, "mirror", "prune").stderr
-    assert store.explain(STOCK_BARS).hot_rows == 0
-    assert store.read(STOCK_BARS).height == 30
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_watch_mirrors_what_comes_and_ends_gracefully(
-    own_place: tuple[str, ...], store: Store, number: signal.Signals
-) -> None:
-    with process(*own_place, "mirror", "watch", "--interval", "0.05") as watcher:
-        assert watcher.stderr is not None
-        assert "mirroring every 0.05 s" in watcher.stderr.readline()
-        store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
-        store.write(STOCK_BARS, BARS)
-        assert "copied 30 rows" in watcher.stderr.readline()
-        watcher.send_signal(number)
-        out, rest = watcher.communicate(timeout=30)
-    assert (watcher.returncode, out, rest) == (0, "", "stopped\n")
-
-
-def test_status_shows_what_waits_and_verify_what_differs(own_place: tuple[str, ...], store: Store) -> None:
-    store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
-    store.write(STOCK_BARS, BARS)
-    rows = json.loads(run(*own_place, "mirror", "status", "--format", "json").stdout)
-    assert {row["dataset"]: row["unmirrored_rows"] for row in rows} == dict.fromkeys(DATASETS, 0) | {"stock_bars": 30}
-    store.mirror.run()
-    assert run(*own_place, "mirror", "verify").exit_code == 0
-    for file in Path(own_place[3]).rglob("*.parquet"):
-        file.unlink()
-    drift = run(*own_place, "mirror", "verify")
-    assert drift.exit_code == 1
-    assert "stock_bars" in drift.stdout
-
-
-def test_a_database_is_upgraded_checked_and_taken_back(data_dir: Path) -> None:
-    with empty_database() as url:
-        options = ("--url", url, "--data-dir", str(data_dir), "db")
-        assert run(*options, "current").stdout == "none\n"
-        assert "medalion db upgrade" in refused(run(*options[:4], "read", "stock_bars"))
-        assert run(*options, "check").exit_code == 1
-        assert run(*options, "upgrade").exit_code == 0
-        assert run(*options, "current").stdout == f"{migrate.head()}\n"
-        assert run(*options, "check").exit_code == 0
-        assert run(*options, "downgrade", "base").exit_code == 1
-        assert run(*options, "current").stdout == f"{migrate.head()}\n"
-        assert run(*options, "downgrade", "base", "--yes").exit_code == 0
-        assert run(*options, "current").stdout == "none\n"
-
-
-def test_the_script_is_sql_that_creates_the_schema() -> None:
-    script = run("db", "script").stdout
-    assert "CREATE TABLE accounts" in script
-    assert script.rstrip().endswith("COMMIT;")
-
-
-def test_statistics_are_run_listed_and_shown(own_place: tuple[str, ...], store: Store) -> None:
-    store.accounts.create(name="paper")
-    ran = run(*own_place, "stats", "run", "--account", "paper", "--format", "json")
-    assert ran.exit_code == 0, ran.output
-    found = json.loads(ran.stdout)
-    assert found["status"] == "succeeded"
-    assert list(found["results"]) == ["paper"]
-    (listed,) = json.loads(run(*own_place, "stats", "list", "--format", "json").stdout)
-    assert listed["id"] == found["id"]
-    table = run(*own_place, "stats", "show", found["id"]).stdout
-    assert "performance.sharpe_ratio" in table
-    assert run(*own_place, "stats", "show", found["id"], "--format", "json").stdout == ran.stdout
-
-
-def test_history_shows_every_change_and_verify_finds_a_forged_one(own_place: tuple[str, ...], store: Store) -> None:
-    asset = store.assets.create(symbol="AAPL", name="Appel", asset_type="stock")
-    store.assets.update(asset.id, name="Apple")
-    entries = json.loads(run(*own_place, "audit", "history", str(asset.id), "--format", "json").stdout)
-    assert [(entry["version"], entry["action"]) for entry in entries] == [(1, "insert"), (2, "update")]
-    assert '"Appel"' in entries[1]["changes"]
-    assert run(*own_place, "audit", "verify").exit_code == 0
-    with store._parts.postgres.connection() as connection:
-        connection.execute("ALTER TABLE assets DISABLE TRIGGER USER")
-        connection.execute("UPDATE assets SET name = 'Pear'")
-        connection.execute("ALTER TABLE assets ENABLE TRIGGER USER")
-    forged = run(*own_place, "audit", "verify")
-    assert forged.exit_code == 1
-    assert str(asset.id) in forged.stdout
-
-
-def test_a_report_is_written_for_the_only_account(own_place: tuple[str, ...], store: Store, tmp_path: Path) -> None:
-    store.accounts.create(name="paper <b>")
-    target = tmp_path / "report.html"
-    result = run(*own_place, "report", str(target))
-    assert (result.exit_code, result.stdout) == (0, f"{target}\n"), result.output
-    assert "paper &lt;b&gt;" in target.read_text(encoding="utf-8")
-    store.accounts.create(name="live")
-    assert "--account" in refused(run(*own_place, "report", str(target)))

@@ -16,10 +16,8 @@ from medalion.cli.files import Mapped
 from medalion.datasets import CRYPTO_BARS, DATASETS, OPTION_QUOTES, POLYMARKET_BOOKS, STOCK_BARS, Dataset
 from medalion.errors import InputError
 from medalion.store import Store
+from tests.commands import refused, run
 from tests.observed import instruments, sample
-from tests.test_cli import own_place, refused, run
-
-__all__ = ["own_place"]
 
 HEADER = "Date,Open,High,Low,Close,Volume"
 DAILY = (
@@ -28,8 +26,6 @@ DAILY = (
 AAPL = ("--dataset", "stock_bars", "--symbol", "AAPL", "--timeframe", "1d")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 STAMPS = st.integers(0, 7 * 10**15).map(lambda micros: EPOCH + timedelta(microseconds=micros))
-    lambda micros: datetime(1970, 1, 2, tzinfo=UTC) + timedelta(microseconds=micros)
-)
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
@@ -179,7 +175,7 @@ def test_a_stamp_with_an_offset_is_that_moment(
         f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z",
     )
     folder = tmp_path_factory.getbasetemp()
-    assert stamps(folder, aware.isoformat(), aware.isoformat(" "), spaced, zulu) == [moment] * 4
+    assert stamps(folder, *texts) == [moment] * 4
 
 
 def test_a_stamp_without_a_zone_needs_one_and_is_refused_where_clocks_change(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from medalion import doctor
 from medalion.doctor import Requirement, State, diagnose
 from medalion.settings import Settings
 from medalion.store import settings_of
+from tests.commands import run
 from tests.postgres import empty_database, fresh_database
-from tests.test_cli import run
 
 
 def checks(settings: Settings) -> dict[str, doctor.Check]:

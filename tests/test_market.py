@@ -19,11 +19,6 @@ NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def bar(close: str, ts: datetime, length: timedelta) -> dict[str, Any]:
     return {"close": Decimal(close), "ts": ts, "available_at": ts + length, "source": "sip"}
 

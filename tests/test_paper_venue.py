@@ -26,11 +26,6 @@ AAPL = Instrument(InstrumentKind.STOCK, 1, "AAPL")
 CENTS = st.decimals("0.01", 1000, places=2)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with fresh_database() as made:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from medalion.errors import InputError
 from medalion.portfolio import Execution, Holding, RoundTrips, cash, fold, value_of
 from medalion.types import PositionSide, TradeSide, exact, utc
+from tests.real_data import real
 
 BUY, SELL = TradeSide.BUY, TradeSide.SELL
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -318,11 +318,8 @@ def test_a_naive_execution_time_is_refused() -> None:
 
 def test_real_fills_of_six_years_add_up() -> None:
     """9,367 fills in 7 stocks; prices carry float noise, cut to 8 places before they are money."""
-    file = Path(__file__).resolve().parents[2] / "shared" / "data" / "F11-pyfolio" / "test_txn.csv.gz"
-    if not file.exists():
-        pytest.skip("real data F11-pyfolio/test_txn.csv.gz is not beside the checkout")
     by_symbol: dict[str, list[Execution]] = {}
-    with gzip.open(file, "rt") as text:
+    with gzip.open(real("F11-pyfolio", "test_txn.csv.gz"), "rt") as text:
         for number, row in enumerate(csv.DictReader(text)):
             amount = int(row["amount"])
             execution = Execution(

@@ -97,7 +97,7 @@ def layers(spec: dict[str, Any]) -> list[dict[str, Any]]:
 def values(spec: dict[str, Any], layer: int = 0) -> list[dict[str, Any]]:
     """The data of a leaf, where altair keeps it."""
     found = layers(spec)[layer].get("data") or spec["data"]
-    rows = found["values"] if "values" in found else spec["datasets"][found["name"]]
+    rows = json.loads(found["values"] if "values" in found else spec["datasets"][found["name"]])
     assert isinstance(rows, list)
     return rows
 

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,6 +19,7 @@ from medalion.types import SettlementType, TradeSide, cash
 from olap import valuation
 from oltp.reference import Asset
 from tests.books import Book
+from tests.real_data import real
 
 FRIDAY = datetime(2024, 3, 1, tzinfo=UTC)
 MONDAY = FRIDAY + timedelta(days=3)
@@ -233,12 +233,9 @@ def test_what_cannot_be_answered_is_refused(store: Store, book: Book) -> None:
         store.stats.equity("paper")
 
 
-def test_the_308_trades_of_a_bot_give_their_sums(store: Store, shared: Path) -> None:
+def test_the_308_trades_of_a_bot_give_their_sums(store: Store) -> None:
     """Real trades on 175 prediction markets; nothing but their own prices is known, so these mark what is open."""
-    path = shared / "data" / "F10-cross-signal-data" / "crashes_v1.csv"
-    if not path.is_file():
-        pytest.skip("the 308 trades are not beside this checkout")
-    with path.open(newline="") as file:
+    with real("F10-cross-signal-data", "crashes_v1.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     markets = {row["market_id"]: row["question"] for row in rows}
     event = store.market_data.store_polymarket_event(

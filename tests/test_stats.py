@@ -2,42 +2,22 @@
 
 import math
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from polars.testing import assert_frame_equal
 
 from medalion.errors import InputError
 from medalion.types import InstrumentKind
 from olap import stats
-from olap.forecast_stats import (
-    binary_implied_volatility,
-    brier_score,
-    calibration_table,
-    log_loss,
-    logit_volatility,
-    score_table,
-)
 from olap.performance import drawdown_table, drawdowns, monthly_returns, performance
-from olap.trade_stats import excursions, trade_statistics
+from tests.real_data import real
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
 steps = st.integers(-3000, 3000).map(lambda basis_points: basis_points / 10_000)
-
-
-def real(*parts: str) -> Path:
-    path = REAL.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"real data {'/'.join(parts)} is not beside the checkout")
-    return path
 
 
 def grown(returns: list[float], start: float = 1e6) -> pl.Series:
@@ -262,198 +242,3 @@ def test_performance_refuses_times_out_of_order_and_missing_columns() -> None:
         performance(curve([1.0, 2.0]).reverse(), periods_per_year=252)
     with pytest.raises(InputError, match="no column value"):
         performance(curve([1.0]).rename({"value": "equity"}), periods_per_year=252)
-
-
-def closed(*results: tuple[str, str], hours: int = 1) -> pl.DataFrame:
-    """Round trips of (gross, commission), one after the other."""
-    rows = [
-        (NOON + timedelta(hours=n), NOON + timedelta(hours=n + hours), Decimal(gross), Decimal(commission))
-        for n, (gross, commission) in enumerate(results)
-    ]
-    times = pl.Datetime("us", "UTC")
-    money = pl.Decimal(18, 8)
-    schema = {"opened_at": times, "closed_at": times, "realized_pnl": money, "commission": money}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def test_trade_statistics_subtract_commission_once() -> None:
-    found = trade_statistics(closed(("10", "1"), ("-5", "1"), ("0.5", "0.5"), ("4", "1"), ("8", "2"), hours=2))
-    assert (found.total_trades, found.winning_trades, found.losing_trades) == (5, 3, 1)
-    assert found.total_profit == 18
-    assert found.total_loss == 6
-    assert found.net_profit == 12
-    assert found.total_commissions == Decimal("5.5")
-    assert (found.win_rate, found.profit_factor, found.payoff_ratio) == (0.6, 3.0, 1.0)
-    assert found.average_profit == 6
-    assert found.average_loss == 6
-    assert found.expectancy == Decimal("2.4")
-    assert found.best == 9
-    assert found.worst == -6
-    assert (found.longest_winning_streak, found.longest_losing_streak) == (2, 1)
-    assert found.average_holding_time == timedelta(hours=2)
-
-
-money = st.integers(-(10**12), 10**12).map(lambda units: Decimal(units).scaleb(-8))
-
-
-@given(st.lists(st.tuples(money, money.map(abs)), max_size=20), st.randoms(use_true_random=False))
-def test_trade_statistics_are_exact_and_do_not_depend_on_order(
-    results: list[tuple[Decimal, Decimal]], random: object
-) -> None:
-    frame = closed(*((str(gross), str(commission)) for gross, commission in results))
-    found = trade_statistics(frame)
-    nets = [gross - commission for gross, commission in results]
-    assert found.net_profit == found.total_profit - found.total_loss == sum(nets, Decimal(0))
-    assert found.winning_trades == sum(net > 0 for net in nets)
-    assert found.losing_trades == sum(net < 0 for net in nets)
-    assert found.best == max(nets, default=None)
-    assert trade_statistics(frame.reverse()) == found
-    letters = "".join("w" if net > 0 else "l" if net < 0 else "-" for net in nets)
-    assert found.longest_winning_streak == max(map(len, letters.replace("l", "-").split("-")))
-    assert found.longest_losing_streak == max(map(len, letters.replace("w", "-").split("-")))
-
-
-def test_a_book_without_trades_has_counts_of_zero_and_no_averages() -> None:
-    found = trade_statistics(closed())
-    assert (found.total_trades, found.net_profit, found.longest_losing_streak) == (0, Decimal(0), 0)
-    undefined = [
-        found.win_rate,
-        found.average_profit,
-        found.profit_factor,
-        found.expectancy,
-        found.average_holding_time,
-    ]
-    assert undefined == [None] * 5
-
-
-def test_without_a_loss_the_profit_factor_is_undefined() -> None:
-    found = trade_statistics(closed(("1", "0")))
-    assert (found.profit_factor, found.payoff_ratio, found.average_loss) == (None, None, None)
-
-
-def test_open_trades_and_float_money_are_refused() -> None:
-    frame = closed(("1", "0"))
-    with pytest.raises(InputError, match="closed trades only"):
-        trade_statistics(frame.with_columns(closed_at=pl.lit(None, dtype=pl.Datetime("us", "UTC"))))
-    with pytest.raises(InputError, match="realized_pnl is Float64"):
-        trade_statistics(frame.cast({"realized_pnl": pl.Float64}))
-
-
-def test_a_real_bots_trades_add_up() -> None:
-    file = real("F10-cross-signal-data", "crashes_v1.csv")
-    rows = pl.read_csv(file, schema_overrides={"pnl_usd": pl.String})
-    trades = rows.select(
-        pl.col("entry_time").str.to_datetime("%Y-%m-%dT%H:%M:%S%z", time_zone="UTC").alias("opened_at"),
-        pl.col("exit_time").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_zone="UTC").alias("closed_at"),
-        pl.col("pnl_usd").str.to_decimal(scale=8).alias("realized_pnl"),
-        pl.lit(Decimal(0), dtype=pl.Decimal(18, 8)).alias("commission"),
-    )
-    found = trade_statistics(trades)
-    assert (found.total_trades, found.winning_trades) == (308, 247)
-    assert found.net_profit == Decimal("231.1177")
-
-
-def test_excursions_are_measured_inside_the_trade() -> None:
-    minute = timedelta(minutes=1)
-    bars = pl.DataFrame(
-        {
-            "symbol": ["A"] * 4,
-            "ts": [NOON + n * minute for n in range(4)],
-            "available_at": [NOON + (n + 1) * minute for n in range(4)],
-            "high": [500.0, 120.0, 110.0, 500.0],
-            "low": [1.0, 95.0, 80.0, 1.0],
-        }
-    )
-    trades = pl.DataFrame(
-        {
-            "symbol": ["A", "A", "B"],
-            "side": ["long", "short", "long"],
-            "opened_at": [NOON + minute] * 3,
-            "closed_at": [NOON + 3 * minute] * 3,
-            "entry_price": [100.0, 100.0, 100.0],
-        }
-    )
-    found = excursions(trades, bars)
-    assert found["mae"].to_list() == [pytest.approx(0.2), pytest.approx(0.2), None]
-    assert found["mfe"].to_list() == [pytest.approx(0.2), pytest.approx(0.2), None]
-    gap = excursions(trades[:1].with_columns(entry_price=pl.lit(75.0)), bars)
-    assert (gap["mae"][0], gap["mfe"][0]) == (0.0, pytest.approx(0.6))
-
-
-def test_brier_score_and_log_loss_by_hand() -> None:
-    p, o = pl.Series([0.9, 0.2, 0.5]), pl.Series([1, 0, 1])
-    assert brier_score(p, o) == pytest.approx((0.01 + 0.04 + 0.25) / 3)
-    assert log_loss(p, o) == pytest.approx(-(math.log(0.9) + math.log(0.8) + math.log(0.5)) / 3)
-    assert log_loss(pl.Series([1.0, 0.0]), pl.Series([1, 0])) == 0
-    assert log_loss(pl.Series([0.0]), pl.Series([1])) is None
-    assert brier_score(pl.Series([], dtype=pl.Float64), pl.Series([], dtype=pl.Boolean)) is None
-
-
-@given(st.lists(st.tuples(st.integers(0, 1000), st.booleans(), st.integers(0, 2)), max_size=50), st.integers(1, 12))
-def test_calibration_counts_every_forecast_in_its_own_bin(rows: list[tuple[int, bool, int]], bins: int) -> None:
-    p = pl.Series([row[0] / 1000 for row in rows], dtype=pl.Float64)
-    o = pl.Series([row[1] for row in rows], dtype=pl.Boolean)
-    table = calibration_table(p, o, bins=bins)
-    assert table.height == bins
-    assert table["forecasts"].sum() == len(rows)
-    for low, high, count, mean, frequency in table.rows():
-        inside = [row for row in rows if low <= row[0] / 1000 < high or (row[0] == 1000 and high == 1)]
-        assert count == len(inside)
-        assert (mean is None) is (frequency is None) is (count == 0)
-        if inside:
-            assert frequency == pytest.approx(sum(row[1] for row in inside) / len(inside))
-    horizon = pl.Series([row[2] for row in rows], dtype=pl.Int64)
-    by_horizon = calibration_table(p, o, bins=bins, horizon=horizon)
-    assert by_horizon.height == bins * len({row[2] for row in rows})
-    summed = by_horizon.group_by("low").agg(pl.col("forecasts").sum()).sort("low")
-    if rows:
-        assert_frame_equal(summed, table.select("low", "forecasts"), check_dtypes=False)
-
-
-def test_scores_by_horizon_are_those_of_each_horizon() -> None:
-    p, o = pl.Series([0.9, 0.2, 0.5, 0.0]), pl.Series([1, 0, 1, 1])
-    table = score_table(p, o, horizon=pl.Series(["1d", "1d", "7d", "7d"]))
-    assert table["forecasts"].to_list() == [2, 2]
-    assert table["base_rate"].to_list() == [0.5, 1.0]
-    assert table["brier_score"].to_list() == [brier_score(p[:2], o[:2]), brier_score(p[2:], o[2:])]
-    assert table["log_loss"].to_list() == [log_loss(p[:2], o[:2]), None]
-
-
-@pytest.mark.parametrize(("p", "o"), [(1.1, 1), (-0.1, 0), (0.5, 2), (None, 1), (math.nan, 1)])
-def test_forecasts_outside_their_range_are_refused(p: float | None, o: int) -> None:
-    with pytest.raises(InputError, match="1 of 2 forecasts"):
-        brier_score(pl.Series([0.5, p]), pl.Series([1, o]))
-
-
-def test_logit_volatility_does_not_depend_on_how_often_a_path_is_sampled() -> None:
-    day = timedelta(days=1)
-    logits = [0.0, 0.5, 0.0, 0.5, 0.0]
-    p = pl.Series([1 / (1 + math.exp(-x)) for x in logits])
-    ts = pl.Series([NOON + n * day for n in (0, 1, 2, 4, 8)])
-    assert logit_volatility(p, ts) == pytest.approx(math.sqrt(4 * 0.25 / (8 / 365.25)))
-    assert logit_volatility(pl.Series([0.5, 1.0]), ts[:2]) is None
-    assert logit_volatility(p[:1], ts[:1]) is None
-
-
-@given(st.floats(0.05, 20), st.floats(0.01, 3), st.floats(0.01, 5), st.sampled_from([0.0, 0.05]))
-def test_implied_volatility_of_a_binary_market_reprices_it(
-    moneyness: float, volatility: float, years: float, rate: float
-) -> None:
-    deviation = volatility * math.sqrt(years)
-    forward = math.log(moneyness) + rate * years
-    price = NormalDist().cdf(forward / deviation - deviation / 2)
-    assume(1e-6 < price < 1 - 1e-6)
-    found = binary_implied_volatility(price, spot=100 * moneyness, strike=100, years=years, rate=rate)
-    assert found is not None
-    assert 0 < found <= volatility * (1 + 1e-6)
-    solved = found * math.sqrt(years)
-    assert NormalDist().cdf(forward / solved - solved / 2) == pytest.approx(price, abs=1e-9)
-
-
-def test_a_price_that_no_volatility_explains_has_none() -> None:
-    assert binary_implied_volatility(0.4, spot=100, strike=105, years=0.25) is None
-    assert binary_implied_volatility(0.5, spot=100, strike=100, years=0.25) is None
-    assert binary_implied_volatility(1, spot=100, strike=90, years=0.25) is None
-    assert binary_implied_volatility(0.4, spot=100, strike=90, years=0) is None
-    with pytest.raises(InputError, match="above zero"):
-        binary_implied_volatility(0.4, spot=0, strike=90, years=1)

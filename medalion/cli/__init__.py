@@ -6,6 +6,7 @@ Modules are loaded by the command that needs them, so that `medalion --help` ans
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from itertools import islice
@@ -18,11 +19,12 @@ from typer.exceptions import TyperException
 
 import medalion
 from medalion.cli import audit, database, mirror, observations, statistics, system
+from medalion.cli.interrupting import INTERRUPTED
 from medalion.cli.opening import Place
 from medalion.cli.output import one_line
 from medalion.errors import MedalionError
 
-USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+USAGE, BROKEN_PIPE = 2, 128 + signal.SIGPIPE
 
 _VALUED = ("--url", "--data-dir", "--lake")
 _FLAGS = ("--verbose",)

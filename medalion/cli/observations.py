@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medalion.cli.interrupting import interruptible
 from medalion.cli.output import TABLE_ROWS, Format, emit, format_of, say
 from medalion.errors import InputError, NotFoundError
 
@@ -99,7 +100,7 @@ def read(
     """
     chosen = format_of(format, output)
     names = [name.strip() for name in columns.split(",")] if columns else None
-    with ctx.obj.open() as store:
+    with ctx.obj.open() as store, interruptible():
         if explain:
             plan = store.explain(
                 dataset, symbols=symbol, start=start, end=end, as_of=as_of, timeframe=timeframe, source=source
@@ -152,7 +153,7 @@ def sql(
 
     chosen = format_of(format, output)
     most = _most(limit, chosen, output)
-    with ctx.obj.open() as store:
+    with ctx.obj.open() as store, interruptible():
         relation = store.sql(query, as_of=as_of)
         try:
             rows = (relation if most is None else relation.limit(most + 1)).pl()

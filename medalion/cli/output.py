@@ -37,6 +37,15 @@ def say(message: str) -> None:
     typer.echo(one_line(message), err=True)
 
 
+def put(text: str) -> None:
+    """The text on standard output, all of it: unbuffered, one call may write a part and say so only by its result."""
+    sys.stdout.flush()
+    left = memoryview(text.encode(sys.stdout.encoding, "backslashreplace"))
+    while left:
+        left = left[sys.stdout.buffer.write(left) :]
+    sys.stdout.buffer.flush()
+
+
 def one_line(text: str) -> str:
     """The text with line breaks and runs of spaces folded, and nothing that would steer a terminal."""
     return shown(" ".join(text.split()))
@@ -75,7 +84,7 @@ def emit(frame: pl.DataFrame, *, format: Format = Format.TABLE, output: Path | N
         InputError: the file cannot be written, or Parquet without a file.
     """
     if output is None:
-        typer.echo(_text(frame, format_of(format, None), file=sys.stdout), nl=False)
+        put(_text(frame, format_of(format, None), file=sys.stdout))
         return
     try:
         if format is Format.PARQUET:
@@ -118,7 +127,7 @@ def _printable(frame: pl.DataFrame, *, flat: bool) -> pl.DataFrame:
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output."""
-    typer.echo(_table(header, rows, file=sys.stdout), nl=False)
+    put(_table(header, rows, file=sys.stdout))
 
 
 def _table(

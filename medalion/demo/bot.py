@@ -7,6 +7,7 @@ hold what the fills make, and `BotTrade.stated_pnl` keeps the other figure.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -143,8 +144,10 @@ def book_trades(
             on_order()
 
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        for _ in pool.map(book, recorded_orders(trades)):
-            pass
+        # Each in the caller's context, which says on whose behalf the books are changed.
+        booked = [pool.submit(copy_context().run, book, orders) for orders in recorded_orders(trades)]
+        for one in booked:
+            one.result()
 
 
 def stated_pnl(trades: Sequence[BotTrade]) -> Decimal:

@@ -39,8 +39,8 @@ def buy_and_hold(store: Any) -> pl.DataFrame:
 class Upset:
     """The market whose winner had looked most lost: its path, and what it came to."""
 
-    token_id: str
     question: str
+    outcome: str
     ends_at: datetime
     lowest: float
     path: pl.DataFrame
@@ -49,18 +49,18 @@ class Upset:
 def biggest_upset(snapshots: pl.DataFrame, markets: pl.DataFrame) -> Upset:
     """Of all markets the one whose winning outcome was cheapest up to a minute before its end."""
     winners = markets.with_columns(pl.format("{}:{}", "market_id", "winner").alias("symbol")).select(
-        "symbol", "question", "end"
+        "symbol", "question", "end", pl.col("winner").str.to_titlecase()
     )
     paths = snapshots.join(winners, on="symbol")
     lows = (
         paths.filter(pl.col("ts") < pl.col("end") - timedelta(minutes=1))
-        .group_by("symbol", "question", "end")
+        .group_by("symbol", "question", "winner", "end")
         .agg(pl.col("price").min().cast(pl.Float64).alias("lowest"))
         .sort("lowest", "symbol")
     )
     first = lows.row(0, named=True)
     path = paths.filter(pl.col("symbol") == first["symbol"]).select("ts", "price", "bid", "ask").sort("ts")
-    return Upset(first["symbol"], first["question"], first["end"], first["lowest"], path)
+    return Upset(first["question"], first["winner"], first["end"], first["lowest"], path)
 
 
 def write_report(store: Any, path: Path, *, account: Any, rule: str) -> Path:
@@ -98,7 +98,7 @@ def write_report(store: Any, path: Path, *, account: Any, rule: str) -> Path:
             ),
             Figure("Monthly returns", charts.monthly_heatmap(monthly_returns(equity))),
             Figure(
-                f"Polymarket: {upset.question}",
+                f"Polymarket: {upset.question}: {upset.outcome}",
                 charts.probability_path(upset.path, resolved_at=upset.ends_at, outcome=True),
                 f"The outcome that came true, once priced at {upset.lowest:.1%}: middle of best bid and ask, and the "
                 "band between them.",

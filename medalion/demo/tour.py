@@ -3,9 +3,11 @@
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import medalion
@@ -39,7 +41,7 @@ class Tour:
         """The path of the report."""
         for package in (sources.STOCKS_SOURCE, sources.BOOKS_SOURCE, sources.BOT_SOURCE):
             sources.data_file(package)
-        self._say(f"Opening the store in {self._data_dir}; the first time PostgreSQL is set up there.")
+        self._say(f"Opening the store in {escape(str(self._data_dir))}; the first time PostgreSQL is set up there.")
         # The mirror runs when told to, so that both sides of it can be shown.
         with medalion.open(data_dir=self._data_dir, mirror_background=False) as store, acting_as("demo"):
             self._load(store)
@@ -48,14 +50,15 @@ class Tour:
             self._book_bot_trades(store)
             self._show(store)
             path = self._report(store)
-        self._say(f"\nThe report is [link={path.as_uri()}]{path}[/link]. Go on with:\n")
-        chosen = "" if self._data_dir == settings_of(None, None, None, {}).data_dir else f" --data-dir {self._data_dir}"
+        self._say(f"\nThe report is [link={path.as_uri()}]{escape(str(path))}[/link]. Go on with:\n")
+        is_default = self._data_dir == settings_of(None, None, None, {}).data_dir
+        chosen = "" if is_default else f" --data-dir {quote(str(self._data_dir))}"
         for command in (
-            "read stock_bars -s AAPL --timeframe 1Day --start 2013-02-01",
-            'sql "SELECT symbol, count(*) AS trades, sum(realized_pnl) AS pnl FROM positions GROUP BY symbol LIMIT 9"',
+            "read stock_bars --symbol AAPL --timeframe 1Day --start 2013-02-01",
+            'sql "SELECT symbol, sum(realized_pnl) AS pnl FROM positions WHERE asset_id IS NOT NULL GROUP BY symbol"',
             "mirror status",
         ):
-            self._say(f"  medalion{chosen} {command}")
+            self._say(escape(f"  medalion{chosen} {command}"))
         return path
 
     def _load(self, store: Store) -> None:

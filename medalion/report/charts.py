@@ -305,7 +305,8 @@ def _prepared(frame: pl.DataFrame, numbers: Sequence[str], *, also: Sequence[str
 
 def _inline(frame: pl.DataFrame) -> alt.InlineData:
     """The rows as the chart's own data; given so, no limit on their number applies."""
-    return alt.InlineData(values=frame.to_dicts())
+    # As text, because every value of a list would be copied and validated again with each layer around it.
+    return alt.InlineData(values=frame.write_json(), format=alt.JsonDataFormat(type="json"))
 
 
 def _padded(bars: pl.DataFrame) -> list[float]:

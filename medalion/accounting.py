@@ -148,18 +148,19 @@ def _cash(trade: Trade, fill: FillReport, fill_id: UUID) -> list[CashMovement]:
 
 async def _open_position(unit: UnitOfWork, trade: Trade) -> Position | None:
     """The position that a fill of the trade changes, locked; None if it opens one, which then nobody else does."""
-    found = await unit.positions.find_open(
-        account=trade.account_id, strategy=trade.strategy_id, instrument_id=trade.instrument_id, lock=True
-    )
-    if found is not None:
+
+    async def find() -> Position | None:
+        return await unit.positions.find_open(
+            account=trade.account_id, strategy=trade.strategy_id, instrument_id=trade.instrument_id, lock=True
+        )
+
+    if (found := await find()) is not None:
         return found
     # There is no row to lock yet, and one that was opened meanwhile is only seen by a new statement.
     key = f"position/{trade.account_id}/{trade.strategy_id}/{trade.instrument_id}"
     with translated():
         await unit.session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0))))
-    return await unit.positions.find_open(
-        account=trade.account_id, strategy=trade.strategy_id, instrument_id=trade.instrument_id, lock=True
-    )
+    return await find()
 
 
 def holding_of(position: Position) -> Holding:

@@ -6,7 +6,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
 import adbc_driver_manager
-import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 import sqlalchemy as sa
 from psycopg.rows import TupleRow
@@ -104,7 +103,9 @@ class Postgres:
             try:
                 connection = self._arrow.get_nowait()
             except Empty:
-                connection = adbc.connect(self.libpq, autocommit=True)
+                from adbc_driver_postgresql import dbapi  # loads pandas where that is installed: only when needed
+
+                connection = dbapi.connect(self.libpq, autocommit=True)
                 with connection.cursor() as cursor:
                     cursor.execute("SET timezone = 'UTC'")
             try:

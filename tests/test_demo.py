@@ -2,6 +2,8 @@
 
 import io
 import sys
+from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -20,7 +22,7 @@ from rich.console import Console
 import medalion
 from medalion.demo import bot, loading, run, sources
 from medalion.demo.replay import Broker, Replayed, ReplayMarket, replay, session_open
-from medalion.demo.strategy import MovingAverageCross, crosses, shares_for
+from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.demo.tearsheet import biggest_upset
 from medalion.errors import InputError, MedalionError, NotFoundError
 from medalion.market import Instrument
@@ -33,6 +35,21 @@ SPRING = datetime(2000, 2, 25, tzinfo=UTC)
 EXCHANGE = ZoneInfo("America/New_York")
 AAPL_SPLITS = [(day, Fraction(2)) for symbol, day in loading.SPLITS if symbol == "AAPL"]
 closes = st.lists(st.decimals("0.01", "999", places=2), min_size=4, max_size=40)
+
+
+def crosses(
+    bars: Iterable[tuple[datetime, Decimal]], splits: Iterable[tuple[date, Fraction]], *, fast: int = 20, slow: int = 50
+) -> list[tuple[datetime, Cross]]:
+    """Every cross of bars (`ts`, close as traded), oldest first; a split is known when the bar of its ex-date comes."""
+    average = MovingAverageCross(fast, slow)
+    coming = deque(sorted(splits))
+    found = []
+    for ts, close in bars:
+        while coming and coming[0][0] <= ts.date():
+            average.split(coming.popleft()[1])
+        if (cross := average.close(close)) is not None:
+            found.append((ts, cross))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -289,10 +306,11 @@ def test_the_biggest_upset_won_from_far_behind(books: pl.DataFrame) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_demo_runs_and_a_second_run_adds_nothing(
+def test_the_demo_runs_a_second_run_adds_nothing_and_the_notebook_reads_it(
     database_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDALION_DATABASE_URL", database_url)
+    monkeypatch.setenv("MEDALION_DATA_DIR", str(data_dir))
     counted = (
         "SELECT (SELECT count(*) FROM stock_bars), (SELECT count(*) FROM polymarket_order_book_snapshots), "
         "(SELECT count(*) FROM trades), (SELECT count(*) FROM fills), (SELECT count(*) FROM cash_movements), "
@@ -321,3 +339,10 @@ def test_the_demo_runs_and_a_second_run_adds_nothing(
     assert "was there" in told[1]
     tables = [text[text.index("Portfolios") : text.index("The report")] for text in told]
     assert tables[0] == tables[1]
+    run_notebook(Path(__file__).parents[1] / "notebooks" / "01_tour.ipynb")
+
+
+def run_notebook(path: Path) -> None:
+    """Every cell of it, over the store that the environment names."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    nbclient.NotebookClient(nbformat.read(path, as_version=4), timeout=300, kernel_name="python3").execute()

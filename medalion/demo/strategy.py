@@ -6,9 +6,7 @@ larger: the crosses are those of a series adjusted with every split there ever w
 """
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
 
@@ -91,25 +89,6 @@ def shares_for(*, equity: Decimal, cash_held: Decimal, fraction: Decimal, price:
     with exact():
         budget = min(equity * fraction, cash_held * _RESERVE)
         return max((budget / price).to_integral_value(ROUND_FLOOR), Decimal(0))
-
-
-def crosses(
-    bars: Iterable[tuple[datetime, Decimal]], splits: Iterable[tuple[date, Fraction]], *, fast: int = 20, slow: int = 50
-) -> list[tuple[datetime, Cross]]:
-    """Every cross of one instrument's bars (`ts`, close as traded), oldest first, with the `ts` of its bar.
-
-    A split is known when the bar of its ex-date, or the first one after it, comes; the date of a bar is that of its
-    `ts` as given.
-    """
-    average = MovingAverageCross(fast, slow)
-    coming = deque(sorted(splits))
-    found = []
-    for ts, close in bars:
-        while coming and coming[0][0] <= ts.date():
-            average.split(coming.popleft()[1])
-        if (cross := average.close(close)) is not None:
-            found.append((ts, cross))
-    return found
 
 
 def _rounded(value: Fraction) -> Decimal:

@@ -1,0 +1,285 @@
+"""The documents hold true: what they print runs, what they name exists, and where they link there is something."""
+
+import importlib
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import polars as pl
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import medalion
+from medalion.cli import app
+from medalion.datasets import DATASETS
+from medalion.mirror import Mirror
+from medalion.settings import Settings
+from medalion.store import AsyncStore
+from medalion.types import CorporateActionType
+from oltp import migrate
+from oltp.trading import Trade
+from oltp.unit_of_work import UnitOfWork
+from tests.postgres import fresh_database
+from tests.real_data import SHARED
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+README = (ROOT / "README.md").read_text("utf-8")
+MAP = (ROOT / "docs" / "requirements-map.md").read_text("utf-8")
+ORIGINAL = SHARED / "REQUIREMENTS.md"
+PIECES = ("the trading ledger", "the lake", "feeds")
+CLI = ".venv/bin/medalion "
+
+ENTITIES = """
+    Assets PolymarketEvents PolymarketMarkets StockQuoteSnapshots StockBarData CryptoQuoteSnapshots CryptoBarData
+    OptionContracts OptionQuoteSnapshots PolymarketSnapshots PolymarketTradeData PolymarketOrderBookSnapshots Strategies
+    TradingSignals Trades Positions ApplicationLogs ErrorLogs PerformanceMetrics AuditLogs
+""".split()
+REPOSITORIES = """
+    Repository<T> TradeRepository PositionRepository AssetRepository StrategyRepository TradingSignalRepository
+    PolymarketEventRepository StockBarDataRepository StockQuoteSnapshotRepository CryptoBarDataRepository
+    PolymarketSnapshotRepository
+""".split()
+SERVICES = "TradingService MarketDataService".split()
+SERVICE_METHODS = """
+    ExecuteMarketOrderAsync() ExecuteLimitOrderAsync() OpenPositionAsync() ClosePositionAsync()
+    GetPortfolioSummaryAsync() GetPortfolioPerformanceAsync() StoreStockQuoteAsync() StoreStockBarAsync()
+    StoreCryptoQuoteAsync() StorePolymarketSnapshotAsync() GetOpenPositionsAsync() GetActiveSignalsAsync()
+""".split()
+DTOS = """
+    TradeDto CreateTradeRequest PositionDto OpenPositionRequest PortfolioSummaryDto PortfolioPerformanceDto StrategyDto
+    TradingSignalDto AssetDto MarketBarDto PolymarketEventDto
+""".split()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The code of every fenced block of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Every line that the README tells a reader to type into a shell."""
+    return [line for block in blocks(README, "sh") for line in block.splitlines()]
+
+
+def quoted(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """(requirement, here, how) of every row of the map."""
+    cells = [line.strip("|").split("|") for line in MAP.splitlines() if line.startswith("| ")]
+    found = [(left.strip(), here.strip(), how.strip()) for left, here, how in cells]
+    return [row for row in found if row[0] != "requirement"]
+
+
+# What exists, by the ways in which the map names it.
+
+
+def store_members() -> dict[str, Any]:
+    """What an open store has, by name: its own methods, the types of its services, its repositories."""
+    members: dict[str, Any] = dict(UnitOfWork.repositories()) | {"mirror": Mirror}
+    for name, member in inspect.getmembers(AsyncStore):
+        if isinstance(member, property) and name not in members:
+            members[name] = get_type_hints(member.fget)["return"]
+        elif inspect.isfunction(member) and name[0] != "_":
+            members[name] = member
+    return members
+
+
+STORE = store_members()
+TABLES = {name: table for name, table in migrate.Base.metadata.tables.items() if not name.startswith("_")}
+CONSTRAINTS = {
+    named.name for table in TABLES.values() for named in (*table.indexes, *table.constraints) if named.name is not None
+}
+TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+
+
+def has_path(holder: Any, names: list[str]) -> bool:
+    """Whether attributes of `holder` lead along `names`; a field of a dataclass counts without a default."""
+    for name in names:
+        if not hasattr(holder, name):
+            return len(names) == 1 and name in getattr(holder, "__dataclass_fields__", {})
+        holder, names = getattr(holder, name), names[1:]
+    return True
+
+
+def is_importable(name: str) -> bool:
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        return has_path(module, parts[length:])
+    return False
+
+
+def is_command(name: str) -> bool:
+    command: Any = typer.main.get_command(app)
+    for word in name.split()[1:]:
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
+            return False
+    return True
+
+
+def exists(name: str) -> bool:
+    first, _, rest = name.partition(".")
+    if name.startswith("medalion "):
+        return is_command(name)
+    if name.startswith("make "):
+        return name.removeprefix("make ") in TARGETS
+    if name.startswith("MEDALION_"):
+        return name.removeprefix("MEDALION_").lower() in Settings.model_fields
+    if first == "store":
+        member, *names = rest.split(".")
+        return member in STORE and has_path(STORE[member], names)
+    if first in TABLES:
+        return not rest or rest in TABLES[first].columns
+    return name in CONSTRAINTS or is_importable(name) or ("/" in name or "." in name) and (ROOT / name).exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "oltp.reference.Assets",
+        "medalion.nothing",
+        "store.trades.by_mood",
+        "store.nothing",
+        "trades.mood",
+        "ix_trades_mood",
+        "medalion mirror fly",
+        "make nothing",
+        "MEDALION_MOOD",
+        "docs/nothing.md",
+        "nothing",
+    ],
+)
+def test_a_name_that_is_not_there_is_noticed(name: str) -> None:
+    assert not exists(name)
+
+
+@pytest.mark.parametrize("requirement", ENTITIES + SERVICES + SERVICE_METHODS + DTOS + REPOSITORIES)
+def test_every_name_of_the_requirements_has_a_row(requirement: str) -> None:
+    assert requirement in {name for left, _, _ in rows() for name in quoted(left)}
+
+
+def test_every_name_in_the_map_exists_here() -> None:
+    missing = [(left, name) for left, here, _ in rows() for name in quoted(here) if not exists(name)]
+    assert missing == []
+
+
+def test_what_is_explained_exists_too() -> None:
+    own = re.compile(r"(medalion|oltp|olap|store|MEDALION_|make )")
+    names = [name for _, _, how in rows() for name in quoted(how) if own.match(name)]
+    assert [name for name in names if not exists(name)] == []
+
+
+def test_every_row_says_where_or_which_piece_brings_it() -> None:
+    for left, here, how in rows():
+        planned = [piece.strip() for piece in re.findall(r"planned: ([a-z ]+)", f"{here} {how}")]
+        assert quoted(here) or planned, left
+        assert set(planned) <= set(PIECES), left
+    assert all(f"- **{piece}**: " in MAP for piece in PIECES)
+
+
+def test_every_dataset_and_repository_is_in_the_map() -> None:
+    here = {name for _, cell, _ in rows() for name in quoted(cell)}
+    assert set(DATASETS) <= here
+    of_requirements = "assets strategies signals trades positions option_contracts polymarket_events polymarket_markets"
+    assert {f"store.{name}" for name in of_requirements.split()} <= here
+
+
+@pytest.mark.skipif(not ORIGINAL.exists(), reason="the requirements are not beside the checkout")
+def test_the_map_names_all_that_the_original_names() -> None:
+    original = ORIGINAL.read_text("utf-8")
+    names = set(quoted(re.sub(r"^```.*?^```$", "", original, flags=re.DOTALL | re.MULTILINE)))
+    assert len(names) > 80
+    assert sorted(name for name in names if f"`{name}`" not in MAP) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        assert target.startswith("https://") or (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_and_settings_named_in_a_document_exist(document: Path) -> None:
+    code = [name for name in quoted(document.read_text("utf-8")) if "\n" not in name]
+    named = [re.split(r" -| FILE| [A-Z\"…{]|=", name)[0].strip() for name in code]
+    ours = [name for name in named if re.match(r"(medalion |make |MEDALION_)[A-Za-z_]", name)]
+    assert [name for name in ours if not exists(name)] == []
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder as `make demo` leaves it, with less in it: bars of a stock around its split, and an account."""
+    folder = tmp_path_factory.mktemp("checkout")
+    data_dir = folder / "medalion-data"
+    days = [datetime(2005, 2, 1, 5, tzinfo=UTC) + timedelta(days=day) for day in range(40)]
+    bars = pl.DataFrame({"ts": days}).with_columns(symbol=pl.lit("AAPL"), timeframe=pl.lit("1Day"))
+    prices = {name: pl.Series([88.5] * 27 + [44.25] * 13) for name in ("open", "high", "low", "close")}
+    with fresh_database() as url, pytest.MonkeyPatch.context() as patch:
+        with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
+            asset = store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
+            store.corporate_actions.create(
+                asset_id=asset.id,
+                action_type=CorporateActionType.SPLIT,
+                ex_date=datetime(2005, 2, 28, tzinfo=UTC).date(),
+                new_shares=2,
+                old_shares=1,
+            )
+            store.write("stock_bars", bars.with_columns(**prices, volume=pl.lit(1_000_000)), source="demo")
+            store.mirror.run()
+            account = store.accounts.create(name="demo")
+            store.trading.deposit(account, 10_000, at=days[0])
+            for side, day in (("buy", days[2]), ("sell", days[9])):
+                store.trading.execute_market_order(account=account, symbol="AAPL", side=side, quantity=10, at=day)
+        (data_dir / "reports").mkdir()
+        patch.chdir(folder)
+        patch.setenv("MEDALION_DATABASE_URL", url)
+        yield folder
+
+
+def test_python_of_the_readme_runs_twice_in_order(demo: Path) -> None:
+    for _ in range(2):
+        names: dict[str, Any] = {"__name__": "__main__"}
+        for place, code in enumerate(blocks(README, "python"), 1):
+            exec(compile(code, f"README.md, block {place}", "exec"), names)  # noqa: S102 - it is ours
+        assert names["adjusted"]["close"].to_list() == [Decimal("44.25")] * names["adjusted"].height
+        assert names["adjusted"].height == 9
+        assert names["highest"].height == 1
+        assert names["newest"]["ask_price"] == Decimal("67251.3")
+        assert (names["now"], names["then"]) == (Decimal(66900), Decimal("67000.5"))
+        assert names["decided"]["close"].null_count() == 0
+        assert names["decided"].height == 2
+        assert names["ratios"].sharpe_ratio is not None
+        assert names["position"].status == "closed"
+        assert names["summary"].open_positions_count == 0
+        with medalion.open() as store:
+            (ordered,) = store.trades.find(order=(Trade.id.desc(),), limit=1)
+        assert (ordered.trade_type, ordered.status) == ("limit", "cancelled")
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if line.startswith(CLI)])
+def test_every_command_of_the_readme_runs(demo: Path, line: str) -> None:
+    result = CliRunner().invoke(app, shlex.split(line.removeprefix(CLI)))
+    assert result.exit_code == 0, result.output
+    assert result.output
+
+
+def test_the_readme_tells_nothing_else_to_type() -> None:
+    others = [line for line in commands() if not line.startswith(CLI)]
+    assert others[:2] == ["make demo", "make test"]
+    for line in others:
+        assert exists(line) or exists(line.removeprefix("export ").partition("=")[0]), line
+    assert len(README.splitlines()) < 250

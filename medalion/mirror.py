@@ -15,6 +15,7 @@ import polars as pl
 from medalion import verification
 from medalion.checksum import signed
 from medalion.datasets import DATASETS, Dataset
+from medalion.datasets import dataset as dataset_named
 from medalion.errors import CorruptLakeError
 from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable, Pin
@@ -56,7 +57,7 @@ class Mirror:
         self._slot_rows = slot_rows
 
     def run(
-        self, datasets: Iterable[Dataset] = DATASETS.values(), *, wait: bool = True, settle: bool = False
+        self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, wait: bool = True, settle: bool = False
     ) -> MirrorRun:
         """Copy everything committed so far; with `wait` False, pass over datasets that another process leads.
 
@@ -66,7 +67,7 @@ class Mirror:
             CorruptLakeError: lake and ledger do not belong together; nothing was written.
         """
         total = MirrorRun()
-        for dataset in datasets:
+        for dataset in map(dataset_named, datasets):
             started = time.perf_counter()
             with self._postgres.connection() as connection, ledger.leading(connection, dataset, wait=wait) as leads:
                 if not leads:
@@ -79,26 +80,26 @@ class Mirror:
             total += MirrorRun(seconds=time.perf_counter() - started)
         return total
 
-    def prune(self, datasets: Iterable[Dataset] = DATASETS.values()) -> int:
+    def prune(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> int:
         """Empty every hot slot whose rows are all in the lake; the number of rows removed."""
         removed = 0
-        for dataset in datasets:
+        for dataset in map(dataset_named, datasets):
             with self._postgres.connection() as connection:
                 for slot, rows in ledger.slot_rows(connection, dataset).items():
                     removed += (ledger.prune(connection, dataset, slot) or 0) if rows else 0
         return removed
 
-    def status(self, datasets: Iterable[Dataset] = DATASETS.values()) -> pl.DataFrame:
+    def status(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
         """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back."""
-        return verification.status(self._postgres, self._lake, datasets)
+        return verification.status(self._postgres, self._lake, map(dataset_named, datasets))
 
-    def verify(self, datasets: Iterable[Dataset] = DATASETS.values()) -> pl.DataFrame:
+    def verify(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
         """Everything in which lake, ledger and hot rows disagree: dataset, subject, problem. Empty is clean.
 
         Reads every row once. Each dataset is led meanwhile, so that mirroring waits.
         """
         drift: list[tuple[str, str, str]] = []
-        for dataset in datasets:
+        for dataset in map(dataset_named, datasets):
             with self._postgres.connection() as connection, ledger.leading(connection, dataset):
                 found = verification.verify(self._postgres, self._lake.table(dataset), dataset, connection)
                 drift += ((dataset.name, subject, problem) for subject, problem in found)

@@ -306,7 +306,7 @@ def test_the_biggest_upset_won_from_far_behind(books: pl.DataFrame) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_demo_runs_a_second_run_adds_nothing_and_the_notebook_reads_it(
+def test_the_demo_runs_a_second_run_adds_nothing_and_the_notebooks_run_on_it(
     database_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDALION_DATABASE_URL", database_url)
@@ -339,7 +339,8 @@ def test_the_demo_runs_a_second_run_adds_nothing_and_the_notebook_reads_it(
     assert "was there" in told[1]
     tables = [text[text.index("Portfolios") : text.index("The report")] for text in told]
     assert tables[0] == tables[1]
-    run_notebook(Path(__file__).parents[1] / "notebooks" / "01_tour.ipynb")
+    for notebook in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
+        run_notebook(notebook)
 
 
 def run_notebook(path: Path) -> None:

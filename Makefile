@@ -17,7 +17,7 @@ PLACE := $(shell pwd -P | cksum | cut -d ' ' -f 1)
 LOCKED := .venv/.locked-$(PLACE)
 READY := .venv/.ready-$(PLACE)
 
-.PHONY: help demo test lint types check bench soak notebooks wheel constraints clean
+.PHONY: help demo test lint types check bench notebooks wheel constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -55,9 +55,6 @@ check: lint types test  ## All of the above
 
 bench: $(READY)  ## Measure reads and writes, and compare with the limits
 	.venv/bin/python -m benchmarks
-
-soak: $(READY)  ## Kill the store again and again for minutes, and compare what it holds with what it promised
-	.venv/bin/python -m benchmarks.soak
 
 notebooks: $(READY)  ## Run every notebook again, in place
 	.venv/bin/jupyter execute --inplace notebooks/*.ipynb

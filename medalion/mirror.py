@@ -145,6 +145,7 @@ class Mirror:
 
     def _note(self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin) -> None:
         """The batch is done; the last values of an import count from the same moment."""
+        self._lake.table(dataset).sync(pin)
         with connection.transaction():
             ledger.note(connection, dataset, batch, delta_version=pin.version)
             if batch.kind is WriteKind.IMPORT:

@@ -34,7 +34,7 @@ from olap.lake import Lake
 from olap.scan import Selection, collect, read, scan
 from oltp.engine import Postgres
 from oltp.hot import LAST_ARRIVAL
-from oltp.instruments import kinds_of, primary_series, splits_of, unknown_symbol
+from oltp.instruments import instrument_ids, kinds_of, primary_series, splits_of, unknown_symbol
 from oltp.last import last_entry, repair
 from oltp.writes import WriteResult, write
 
@@ -266,13 +266,13 @@ class Observations:
         missing = {"symbol", "ts"}.difference(given.columns)
         if missing or not isinstance(given.schema["ts"], pl.Datetime) or given.schema["ts"].time_zone is None:
             raise InputError("asof needs columns symbol and ts, the latter with a time zone", given=given.schema)
-        if given.is_empty():
-            symbols, end = [], None
-        else:
-            symbols = given["symbol"].unique().to_list()
-            end = given["ts"].cast(pl.Datetime("us", "UTC")).max() + MICROSECOND  # type: ignore[operator]  # a time
-        rows = self.read(declared, symbols=symbols, end=end, timeframe=timeframe)  # type: ignore[arg-type]
-        return asof_join(given, rows, tolerance=tolerance)
+        last = given["ts"].cast(pl.Datetime("us", "UTC")).max()
+        end = last + MICROSECOND if isinstance(last, datetime) else None
+        symbols = given["symbol"].drop_nulls().unique().to_list()
+        with self._postgres.connection() as connection:
+            ids = instrument_ids(connection, declared, symbols)
+        rows = self.read(declared, symbols=symbols, end=end, timeframe=timeframe)
+        return asof_join(given, rows, ids, tolerance=tolerance)
 
     def sql(self, query: str, /, *, as_of: Instant | None = None, **params: Any) -> duckdb.DuckDBPyRelation:
         """One SELECT in DuckDB's dialect over every dataset and entity by its table name, all as of one moment.

@@ -1,6 +1,6 @@
 """Joins by availability, and prices restated for splits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from fractions import Fraction
 
@@ -10,22 +10,30 @@ _PRICES = ("open", "high", "low", "close", "vwap")
 _EXCHANGE_ZONE = "America/New_York"
 
 
-def asof_join(left: pl.DataFrame, rows: pl.DataFrame, *, tolerance: timedelta | None) -> pl.DataFrame:
-    """Each left row with the newest row of its symbol whose `available_at` is not after the left `ts`.
+def asof_join(
+    left: pl.DataFrame, rows: pl.DataFrame, instruments: Mapping[str, int], *, tolerance: timedelta | None
+) -> pl.DataFrame:
+    """Each left row with the newest row of its symbol's instrument whose `available_at` is not after the left `ts`.
 
-    Of rows that became available together the later in `rows` is taken. The order of `left` stays.
+    Of rows that became available together the later in `rows` is taken. The order of `left` stays. `instruments` has
+    the symbols of `left`: rows may carry an older name of the same instrument.
     """
-    place, moment = "__place", "__moment"
-    keyed = left.with_row_index(place).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")).alias(moment))
+    place, moment, key = "__place", "__moment", "__instrument"
+    keyed = left.with_row_index(place).with_columns(
+        pl.col("ts").cast(pl.Datetime("us", "UTC")).alias(moment),
+        pl.col("symbol").replace(instruments).cast(pl.Int64).alias(key),
+    )
     joined = keyed.sort(moment).join_asof(
-        rows.with_columns(pl.col("available_at").alias(moment)).sort(moment, maintain_order=True),
+        rows.drop("symbol")
+        .with_columns(pl.col("available_at").alias(moment), pl.col("instrument_id").alias(key))
+        .sort(moment, maintain_order=True),
         on=moment,
-        by="symbol",
+        by=key,
         strategy="backward",
         tolerance=tolerance,
         check_sortedness=False,
     )
-    return joined.sort(place).drop(place, moment)
+    return joined.sort(place).drop(place, moment, key)
 
 
 def split_adjusted(

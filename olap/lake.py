@@ -121,12 +121,17 @@ class LakeTable:
             raise StoreError(f"{self.path} cannot be committed to: {error}") from error
         with self._lock:
             self._handle = None
-        pin = self.refresh()
-        # The commit is a new name in a folder, and so is each file: on the disk before the ledger calls the batch done.
+        return self.refresh()
+
+    def sync(self, pin: Pin) -> None:
+        """Have the disk keep the newest commit: it is a new name in a folder, and so is each of its files.
+
+        Called before the ledger says that a batch is done, also by who finishes it after a crash.
+        """
         log = self.path / "_delta_log"
-        for place in {log / f"{pin.version:020}.json", log, *((self.path / file.path).parent for file in files)}:
+        folders = {self.path / f"{PERIOD}={period}" for period in pin.files.period}
+        for place in (log / f"{pin.version:020}.json", log, *folders):
             sync(place)
-        return pin
 
     def _create_or_open(self) -> DeltaTable:
         """A fresh handle; one that has committed knows a stale version and is not used again."""

@@ -12,6 +12,24 @@ from medalion.errors import InputError, NotFoundError
 from oltp.engine import Connection
 
 
+def instrument_ids(connection: Connection, dataset: Dataset, symbols: Sequence[str]) -> dict[str, int]:
+    """The number of each symbol's instrument.
+
+    Raises:
+        NotFoundError: a symbol is not known.
+    """
+    known: dict[str, int] = dict(
+        connection.execute(
+            "SELECT symbol, instrument_id FROM instruments WHERE kind = %s AND symbol = ANY(%s)",
+            (dataset.kind.value, list(symbols)),
+        ).fetchall()
+    )
+    for symbol in symbols:
+        if symbol not in known:
+            raise unknown_symbol(connection, dataset, symbol)
+    return known
+
+
 def with_instruments(connection: Connection, dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with the `instrument_id` of each symbol.
 
@@ -19,16 +37,7 @@ def with_instruments(connection: Connection, dataset: Dataset, rows: pl.DataFram
         NotFoundError: a symbol is not known.
         InputError: the rows name another instrument than the symbol's.
     """
-    symbols = rows["symbol"].unique().to_list()
-    known: dict[str, int] = dict(
-        connection.execute(
-            "SELECT symbol, instrument_id FROM instruments WHERE kind = %s AND symbol = ANY(%s)",
-            (dataset.kind.value, symbols),
-        ).fetchall()
-    )
-    for symbol in symbols:
-        if symbol not in known:
-            raise unknown_symbol(connection, dataset, symbol)
+    known = instrument_ids(connection, dataset, rows["symbol"].unique().to_list())
     resolved = rows["symbol"].replace(known).cast(pl.Int64)  # every symbol is known by now
     wrong = rows["instrument_id"].is_not_null() & (rows["instrument_id"] != resolved)
     if wrong.any():

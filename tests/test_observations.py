@@ -167,6 +167,21 @@ def test_bars_are_available_when_they_close(store: Store) -> None:
     assert joined["ts_right"].to_list() == [START, None]
 
 
+def test_a_renamed_instrument_keeps_its_rows(store: Store) -> None:
+    instruments(store, STOCK_BARS.kind, ("AAA",))
+    store.write(STOCK_BARS, sample(STOCK_BARS, 2, symbols=("AAA",)))
+    store.mirror.run()
+    store.assets.update(store.assets.by_symbol("AAA").id, symbol="AAB")
+    store.write(STOCK_BARS, sample(STOCK_BARS, 2, symbols=("AAB",), start=START + timedelta(minutes=2)))
+    for _ in range(2):
+        assert store.bars("AAB", "1Min")["symbol"].to_list() == ["AAA", "AAA", "AAB", "AAB"]
+        store.mirror.run()
+    left = pl.DataFrame({"symbol": ["AAB", None, "AAB"], "ts": [START + timedelta(minutes=1), START, None]})
+    assert store.asof(left, STOCK_BARS, timeframe="1Min")["ts_right"].to_list() == [START, None, None]
+    with pytest.raises(NotFoundError, match="AAB"):
+        store.bars("AAA", "1Min")
+
+
 def test_prices_are_restated_for_splits(store: Store) -> None:
     asset = store.assets.create(symbol="AAA", name="A", asset_type="stock")
     store.corporate_actions.create(

@@ -1,5 +1,6 @@
 """The steps of the demo, and what they print."""
 
+import sys
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -58,7 +59,7 @@ class Tour:
             'sql "SELECT symbol, sum(realized_pnl) AS pnl FROM positions WHERE asset_id IS NOT NULL GROUP BY symbol"',
             "mirror status",
         ):
-            self._say(escape(f"  medalion{chosen} {command}"))
+            self._say(escape(f"  {_typed_as()}{chosen} {command}"))
         return path
 
     def _load(self, store: Store) -> None:
@@ -200,3 +201,8 @@ def _account(
 
 def _strategy(store: Store, name: str, **fields: Any) -> Any:
     return store.strategies.first(name=name) or store.strategies.create(name=name, **fields)
+
+
+def _typed_as() -> str:
+    """The command as it was typed, so that what is printed can be typed too."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "medalion" else "medalion"

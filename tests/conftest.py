@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -19,6 +20,11 @@ from oltp.engine import parse_url
 from oltp.unit_of_work import UnitOfWork, sessions
 from tests.entities import Units
 from tests.postgres import fresh_database, libpq
+
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("medalion", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("medalion")
 
 
 def pytest_configure(config: pytest.Config) -> None:

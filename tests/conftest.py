@@ -21,7 +21,6 @@ from oltp.unit_of_work import UnitOfWork, sessions
 from tests.entities import Units
 from tests.postgres import fresh_database, libpq
 
-
 # How long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("medalion", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("medalion")

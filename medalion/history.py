@@ -6,8 +6,7 @@ claimed import from that list.
 """
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, fields
 
 import polars as pl
 
@@ -28,32 +27,12 @@ _CHUNK_ROWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class ImportResult:
+class ImportResult(WriteResult):
     """One durable import; `is_duplicate` where the same content had been imported and nothing was written now."""
-
-    write_id: int
-    dataset: str
-    source: str
-    rows: int
-    recorded_at: datetime
-    first_ts: datetime | None
-    last_ts: datetime | None
-    checksum: int
-    is_duplicate: bool
 
     @classmethod
     def of(cls, write: WriteResult) -> "ImportResult":
-        return cls(
-            write_id=write.write_id,
-            dataset=write.dataset,
-            source=write.source,
-            rows=write.rows,
-            recorded_at=write.recorded_at,
-            first_ts=write.first_ts,
-            last_ts=write.last_ts,
-            checksum=write.checksum,
-            is_duplicate=write.is_duplicate,
-        )
+        return cls(**{field.name: getattr(write, field.name) for field in fields(WriteResult)})
 
 
 class History:

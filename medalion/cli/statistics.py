@@ -24,10 +24,10 @@ _SHOWN = (*_LISTED, "inputs", "results")
 def run(
     ctx: typer.Context,
     start: Annotated[
-        str | None, typer.Option("--from", "--start", metavar="TIME", help="Sessions from then on.")
+        str | None, typer.Option("--from", "--start", metavar="TIME", help="First session.")
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", "--end", metavar="TIME", help="Sessions until before then.")
+        str | None, typer.Option("--to", "--end", metavar="TIME", help="Before this.")
     ] = None,
     account: Annotated[str | None, typer.Option(help="Its name or id; by default every account.")] = None,
     risk_free: Annotated[float, typer.Option(metavar="RATE", help="Annual: 0.02 is 2 %.")] = 0.0,

@@ -4,7 +4,7 @@ import logging
 import threading
 
 from medalion.datasets import DATASETS
-from medalion.errors import CorruptLakeError, MedalionError
+from medalion.errors import CorruptLakeError
 from medalion.mirror import Mirror
 
 _logger = logging.getLogger("medalion.mirror")
@@ -39,5 +39,5 @@ class BackgroundMirror:
                 except CorruptLakeError:
                     _logger.exception("%s is not mirrored any more", dataset.name)
                     refused.add(dataset.name)
-                except MedalionError as error:
-                    _logger.warning("mirroring waits: %s", error)
+                except Exception as error:  # the thread must outlive whatever a disk, a driver or an engine may raise
+                    _logger.warning("mirroring of %s waits: %s", dataset.name, error)

@@ -236,5 +236,5 @@ def dataset(name: "str | Dataset") -> Dataset:
         return name
     try:
         return DATASETS[name]
-    except KeyError:
+    except (KeyError, TypeError):
         raise NotFoundError("dataset", name, known=list(DATASETS), hint=f"known: {', '.join(DATASETS)}") from None

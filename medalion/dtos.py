@@ -64,12 +64,16 @@ class CreateTradeRequest(_Request):
     names the order for good: the same id again is the same order. Left out, it is that of the signal, else a new one,
     which the trade returned carries: a caller that must survive a crash gives its own. `at` is the decision's time, by
     default now. `stop_loss` and `take_profit` are prices per unit of a position it opens. `position_id` is the position
-    that the order closes or reduces; with `is_entry`, an order that would reduce one is refused.
+    that the order closes or reduces; with `is_entry`, an order that would reduce one is refused. Which prices a type of
+    order takes is `medalion.orders.PRICES`; `trail_percent` is above 0 and below 100: 5 is 5 %.
     """
 
     side: TradeSide | str | None = None
     trade_type: TradeType = TradeType.MARKET
     limit_price: Decimal | int | None = None
+    stop_price: Decimal | int | None = None
+    trail_price: Decimal | int | None = None
+    trail_percent: Decimal | int | None = None
     position_id: UUID | None = None
     is_entry: bool = False
 
@@ -113,6 +117,8 @@ class TradeDto(ReadModel):
     multiplier: Decimal
     limit_price: Decimal | None
     stop_price: Decimal | None
+    trail_price: Decimal | None
+    trail_percent: Decimal | None
     average_price: Decimal | None
     total_value: Decimal
     commission: Decimal

@@ -1,10 +1,13 @@
 """The two faces of one body: what blocks, for an event loop; what is awaited, for blocking callers."""
 
 import inspect
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from functools import partial, wraps
 from typing import Any
 
+import anyio
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
@@ -37,6 +40,25 @@ class RepositoryFace:
 
     def __repr__(self) -> str:
         return f"<{self._name}: {', '.join(dir(self))}>"
+
+
+class LoopThread:
+    """An event loop in a thread of its own, which does not keep a program alive that forgot to close its store."""
+
+    def __init__(self) -> None:
+        self._started: Future[BlockingPortal] = Future()
+        self._thread = threading.Thread(target=anyio.run, args=(self._serve,), name="medalion-loop", daemon=True)
+        self._thread.start()
+        self.portal = self._started.result()
+
+    def stop(self) -> None:
+        self.portal.call(self.portal.stop)
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        async with BlockingPortal() as portal:
+            self._started.set_result(portal)
+            await portal.sleep_until_stopped()
 
 
 class Blocking:

@@ -5,6 +5,7 @@ Nothing is rounded here except times finer than a microsecond, which are floored
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -15,12 +16,17 @@ from medalion.checksum import row_hashes
 from medalion.datasets import EVENT_ID, TIMEFRAME, Available, Column, Dataset
 from medalion.decimals import exact_decimals
 from medalion.errors import InputError
-from medalion.types import Timeframe
+from medalion.types import Timeframe, checked_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Frame: TypeAlias = "pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch | pd.DataFrame"
+
+
+FIRST_YEAR, LAST_YEAR = datetime(1000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+_PER_SECOND = {"1d": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_PER_DAY = {"1d": 86_400}
 
 
 def polars_frame(frame: Frame) -> pl.DataFrame:
@@ -30,14 +36,20 @@ def polars_frame(frame: Frame) -> pl.DataFrame:
         InputError: not a frame.
     """
     if isinstance(frame, pl.LazyFrame):
-        return frame.collect()
+        try:
+            return frame.collect()
+        except pl.exceptions.PolarsError as error:
+            raise InputError(f"the lazy frame fails: {error}", expected="a frame") from error
     if isinstance(frame, pl.DataFrame):
         return frame
     if hasattr(frame, "index") and hasattr(frame, "reset_index"):
         named = [name for name in frame.index.names if name is not None]
         frame = frame.reset_index() if named else frame
     if hasattr(frame, "__arrow_c_stream__") or isinstance(frame, pa.RecordBatch):
-        return pl.DataFrame(pa.table(frame))
+        try:
+            return pl.DataFrame(pa.table(frame))
+        except (pa.ArrowException, pl.exceptions.PolarsError, TypeError, ValueError) as error:
+            raise InputError(f"the frame cannot be read: {error}", given=type(frame), expected="a frame") from error
     raise InputError(
         f"a {type(frame).__name__} is not a frame; give a Polars, pandas or Arrow table",
         given=type(frame),
@@ -54,6 +66,7 @@ def conform(dataset: Dataset, frame: Frame, *, source: str) -> pl.DataFrame:
         InputError: a missing or unknown column, a wrong type, a null in a key, a number that decimal(18,8) cannot
             hold exactly, a time without zone, or a `source` column that says otherwise than `source`.
     """
+    checked_name(source, "source", longest=100)
     given = polars_frame(frame)
     _check_names(dataset, given.columns)
     columns = {column.name: _column(dataset, column, given, source) for column in dataset.columns}
@@ -127,9 +140,8 @@ def _column(dataset: Dataset, column: Column, frame: pl.DataFrame, source: str) 
 
 
 def _source(frame: pl.DataFrame, source: str, where: str) -> pl.Series:
-    if not 0 < len(source) <= 100:
-        raise InputError(f"source {source!r} is not a name of 1 to 100 characters", given=source, expected="a name")
     if "source" in frame.columns:
+        _typed(frame["source"], pa.string(), where)
         others = frame["source"].filter(frame["source"].ne_missing(source))
         if len(others):
             raise InputError(
@@ -149,7 +161,7 @@ def polars_schema(schema: pa.Schema) -> pl.Schema:
 def _typed(series: pl.Series, kind: pa.DataType, where: str) -> pl.Series:
     """The series as `kind`, exactly."""
     wanted = polars_schema(pa.schema([pa.field("x", kind)]))["x"]
-    if series.dtype == wanted and not isinstance(wanted, pl.String):
+    if series.dtype == wanted and not isinstance(wanted, pl.String | pl.Datetime | pl.List):
         return series
     if series.dtype == pl.Null:
         return series.cast(wanted)
@@ -176,10 +188,11 @@ def _typed(series: pl.Series, kind: pa.DataType, where: str) -> pl.Series:
 def _times(series: pl.Series, where: str) -> pl.Series:
     """Aware times in UTC microseconds; finer ones are floored; dates are their midnight UTC."""
     kind = series.dtype
-    if kind == pl.Date:
-        return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    if not isinstance(kind, pl.Datetime):
+    if not isinstance(kind, pl.Date | pl.Datetime):
         raise InputError(f"{where} has type {kind}; expected a datetime with a time zone", given=str(kind))
+    _check_years(series, where)
+    if isinstance(kind, pl.Date):
+        return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     if kind.time_zone is None:
         first = series.drop_nulls().head(1).to_list()
         raise InputError(
@@ -191,6 +204,22 @@ def _times(series: pl.Series, where: str) -> pl.Series:
     if kind.time_unit == "ns":
         series = (series.to_physical() // 1000).cast(pl.Datetime("us", "UTC"))
     return series.cast(pl.Datetime("us", kind.time_zone)).dt.convert_time_zone("UTC")
+
+
+def _check_years(series: pl.Series, where: str) -> None:
+    """Times that every store can hold, with room for the closing edge of the longest bar."""
+    unit = "1d" if series.dtype == pl.Date else getattr(series.dtype, "time_unit", "us")
+    low, high = (int(year.timestamp()) * _PER_SECOND[unit] // _PER_DAY.get(unit, 1) for year in (FIRST_YEAR, LAST_YEAR))
+    numbers = series.to_physical()
+    wrong = ((numbers < low) | (numbers >= high)).fill_null(False)
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        raise InputError(
+            f"{where} in row {row} is {numbers[row]} ({unit} since 1970); expected a time from {FIRST_YEAR.year} "
+            f"to before {LAST_YEAR.year}",
+            given=numbers[row],
+            expected=(FIRST_YEAR, LAST_YEAR),
+        )
 
 
 def _levels(series: pl.Series, wanted: pl.List, where: str) -> pl.Series:

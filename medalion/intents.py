@@ -11,7 +11,7 @@ from medalion.dtos import CreateTradeRequest
 from medalion.errors import ConflictError, InputError
 from medalion.instruments import amount, chosen, instrument_behind, instrument_of, strategy_of, watched
 from medalion.market import Instrument, Market, Row
-from medalion.orders import WORKING
+from medalion.orders import WORKING, price_fault
 from medalion.portfolio import checked, value_of
 from medalion.types import InstrumentKind, PositionSide, SignalType, TradeSide
 from medalion.venues.base import Order
@@ -21,6 +21,7 @@ from oltp.trading import Account, Strategy, Trade, TradingSignal
 from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
+_ALL = Decimal(100)
 _LONGEST_ID = 100  # as long as the audit's correlation id
 _SIDES = {
     SignalType.BUY: TradeSide.BUY,
@@ -46,6 +47,14 @@ class Intent:
     account: Account
     order: Order
     watched: tuple[Instrument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    limit: Decimal | None
+    stop: Decimal | None
+    trail: Decimal | None
+    trail_percent: Decimal | None
 
 
 def client_order_id_of(request: CreateTradeRequest) -> str:
@@ -88,6 +97,9 @@ async def existing(unit: UnitOfWork, account: Account, request: CreateTradeReque
         "side": None if request.side is None else chosen(TradeSide, request.side, name="side"),
         "quantity": request.quantity,
         "limit_price": request.limit_price,
+        "stop_price": request.stop_price,
+        "trail_price": request.trail_price,
+        "trail_percent": request.trail_percent,
         "instrument_id": None
         if request.symbol is None
         else (await instrument_of(unit, request.symbol, request.asset_type)).instrument_id,
@@ -126,10 +138,11 @@ async def intend(
     event_id = instrument.polymarket_event_id or (None if signal is None else signal.polymarket_event_id)
     seen = await watched(unit, instrument, event_id)
     view = await viewed(market, seen, at)
-    limit = None if request.limit_price is None else amount(request.limit_price, name="limit_price")
     side, quantity = await _side_and_quantity(unit, request, signal)
-    if limit is not None:
-        checked(value_of(quantity, limit, instrument.multiplier), name="value of the order")
+    prices = _prices(request, side)
+    for price in (prices.limit, prices.stop):
+        if price is not None:
+            checked(value_of(quantity, price, instrument.multiplier), name="value of the order")
     if request.is_entry:
         await _check_entry(unit, account, strategy, instrument, side)
     if signal is not None and not signal.was_acted_upon:
@@ -151,7 +164,10 @@ async def intend(
         side=side,
         quantity=quantity,
         multiplier=instrument.multiplier,
-        limit_price=limit,
+        limit_price=prices.limit,
+        stop_price=prices.stop,
+        trail_price=prices.trail,
+        trail_percent=prices.trail_percent,
         alpaca_market_data_snapshot=view.alpaca and {"decision": view.alpaca},
         polymarket_data_snapshot=view.polymarket and {"decision": view.polymarket},
         notes=request.notes,
@@ -176,6 +192,35 @@ def order_of(trade: Trade, instrument: Instrument, at: datetime) -> Order:
         trail_price=trade.trail_price,
         trail_percent=trade.trail_percent,
     )
+
+
+def _prices(request: CreateTradeRequest, side: TradeSide) -> _Prices:
+    """The prices of the order.
+
+    Raises:
+        InputError: they are not those of its type, one is not above zero, or they make no sense on that side.
+    """
+    fault = price_fault(request)
+    if fault is not None:
+        raise InputError(fault, given=request.trade_type)
+    prices = _Prices(
+        limit=None if request.limit_price is None else amount(request.limit_price, name="limit_price"),
+        stop=None if request.stop_price is None else amount(request.stop_price, name="stop_price"),
+        trail=None if request.trail_price is None else amount(request.trail_price, name="trail_price"),
+        trail_percent=None if request.trail_percent is None else amount(request.trail_percent, name="trail_percent"),
+    )
+    if prices.trail_percent is not None and prices.trail_percent >= _ALL:
+        raise InputError(
+            f"trail_percent {prices.trail_percent} is not below 100; give percent, 5 for 5 %",
+            given=prices.trail_percent,
+        )
+    if prices.stop is not None and prices.limit is not None and (prices.limit - prices.stop) * side.sign < 0:
+        raise InputError(
+            f"a {side} with stop {prices.stop} and limit {prices.limit} could not fill when it triggers; give a limit "
+            f"at the stop or {'above' if side is TradeSide.BUY else 'below'} it",
+            given=prices.limit,
+        )
+    return prices
 
 
 def _risk(request: CreateTradeRequest, signal: TradingSignal | None) -> Row | None:

@@ -1,6 +1,6 @@
 """Journal: what the program says, what goes wrong, and how the system itself performs."""
 
-import traceback
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -8,10 +8,15 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from anyio import to_thread
 
 from medalion.errors import InputError
+from medalion.log_handler import DatabaseLogHandler
+from medalion.retention import Age, Retention
+from medalion.texts import said, stack_trace, storable, type_name
 from medalion.types import ErrorSeverity, Instant, LogLevel, cash, exact, utc
 from oltp.base import Entity, now
+from oltp.engine import Postgres
 from oltp.journal import ApplicationLog, ErrorLog, PerformanceMetric
 from oltp.unit_of_work import UnitOfWork, acting
 
@@ -28,8 +33,35 @@ class Journal:
     store (NUL, half a surrogate pair) is replaced by `�`.
     """
 
-    def __init__(self, units: Callable[[], UnitOfWork]) -> None:
+    def __init__(
+        self,
+        units: Callable[[], UnitOfWork],
+        postgres: Postgres,
+        closed_with: Callable[[DatabaseLogHandler], object] = lambda handler: None,
+    ) -> None:
         self._units = units
+        self._postgres = postgres
+        self._closed_with = closed_with
+
+    def handler(self, level: int | str = logging.INFO, *, source: str | None = None) -> DatabaseLogHandler:
+        """A new handler for `logging` that writes to `application_logs`; closed with the store.
+
+        Add it once, to the logger whose records are to be kept: `logging.getLogger().addHandler(...)`.
+        """
+        handler = DatabaseLogHandler(self._postgres, level=level, source=source)
+        self._closed_with(handler)
+        return handler
+
+    async def prune(self, older_than: Age) -> dict[str, int]:
+        """Remove old rows for good, in chunks; by table, how many.
+
+        `older_than` is one age for `application_logs`, `error_logs` and `performance_metrics`, or one for each of those
+        to be pruned. Errors that nobody has resolved stay, unless they were handled and ask for nobody.
+
+        Raises:
+            InputError: an age that is not positive, or an unknown table.
+        """
+        return await to_thread.run_sync(Retention(self._postgres, older_than).prune)
 
     async def log(
         self,
@@ -48,11 +80,11 @@ class Journal:
         async with self._units() as unit:
             return await unit.application_logs.create(
                 log_level=level,
-                category=_text(category),
-                message=_text(message),
-                exception=None if exception is None else _said(exception),
-                stack_trace=_stack_trace(exception),
-                source=None if source is None else _text(source),
+                category=storable(category),
+                message=storable(message),
+                exception=None if exception is None else said(exception),
+                stack_trace=stack_trace(exception),
+                source=None if source is None else storable(source),
                 correlation_id=correlation_id or acting().correlation_id,
                 log_timestamp=_moment(at),
                 additional_data=None if additional_data is None else dict(additional_data),
@@ -84,15 +116,15 @@ class Journal:
         async with self._units() as unit:
             return await unit.error_logs.create(
                 severity=severity,
-                category=_text(category),
+                category=storable(category),
                 error_code=error_code,
-                message=_text(message or str(what)),
-                exception_type=None if exception is None else _type_name(exception),
-                exception_details=None if exception is None else _said(exception),
-                stack_trace=_stack_trace(exception),
-                inner_exception=None if inner is None else _said(inner),
+                message=storable(message or str(what)),
+                exception_type=None if exception is None else type_name(exception),
+                exception_details=None if exception is None else said(exception),
+                stack_trace=stack_trace(exception),
+                inner_exception=None if inner is None else said(inner),
                 error_timestamp=_moment(at),
-                source=_text(source),
+                source=storable(source),
                 correlation_id=correlation_id or acting().correlation_id,
                 reported_by=acting().actor,
                 was_handled=handled,
@@ -109,7 +141,7 @@ class Journal:
         """
         which = error.id if isinstance(error, ErrorLog) else error
         async with self._units() as unit:
-            return await unit.error_logs.update(which, resolved_at=now(), resolution_notes=_text(notes))
+            return await unit.error_logs.update(which, resolved_at=now(), resolution_notes=storable(notes))
 
     async def metric(
         self,
@@ -167,25 +199,6 @@ class Journal:
         bounds += [] if end is None else [taken < utc(end, name="end")]
         async with self._units() as unit:
             return await unit.performance_metrics.find(*bounds, metric_name=name, order=(taken,))
-
-
-def _text(text: str) -> str:
-    return text.replace("\x00", "�").encode(errors="replace").decode() if "\x00" in text or not text.isascii() else text
-
-
-def _said(exception: BaseException) -> str:
-    return _text("".join(traceback.format_exception_only(exception)).strip())
-
-
-def _stack_trace(exception: BaseException | None) -> str | None:
-    """With the exceptions it came from; None for one that was never raised."""
-    if exception is None or exception.__traceback__ is None:
-        return None
-    return _text("".join(traceback.format_exception(exception)))
-
-
-def _type_name(exception: BaseException) -> str:
-    return f"{type(exception).__module__}.{type(exception).__qualname__}"
 
 
 def _about(entity: Entity | None) -> dict[str, Any]:

@@ -49,16 +49,25 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The best prices of an instrument at `ts`, in quote currency per unit; a side that nobody offers is None."""
+    """The best prices of an instrument at `ts`, in quote currency per unit; a side that nobody offers is None.
+
+    Sizes are in units; None is a size that the feed does not show.
+    """
 
     bid: Decimal | None
     ask: Decimal | None
     ts: datetime
     source: str = ""
+    bid_size: Decimal | None = None
+    ask_size: Decimal | None = None
 
     def price_for(self, side: TradeSide) -> Decimal | None:
         """What an order of that side meets: the ask for a buy, the bid for a sell."""
         return self.ask if side is TradeSide.BUY else self.bid
+
+    def size_for(self, side: TradeSide) -> Decimal | None:
+        """How many units an order of that side meets; None if that is not known."""
+        return self.ask_size if side is TradeSide.BUY else self.bid_size
 
     @property
     def mark(self) -> Decimal | None:
@@ -126,4 +135,4 @@ def quote_of(row: Row) -> Quote:
     bid, ask = (row["bid_price"], row["ask_price"]) if "bid_price" in row else (row["bid"], row["ask"])
     if bid is None and ask is None:
         bid = ask = row.get("price")
-    return Quote(bid, ask, ts, source)
+    return Quote(bid, ask, ts, source, row.get("bid_size"), row.get("ask_size"))

@@ -17,6 +17,7 @@ from medalion.checksum import signed
 from medalion.datasets import DATASETS, Dataset
 from medalion.datasets import dataset as dataset_named
 from medalion.errors import CorruptLakeError
+from medalion.metrics import MirrorMeter, Record, ignore
 from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable, Pin
 from olap.parquet import StagedFile
@@ -50,11 +51,14 @@ class MirrorRun:
 class Mirror:
     """Keeps the lake up with PostgreSQL; several in several processes are harmless, one at a time leads a dataset."""
 
-    def __init__(self, postgres: Postgres, lake: Lake, *, batch_rows: int, slot_rows: int) -> None:
+    def __init__(
+        self, postgres: Postgres, lake: Lake, *, batch_rows: int, slot_rows: int, record: Record = ignore
+    ) -> None:
         self._postgres = postgres
         self._lake = lake
         self._batch_rows = batch_rows
         self._slot_rows = slot_rows
+        self._meter = MirrorMeter(record)
 
     def run(
         self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, wait: bool = True, settle: bool = False
@@ -73,7 +77,7 @@ class Mirror:
                 if not leads:
                     continue
                 for batch, files in self._batches(connection, dataset):
-                    total += MirrorRun(1, batch.rows, files)
+                    total += MirrorRun(1, batch.rows, len(files))
                 self._turn_ring(connection, dataset)
                 if settle:
                     ledger.settle(connection, dataset)
@@ -126,14 +130,25 @@ class Mirror:
             self._copy(connection, dataset, last, pin)
         return last.number
 
-    def _batches(self, connection: Connection, dataset: Dataset) -> Iterator[tuple[Batch, int]]:
+    def _batches(self, connection: Connection, dataset: Dataset) -> Iterator[tuple[Batch, list[StagedFile]]]:
         number = self.finish(connection, dataset)
+        started = time.perf_counter()
         while batch := ledger.claim(connection, dataset, number=number + 1, rows=self._batch_rows):
             files = self._copy(connection, dataset, batch, self._lake.table(dataset).pin())
             number = batch.number
+            self._measure(connection, dataset, batch, files, time.perf_counter() - started)
             yield batch, files
+            started = time.perf_counter()
 
-    def _copy(self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin) -> int:
+    def _measure(
+        self, connection: Connection, dataset: Dataset, batch: Batch, files: list[StagedFile], seconds: float
+    ) -> None:
+        if self._meter.is_on:
+            lag = ledger.lag(connection, dataset, batch)
+            size = sum(file.size for file in files)
+            self._meter.copied(dataset.name, lag=lag.total_seconds(), rows=batch.rows, bytes=size, seconds=seconds)
+
+    def _copy(self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin) -> list[StagedFile]:
         table = self._lake.table(dataset)
         if batch.kind is WriteKind.IMPORT:
             files = staged_files(batch)
@@ -141,7 +156,7 @@ class Mirror:
             files = self._stage(connection, dataset, batch, table, pin)
         pin = table.append(files, batch=batch.number, nonce=batch.nonce)
         self._note(connection, dataset, batch, pin)
-        return len(files)
+        return files
 
     def _note(self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin) -> None:
         """The batch is done; the last values of an import count from the same moment."""

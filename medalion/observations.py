@@ -11,8 +11,8 @@ import duckdb
 import polars as pl
 
 from medalion import querying, reading
+from medalion.asking import Symbols, asked_for, columns_of, names_of
 from medalion.datasets import (
-    ARRIVAL,
     CRYPTO_BARS,
     CRYPTO_QUOTES,
     OPTION_QUOTES,
@@ -21,33 +21,43 @@ from medalion.datasets import (
     Dataset,
 )
 from medalion.datasets import dataset as dataset_named
-from medalion.errors import InputError, NotFoundError
-from medalion.frames import Frame, conform, derive, polars_frame
+from medalion.errors import InputError
+from medalion.frames import LAST_YEAR, Frame, conform, derive, polars_frame
 from medalion.history import History, ImportResult
+from medalion.metrics import Record, ignore, timed
 from medalion.mirror import Mirror
 from medalion.reading import Asked
 from medalion.routing import ReadPlan, plan_range
-from medalion.types import MICROSECOND, Instant, Timeframe, TimeRange, utc
+from medalion.types import MICROSECOND, Instant, Timeframe, TimeRange, checked_name, utc
 from olap import sql
 from olap.asof import asof_join, split_adjusted
 from olap.lake import Lake
 from olap.scan import Selection, collect, read, scan
 from oltp.engine import Postgres
-from oltp.hot import LAST_ARRIVAL
-from oltp.instruments import instrument_ids, kinds_of, primary_series, splits_of, unknown_symbol
+from oltp.hot import LAST_ARRIVAL, NEWEST
+from oltp.instruments import instrument_ids, kinds_of, splits_of, unknown_symbol
 from oltp.last import last_entry, repair
 from oltp.writes import WriteResult, write
 
-Symbols = str | Sequence[str] | None
 _BACKWARDS = (timedelta(days=1), timedelta(days=31), timedelta(days=366))
 
 
 class Observations:
     """Every dataset through one face; calls block, and are safe from several threads."""
 
-    def __init__(self, postgres: Postgres, lake: Lake, mirror: Mirror) -> None:
+    def __init__(
+        self,
+        postgres: Postgres,
+        lake: Lake,
+        mirror: Mirror,
+        *,
+        record: Record = ignore,
+        slow_ms: float | None = None,
+    ) -> None:
         self._postgres = postgres
         self._lake = lake
+        self.record = record
+        self.slow_ms = slow_ms
         self._history = History(postgres, lake, mirror)
 
     def write(
@@ -69,6 +79,8 @@ class Observations:
             NotFoundError: a symbol has no asset, option contract or outcome.
         """
         declared = dataset_named(dataset)
+        if idempotency_key is not None:
+            checked_name(idempotency_key, "idempotency_key")
         rows = conform(declared, frame, source=source)
         with self._postgres.connection() as connection:
             return write(connection, declared, rows, source=source, idempotency_key=idempotency_key)
@@ -111,6 +123,7 @@ class Observations:
                 write(connection, declared, part, source=str(feed), is_deleted=True)
         return rows.height
 
+    @timed
     def read(
         self,
         dataset: str | Dataset,
@@ -133,8 +146,8 @@ class Observations:
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
-        asked = self._asked(dataset, symbols, start, end, as_of, timeframe, source)
-        names = _columns(asked.dataset, columns)
+        asked = asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
+        names = columns_of(asked.dataset, columns)
         selection, plan = self._planned(asked)
         if plan.engine == "duckdb":
             return sql.frame(selection, names)
@@ -156,8 +169,8 @@ class Observations:
 
         The frame owns its pinned files and unmirrored rows: collecting it twice gives the same answer.
         """
-        asked = self._asked(dataset, symbols, start, end, as_of, timeframe, source)
-        names = _columns(asked.dataset, columns)
+        asked = asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
+        names = columns_of(asked.dataset, columns)
         selection, _ = self._planned(asked)
         return scan(selection, columns=names)
 
@@ -173,7 +186,7 @@ class Observations:
         source: str | None = None,
     ) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason."""
-        return self._planned(self._asked(dataset, symbols, start, end, as_of, timeframe, source))[1]
+        return self._planned(asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source))[1]
 
     def bars(
         self,
@@ -242,7 +255,9 @@ class Observations:
             entry = last_entry(connection, declared, symbol, timeframe=frame, source=source)
         if entry.row is not None and as_of is None:
             return _as_dict(declared, entry.row)
-        rows = self._newest(self._asked(declared, symbol, None, None, as_of, timeframe, source), entry.newest_ts)
+        rows = self._newest(
+            asked_for(self._postgres, declared, symbol, None, None, as_of, timeframe, source), entry.newest_ts
+        )
         if rows.height and as_of is None:
             with self._postgres.connection() as connection:
                 repair(connection, declared, entry, rows)
@@ -266,14 +281,20 @@ class Observations:
         missing = {"symbol", "ts"}.difference(given.columns)
         if missing or not isinstance(given.schema["ts"], pl.Datetime) or given.schema["ts"].time_zone is None:
             raise InputError("asof needs columns symbol and ts, the latter with a time zone", given=given.schema)
+        taken = [name for name in given.columns if name.startswith("__") or name.endswith("_right")]
+        if taken:
+            raise InputError(f"column {taken[0]!r} has a name that the join uses; rename it", given=taken)
+        if tolerance is not None and not isinstance(tolerance, timedelta):
+            raise InputError(f"tolerance {tolerance!r} is no timedelta", given=tolerance, expected="a timedelta")
         last = given["ts"].cast(pl.Datetime("us", "UTC")).max()
-        end = last + MICROSECOND if isinstance(last, datetime) else None
-        symbols = given["symbol"].drop_nulls().unique().to_list()
+        end = last + MICROSECOND if isinstance(last, datetime) and last < LAST_YEAR else None
+        symbols = names_of(given["symbol"].cast(pl.String).drop_nulls().to_list()) or []
         with self._postgres.connection() as connection:
             ids = instrument_ids(connection, declared, symbols)
         rows = self.read(declared, symbols=symbols, end=end, timeframe=timeframe)
         return asof_join(given, rows, ids, tolerance=tolerance)
 
+    @timed
     def sql(self, query: str, /, *, as_of: Instant | None = None, **params: Any) -> duckdb.DuckDBPyRelation:
         """One SELECT in DuckDB's dialect over every dataset and entity by its table name, all as of one moment.
 
@@ -289,12 +310,14 @@ class Observations:
 
     def _dataset_for(self, symbol: Symbols, candidates: Sequence[Dataset]) -> Dataset:
         """The one dataset among `candidates` that observes the symbols."""
-        symbols = [symbol] if isinstance(symbol, str) else list(symbol or ())
+        symbols = names_of(symbol) or []
+        if not symbols:
+            return candidates[0]
         with self._postgres.connection() as connection:
             kinds = kinds_of(connection, symbols)
             fitting = [c for c in candidates if all(c.kind in kinds.get(name, ()) for name in symbols)]
             if not fitting:
-                unknown = next((name for name in symbols if name not in kinds), symbols[0] if symbols else "")
+                unknown = next((name for name in symbols if name not in kinds), symbols[0])
                 raise unknown_symbol(connection, candidates[0], unknown)
         if len(fitting) > 1:
             names = " or ".join(candidate.name for candidate in fitting)
@@ -302,37 +325,6 @@ class Observations:
                 f"{symbol!r} names several instruments; read {names} instead", given=symbol, expected=names
             )
         return fitting[0]
-
-    def _asked(
-        self,
-        dataset: str | Dataset,
-        symbols: Symbols,
-        start: Instant | None,
-        end: Instant | None,
-        as_of: Instant | None,
-        timeframe: str | None,
-        source: str | None,
-    ) -> Asked:
-        declared = dataset_named(dataset)
-        if timeframe is not None and not declared.has_timeframe:
-            raise InputError(f"{declared.name} has no timeframe", given=timeframe, expected=None)
-        names = [symbols] if isinstance(symbols, str) else None if symbols is None else list(dict.fromkeys(symbols))
-        with self._postgres.connection() as connection:
-            found = primary_series(connection, declared, names)
-            for name in set(names or ()).difference(symbol for symbol, _, _ in found):
-                raise unknown_symbol(connection, declared, name)
-        series: dict[str, list[int]] = {}
-        for _, instrument, primary in found:
-            if feed := source or primary:
-                series.setdefault(feed, []).append(instrument)
-        is_every = names is None and len(series) == 1
-        return Asked(
-            dataset=declared,
-            during=TimeRange.of(start, end),
-            series=dict.fromkeys(series) if is_every else dict(series),
-            timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
-            as_of=None if as_of is None else utc(as_of, name="as_of"),
-        )
 
     def _planned(self, asked: Asked) -> tuple[Selection, ReadPlan]:
         selection, _, _ = reading.select(self._postgres, self._lake.table(asked.dataset), asked)
@@ -351,19 +343,10 @@ class Observations:
         names = [column.name for column in (*asked.dataset.columns, *LAST_ARRIVAL)]
         for during in (*spans, TimeRange()):
             selection, _ = self._planned(replace(asked, during=during))
-            rows = collect(scan(selection, columns=names).tail(1))
+            rows = collect(scan(selection, columns=names).sort(*NEWEST).tail(1))
             if rows.height:
                 return rows
         return rows
-
-
-def _columns(dataset: Dataset, columns: Sequence[str] | None) -> list[str]:
-    """The columns to return; those of arrival can be asked for by name."""
-    known = [*dataset.schema.names, *(column.name for column in ARRIVAL if column.name != "is_deleted")]
-    for name in columns or ():
-        if name not in known:
-            raise NotFoundError(f"column of {dataset.name}", name, known=known, hint=f"known: {', '.join(known)}")
-    return dataset.schema.names if columns is None else list(columns)
 
 
 def _as_dict(dataset: Dataset, row: pl.DataFrame) -> dict[str, Any]:

@@ -5,6 +5,7 @@ retry; what the venue reports is booked in a unit of work of its own. A crash be
 which `reconcile` asks the venue about.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from medalion.errors import ConflictError, InputError, NotFoundError
 from medalion.instruments import account_of, instrument_behind, watched
 from medalion.intents import Intent, MarketView, client_order_id_of, existing, intend, resumed, viewed
 from medalion.market import Instrument, Market
+from medalion.metrics import Metric, Record, ignore, milliseconds
 from medalion.orders import WORKING
 from medalion.portfolios import Portfolios
 from medalion.types import AccountType, TradeStatus
@@ -52,8 +54,11 @@ class Ordering(Portfolios):
         venue: Venue | Mapping[AccountType, Venue],
         market: Market,
         clock: Callable[[], datetime] = now,
+        *,
+        record: Record = ignore,
     ) -> None:
         super().__init__(units, market, clock)
+        self._measured = record
         self._venues = venue if isinstance(venue, Mapping) else dict.fromkeys(AccountType, venue)
 
     async def record_fill(self, fill: FillReport) -> PositionDto:
@@ -140,7 +145,14 @@ class Ordering(Portfolios):
                 intent = await self._intend(request, name, at)
             if intent.trade.status is not TradeStatus.PENDING:
                 return intent.trade
-            return await self._book(await self._venue(intent.account).submit(intent.order), intent.watched)
+            started = time.perf_counter()
+            report = await self._venue(intent.account).submit(intent.order)
+            answered = milliseconds(started)
+            trade = await self._book(report, intent.watched)
+        tags = {"account_type": str(intent.account.account_type)}
+        self._measured(Metric("venue_latency", answered, "ms", "trading", tags))
+        self._measured(Metric("order_latency", milliseconds(started), "ms", "trading", tags))
+        return trade
 
     async def _intend(self, request: CreateTradeRequest, name: str, at: datetime) -> Intent:
         async with self._units() as unit:

@@ -1,11 +1,12 @@
-"""The life of an order: which status may follow which, as one table."""
+"""The life of an order: what each type of it is given, and which status may follow which, as tables."""
 
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
+from typing import Protocol
 
 from medalion.errors import ConflictError
-from medalion.types import TradeStatus
+from medalion.types import TradeStatus, TradeType
 
 PENDING, SUBMITTED, PARTIALLY_FILLED = TradeStatus.PENDING, TradeStatus.SUBMITTED, TradeStatus.PARTIALLY_FILLED
 FILLED, CANCELLED, REJECTED = TradeStatus.FILLED, TradeStatus.CANCELLED, TradeStatus.REJECTED
@@ -26,6 +27,48 @@ TRANSITIONS: Mapping[TradeStatus, frozenset[TradeStatus]] = MappingProxyType(
         REJECTED: frozenset(),
     }
 )
+
+
+PRICES: Mapping[TradeType, tuple[frozenset[str], ...]] = MappingProxyType(
+    {
+        TradeType.MARKET: (frozenset(),),
+        TradeType.LIMIT: (frozenset({"limit_price"}),),
+        TradeType.STOP: (frozenset({"stop_price"}),),
+        TradeType.STOP_LIMIT: (frozenset({"stop_price", "limit_price"}),),
+        TradeType.TRAILING_STOP: (frozenset({"trail_price"}), frozenset({"trail_percent"})),
+    }
+)
+"""What each type of order is given, and nothing else; of several sets, one."""
+
+
+class Priced(Protocol):
+    """A type of order and the prices it was given."""
+
+    @property
+    def trade_type(self) -> TradeType: ...
+    @property
+    def limit_price(self) -> Decimal | int | None: ...
+    @property
+    def stop_price(self) -> Decimal | int | None: ...
+    @property
+    def trail_price(self) -> Decimal | int | None: ...
+    @property
+    def trail_percent(self) -> Decimal | int | None: ...
+
+
+def price_fault(order: Priced) -> str | None:
+    """What is wrong with the choice of prices; None if they are those of the type of order."""
+    prices = {
+        "limit_price": order.limit_price,
+        "stop_price": order.stop_price,
+        "trail_price": order.trail_price,
+        "trail_percent": order.trail_percent,
+    }
+    given = {name for name, price in prices.items() if price is not None}
+    if given in PRICES[order.trade_type]:
+        return None
+    wanted = " or ".join(" and ".join(sorted(names)) or "no price" for names in PRICES[order.trade_type])
+    return f"a {order.trade_type} order takes {wanted}, and was given {' and '.join(sorted(given)) or 'none'}"
 
 
 def is_working(status: TradeStatus) -> bool:

@@ -31,12 +31,12 @@ def query(
         InputError: not one SELECT, or something in it is wrong.
         NotFoundError: a table it names is not known.
     """
-    named = sql.tables_of(text)
+    named, local = sql.tables_of(text)
     known = [*DATASETS, *entity_names()]
-    for name in sorted(named.difference(known)):
+    for name in sorted(named.difference(known, local)):
         raise NotFoundError("table", name, known=known, hint=f"known: {', '.join(known)}")
     datasets = [DATASETS[name] for name in sorted(named) if name in DATASETS]
-    entities = sorted(named.difference(DATASETS))
+    entities = sorted(named.intersection(known).difference(DATASETS))
     if as_of is not None:
         if entities:
             raise InputError(

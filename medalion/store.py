@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from decimal import Decimal
 from functools import cached_property, partial, wraps
 from pathlib import Path
@@ -10,21 +11,23 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from anyio import to_thread
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-from pydantic import ValidationError
+from anyio.from_thread import BlockingPortal
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from medalion.audit import Audit
 from medalion.background import BackgroundMirror
 from medalion.errors import InputError, StoreError
-from medalion.faces import Blocking, RepositoryFace, Threaded
+from medalion.faces import Blocking, LoopThread, RepositoryFace, Threaded
 from medalion.jobs import Jobs
 from medalion.journal import Journal
+from medalion.log_handler import DatabaseLogHandler
 from medalion.market import Market, StoredMarket
 from medalion.market_data import MarketDataService
+from medalion.metrics import Metrics
 from medalion.mirror import Mirror
 from medalion.observations import Observations
-from medalion.settings import Settings
+from medalion.retention import BackgroundRetention
+from medalion.settings import Settings, settings_of
 from medalion.statistics import Statistics
 from medalion.trading import TradingService
 from medalion.venues.base import Venue
@@ -59,12 +62,21 @@ class Parts:
             if self.embedded:
                 self.embedded.stop()
             raise
-        self.mirror = Mirror(self.postgres, self.lake, batch_rows=settings.batch_rows, slot_rows=settings.slot_rows)
-        self.observations = Observations(self.postgres, self.lake, self.mirror)
-        self.background = BackgroundMirror(self.mirror, interval=settings.mirror_interval)
+        self.metrics = Metrics(self.postgres)
+        record, rows = self.metrics.record, settings.batch_rows
+        self.mirror = Mirror(self.postgres, self.lake, batch_rows=rows, slot_rows=settings.slot_rows, record=record)
+        self.observations = Observations(
+            self.postgres, self.lake, self.mirror, record=record, slow_ms=settings.slow_query_ms
+        )
+        self.background = (
+            BackgroundMirror(self.mirror, interval=settings.mirror_interval),
+            BackgroundRetention(self.postgres, settings),
+        )
+        self.handlers: list[DatabaseLogHandler] = []
         self.is_closed = False
         if settings.mirror_background:
-            self.background.start()
+            for thread in self.background:
+                thread.start()
 
     def units(self) -> UnitOfWork:
         """A new unit of work over the books."""
@@ -81,18 +93,27 @@ class Parts:
         Raises:
             StoreError: the store was closed, or belongs to the process that forked this one.
         """
-        if self._pid != os.getpid():
+        if not self.is_ours:
             raise StoreError("this store was opened before a fork; open one of its own in each process")
         if self.is_closed:
             raise StoreError("this store is closed; open another")
         return self
 
+    @property
+    def is_ours(self) -> bool:
+        """False in a process that was forked from the one that opened the store."""
+        return self._pid == os.getpid()
+
     def close(self) -> None:
         """Give everything back; the embedded server stops with its last user. Idempotent; nothing in a forked child."""
-        if self.is_closed or self._pid != os.getpid():
+        if self.is_closed or not self.is_ours:
             return
         self.is_closed = True
-        self.background.stop()
+        for thread in self.background:
+            thread.stop()
+        for handler in self.handlers:
+            handler.close()
+        self.metrics.close()
         self.postgres.close()
         if self.embedded:
             self.embedded.stop()
@@ -107,22 +128,6 @@ class Parts:
             )
 
 
-def settings_of(
-    url: str | None, lake: str | Path | None, data_dir: str | Path | None, given: dict[str, Any]
-) -> Settings:
-    """The arguments of `open()` over the environment.
-
-    Raises:
-        InputError: a setting is not known or has no sensible value; values are not repeated, one may be a secret.
-    """
-    named = {"database_url": url, "lake": None if lake is None else str(lake), "data_dir": data_dir}
-    try:
-        return Settings(**{name: value for name, value in (named | given).items() if value is not None})
-    except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise InputError(f"a setting is wrong: {said}", expected=sorted(Settings.model_fields)) from None
-
-
 def lake_folder(settings: Settings) -> Path:
     if settings.lake is None:
         return settings.data_dir / "lake"
@@ -135,9 +140,9 @@ def lake_folder(settings: Settings) -> Path:
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"the data folder {folder} cannot be made ({error.strerror}); give another with data_dir=",
+            f"the data folder {folder} cannot be made ({error}); give another with data_dir=",
             given=str(folder),
             expected="a writable folder",
         ) from error
@@ -157,6 +162,14 @@ def _threaded(
     @wraps(method)
     async def call(store: "AsyncStore", /, *arguments: P.args, **named: P.kwargs) -> R:
         return await to_thread.run_sync(partial(method, store._parts.used().observations, *arguments, **named))
+
+    return call
+
+
+def _blocking(method: Callable[Concatenate["AsyncStore", P], object]) -> Callable[Concatenate["Store", P], Any]:
+    @wraps(method)
+    def call(store: "Store", /, *arguments: P.args, **named: P.kwargs) -> Any:
+        return Blocking(method(store._services, *arguments, **named), store._loop)
 
     return call
 
@@ -214,7 +227,8 @@ class AsyncStore:
     @property
     def journal(self) -> Journal:
         """Logs, errors and measurements of the system."""
-        return Journal(self._parts.used().units)
+        parts = self._parts.used()
+        return Journal(parts.units, parts.postgres, parts.handlers.append)
 
     @property
     def audit(self) -> Audit:
@@ -233,15 +247,26 @@ class AsyncStore:
         venue: Venue | None = None,
         commission: CommissionSchedule = CommissionSchedule(),  # noqa: B008 - it is frozen
         slippage_bps: Decimal = Decimal(0),
+        respect_size: bool = False,
+        latency: timedelta | None = None,
+        max_quote_age: timedelta | None = None,
     ) -> TradingService:
         """Trading in the same books on a market of the past: orders fill at its quotes of their `at`.
 
-        Without `venue` they go to a simulated one with this commission and slippage.
+        Without `venue` they go to a simulated one, for which the other arguments are: see `PaperVenue`.
         """
         parts = self._parts.used()
         if venue is None:
-            venue = PaperVenue(parts.sessions, market, commission=commission, slippage_bps=slippage_bps)
-        return TradingService(parts.units, venue, market)
+            venue = PaperVenue(
+                parts.sessions,
+                market,
+                commission=commission,
+                slippage_bps=slippage_bps,
+                respect_size=respect_size,
+                latency=latency,
+                max_quote_age=max_quote_age,
+            )
+        return TradingService(parts.units, venue, market, record=parts.metrics.record)
 
     @property
     def stats(self) -> Statistics:
@@ -275,8 +300,7 @@ class Store:
         self._parts = Parts(settings)
         self._services = AsyncStore(settings)
         self._services._opened = self._parts
-        self._portal_scope: Any = None
-        self._portal: BlockingPortal | None = None
+        self._loop_thread: LoopThread | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -289,11 +313,13 @@ class Store:
 
     def close(self) -> None:
         """Give everything back; the embedded server stops with its last user. Idempotent."""
+        if not self._parts.is_ours:
+            return
         with self._lock:
-            portal, self._portal = self._portal, None
-        if portal is not None and not self._parts.is_closed:
-            portal.call(self._parts.postgres.dispose)
-            self._portal_scope.__exit__(None, None, None)
+            loop, self._loop_thread = self._loop_thread, None
+        if loop is not None:
+            loop.portal.call(self._parts.postgres.dispose)
+            loop.stop()
         self._parts.close()
 
     def __getattr__(self, name: str) -> Any:
@@ -312,27 +338,15 @@ class Store:
         """The mirror: `run()`, `status()`, `verify()`, `prune()`."""
         return self._parts.used().mirror
 
-    def backtest(
-        self,
-        market: Market,
-        *,
-        venue: Venue | None = None,
-        commission: CommissionSchedule = CommissionSchedule(),  # noqa: B008 - it is frozen
-        slippage_bps: Decimal = Decimal(0),
-    ) -> Any:
-        """The `TradingService` that `AsyncStore.backtest` gives, with methods that block."""
-        service = self._services.backtest(market, venue=venue, commission=commission, slippage_bps=slippage_bps)
-        return Blocking(service, self._loop)
-
     def _loop(self) -> BlockingPortal:
         """The event loop on which the async services run, in a thread of its own, started on first use."""
         self._parts.used()
         with self._lock:
-            if self._portal is None:
-                self._portal_scope = start_blocking_portal()
-                self._portal = self._portal_scope.__enter__()
-            return self._portal
+            if self._loop_thread is None:
+                self._loop_thread = LoopThread()
+            return self._loop_thread.portal
 
+    backtest = _blocking(AsyncStore.backtest)
     write = _direct(Observations.write)
     import_history = _direct(Observations.import_history)
     delete = _direct(Observations.delete)

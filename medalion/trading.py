@@ -101,6 +101,120 @@ class TradingService(Ordering):
             )
         )
 
+    async def execute_stop_order(
+        self,
+        *,
+        account: AccountLike,
+        stop_price: Decimal | int,
+        symbol: Tradable | None = None,
+        side: TradeSide | str | None = None,
+        quantity: Decimal | int | None = None,
+        asset_type: AssetType | str | None = None,
+        strategy: StrategyLike | None = None,
+        signal: SignalLike | None = None,
+        client_order_id: str | None = None,
+        notes: str | None = None,
+        at: datetime | None = None,
+    ) -> TradeDto:
+        """The trade, which fills as a market order once the market reaches `stop_price`, at once if it has already.
+
+        A buy triggers when the ask is at the stop or above, a sell when the bid is at it or below. The fill may be at a
+        worse price than the stop. Raises as `execute_market_order`.
+        """
+        return await self.create_trade(
+            CreateTradeRequest(
+                account=account,
+                symbol=symbol,
+                side=side,
+                quantity=quantity,
+                asset_type=asset_type,
+                trade_type=TradeType.STOP,
+                stop_price=stop_price,
+                strategy=strategy,
+                signal=signal,
+                client_order_id=client_order_id,
+                notes=notes,
+                at=at,
+            )
+        )
+
+    async def execute_stop_limit_order(
+        self,
+        *,
+        account: AccountLike,
+        stop_price: Decimal | int,
+        limit_price: Decimal | int,
+        symbol: Tradable | None = None,
+        side: TradeSide | str | None = None,
+        quantity: Decimal | int | None = None,
+        asset_type: AssetType | str | None = None,
+        strategy: StrategyLike | None = None,
+        signal: SignalLike | None = None,
+        client_order_id: str | None = None,
+        notes: str | None = None,
+        at: datetime | None = None,
+    ) -> TradeDto:
+        """The trade, which rests as a limit order once the market reaches `stop_price`: see `execute_stop_order`.
+
+        The limit of a buy is at the stop or above, that of a sell at it or below. Raises as `execute_market_order`.
+        """
+        return await self.create_trade(
+            CreateTradeRequest(
+                account=account,
+                symbol=symbol,
+                side=side,
+                quantity=quantity,
+                asset_type=asset_type,
+                trade_type=TradeType.STOP_LIMIT,
+                stop_price=stop_price,
+                limit_price=limit_price,
+                strategy=strategy,
+                signal=signal,
+                client_order_id=client_order_id,
+                notes=notes,
+                at=at,
+            )
+        )
+
+    async def execute_trailing_stop_order(
+        self,
+        *,
+        account: AccountLike,
+        trail_price: Decimal | int | None = None,
+        trail_percent: Decimal | int | None = None,
+        symbol: Tradable | None = None,
+        side: TradeSide | str | None = None,
+        quantity: Decimal | int | None = None,
+        asset_type: AssetType | str | None = None,
+        strategy: StrategyLike | None = None,
+        signal: SignalLike | None = None,
+        client_order_id: str | None = None,
+        notes: str | None = None,
+        at: datetime | None = None,
+    ) -> TradeDto:
+        """The trade, whose stop follows the best price its venue has seen, and then fills as `execute_stop_order`.
+
+        The stop of a sell stands `trail_price`, in quote currency per unit, or `trail_percent` below the highest bid,
+        that of a buy as much above the lowest ask. Give one of the two. Raises as `execute_market_order`.
+        """
+        return await self.create_trade(
+            CreateTradeRequest(
+                account=account,
+                symbol=symbol,
+                side=side,
+                quantity=quantity,
+                asset_type=asset_type,
+                trade_type=TradeType.TRAILING_STOP,
+                trail_price=trail_price,
+                trail_percent=trail_percent,
+                strategy=strategy,
+                signal=signal,
+                client_order_id=client_order_id,
+                notes=notes,
+                at=at,
+            )
+        )
+
     async def create_trade(self, request: CreateTradeRequest) -> TradeDto:
         """The trade that the request asks for; raises as `execute_market_order`."""
         return TradeDto.of(await self._place(request))

@@ -1,7 +1,7 @@
 """Closed sets and small values that both stores share."""
 
 import re
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
@@ -207,6 +207,19 @@ class Timeframe:
         return f"{self.count}{self.unit}"
 
 
+def checked_name(value: object, what: str, *, longest: int = 500) -> str:
+    """`value`, if it is a name that every store can hold.
+
+    Raises:
+        InputError: not text, empty, too long, or with a NUL or half a surrogate pair in it.
+    """
+    if isinstance(value, str) and 0 < len(value) <= longest and "\0" not in value:
+        with suppress(UnicodeEncodeError):
+            value.encode()
+            return value
+    raise InputError(f"{what} {value!r} is not a name of 1 to {longest} characters", given=value, expected="a name")
+
+
 Instant: TypeAlias = str | date | datetime
 
 
@@ -225,6 +238,8 @@ def utc(moment: Instant, *, name: str = "time") -> datetime:
                 given=moment,
                 expected="ISO 8601",
             ) from error
+    if not isinstance(moment, date):
+        raise InputError(f"{name} {moment!r} is no time", given=moment, expected="text, a date or an aware datetime")
     if not isinstance(moment, datetime):
         return datetime.combine(moment, time(), UTC)
     if moment.tzinfo is None or moment.utcoffset() is None:
@@ -233,7 +248,12 @@ def utc(moment: Instant, *, name: str = "time") -> datetime:
             given=moment,
             expected="an aware datetime",
         )
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InputError(
+            f"{name} {moment.isoformat()} is out of range", given=moment, expected="years 1 to 9999"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

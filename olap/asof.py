@@ -15,7 +15,8 @@ def asof_join(
 ) -> pl.DataFrame:
     """Each left row with the newest row of its symbol's instrument whose `available_at` is not after the left `ts`.
 
-    Of rows that became available together the later in `rows` is taken. The order of `left` stays. `instruments` has
+    Newest is the latest `ts`: a row that became known late does not hide a newer one known before. Of rows that became
+    available together the later in `rows` is taken. The order of `left` stays. `instruments` has
     the symbols of `left`: rows may carry an older name of the same instrument.
     """
     place, moment, key = "__place", "__moment", "__instrument"
@@ -23,10 +24,15 @@ def asof_join(
         pl.col("ts").cast(pl.Datetime("us", "UTC")).alias(moment),
         pl.col("symbol").replace(instruments).cast(pl.Int64).alias(key),
     )
-    joined = keyed.sort(moment).join_asof(
+    # A row that became known after a newer one has nothing to say at any time.
+    known = (
         rows.drop("symbol")
         .with_columns(pl.col("available_at").alias(moment), pl.col("instrument_id").alias(key))
-        .sort(moment, maintain_order=True),
+        .sort(moment, maintain_order=True)
+        .filter(pl.col("ts") == pl.col("ts").cum_max().over(key))
+    )
+    joined = keyed.sort(moment).join_asof(
+        known,
         on=moment,
         by=key,
         strategy="backward",

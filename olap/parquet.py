@@ -174,5 +174,5 @@ def _statistics(dataset: Dataset, rows: pl.DataFrame) -> str:
 
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
     return value

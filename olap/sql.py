@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from secrets import token_hex
 
 import duckdb
 import polars as pl
@@ -13,16 +14,18 @@ from medalion.frames import polars_schema
 from medalion.types import TimeUnit
 from olap.scan import Selection
 
-_ROWS = "__rows"
 _SHOWN_ARRIVAL = tuple(column for column in ARRIVAL if column.name in ("recorded_at", "write_id"))
 
 
-def tables_of(query: str) -> set[str]:
-    """The tables that a query names, in DuckDB's own reading of it.
+def tables_of(query: str) -> tuple[set[str], set[str]]:
+    """The tables that a query names, in DuckDB's own reading of it and in lower case: those it needs, and those that
+    could be its own, defined in a WITH.
 
     Raises:
         InputError: it cannot be parsed, is not one statement, or is not a SELECT.
     """
+    if not isinstance(query, str):
+        raise InputError(f"the query is a {type(query).__name__}", given=query, expected="text with one SELECT")
     with duckdb.connect() as parser:
         try:
             statements = parser.extract_statements(query)
@@ -34,8 +37,7 @@ def tables_of(query: str) -> set[str]:
                 f"sql() runs one SELECT and nothing else; it was given {kinds}", given=query, expected="one SELECT"
             )
         (tree,) = parser.execute("SELECT json_serialize_sql($query::VARCHAR)", {"query": query}).fetchone() or ("",)
-    names, local = _names(json.loads(tree))
-    return names - local
+    return _names(json.loads(tree))
 
 
 def _names(node: object) -> tuple[set[str], set[str]]:
@@ -44,9 +46,9 @@ def _names(node: object) -> tuple[set[str], set[str]]:
     tables: set[str] = set()
     local: set[str] = set()
     if isinstance(node, dict):
-        if node.get("type") == "BASE_TABLE" and not node.get("schema_name"):
-            tables.add(str(node["table_name"]))
-        local.update(str(entry["key"]) for entry in node.get("cte_map", {}).get("map", ()))
+        if node.get("type") == "BASE_TABLE" and node.get("schema_name") in ("", "main"):
+            tables.add(str(node["table_name"]).lower())
+        local.update(str(entry["key"]).lower() for entry in node.get("cte_map", {}).get("map", ()))
         children = list(node.values())
     elif isinstance(node, list):
         children = node
@@ -68,8 +70,9 @@ def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) ->
         name = selection.dataset.name
         once, twice = selection.paths
         files += [*once, *twice]
-        connection.register(f"{name}{_ROWS}", selection.hot.to_arrow())
-        connection.execute(f'CREATE VIEW "{name}" AS {_view(selection, once, twice)}')
+        hot = f"hot_{token_hex(8)}"
+        connection.register(hot, selection.hot.to_arrow())
+        connection.execute(f'CREATE VIEW "{name}" AS {_view(selection, once, twice, hot)}')
     for name, table in tables.items():
         connection.register(name, table)
     connection.execute("SET allowed_paths = $paths", {"paths": files})
@@ -103,13 +106,13 @@ def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
     return rows.cast({name: kind for name, kind in polars_schema(dataset.schema).items() if name in columns})
 
 
-def _view(selection: Selection, once: Sequence[str], twice: Sequence[str]) -> str:
+def _view(selection: Selection, once: Sequence[str], twice: Sequence[str], hot: str) -> str:
     """Each key's last row once: clean and lone files as they are, the rest by order of arrival."""
     dataset = selection.dataset
     keep = _wanted(selection)
     parts = [f"SELECT * FROM {_files(once)} WHERE {keep}"] if once else []
     rest = [f"SELECT * FROM {_files(twice)}"] if twice else []
-    rest.append(f'SELECT * FROM "{dataset.name}{_ROWS}"')
+    rest.append(f"SELECT * FROM {hot}")
     key = ", ".join(map(_quoted, dataset.key))
     parts.append(
         f"SELECT * FROM ({' UNION ALL BY NAME '.join(rest)}) WHERE {keep} "

@@ -37,7 +37,7 @@ def parse_url(url: str) -> sa.URL:
     """
     try:
         parsed = sa.make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise InputError("the database URL cannot be read; expected postgresql://user@host:5432/name") from error
     if parsed.drivername.split("+")[0] not in ("postgresql", "postgres"):
         raise InputError(
@@ -46,6 +46,12 @@ def parse_url(url: str) -> sa.URL:
             expected="postgresql",
         )
     return parsed.set(drivername="postgresql+psycopg")
+
+
+def shown(url: sa.URL) -> str:
+    """The address without any secret in it."""
+    public = {name: "***" if "pass" in name else value for name, value in url.query.items()}
+    return url.set(query=public).render_as_string(hide_password=True)
 
 
 class Postgres:
@@ -66,7 +72,7 @@ class Postgres:
         self._engine: AsyncEngine | None = None
 
     def __repr__(self) -> str:
-        return f"Postgres({self.url.render_as_string(hide_password=True)})"
+        return f"Postgres({shown(self.url)})"
 
     def open(self) -> None:
         """Connect once, so that a wrong address is known now.
@@ -74,7 +80,13 @@ class Postgres:
         Raises:
             StoreUnavailableError: no server answers there, or it refuses.
         """
-        with self.translated(), psycopg.connect(self.libpq, connect_timeout=_CONNECT_SECONDS) as connection:
+        try:
+            first = psycopg.connect(self.libpq, connect_timeout=_CONNECT_SECONDS)
+        except psycopg.ProgrammingError as error:
+            raise InputError(f"the database URL has a part that libpq does not know: {shown(self.url)}") from error
+        except psycopg.OperationalError as error:
+            raise self._unavailable(error) from error
+        with first as connection:
             if connection.info.server_version < 160000:
                 raise StoreError(
                     f"{self!r} runs PostgreSQL {connection.info.server_version // 10000}; expected 16 or newer"
@@ -122,12 +134,14 @@ class Postgres:
             yield
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise self._unavailable(error) from error
+        except psycopg.DataError as error:
+            raise InputError(f"PostgreSQL cannot hold a value: {error}") from error
         except adbc_driver_manager.OperationalError as error:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        address = self.url.render_as_string(hide_password=True)
+        address = shown(self.url)
         return StoreUnavailableError(f"{address} is not reachable: {said}; check the address and that it runs")
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ number and nonce are those of the last batch done, or of the one being copied.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from secrets import randbits
 from typing import Any
 from zlib import crc32
@@ -139,6 +139,17 @@ def note(connection: Connection, dataset: Dataset, batch: Batch, *, delta_versio
         connection.execute(
             "UPDATE mirror_state SET newest_import = %s WHERE dataset = %s", (batch.number, dataset.name)
         )
+
+
+def lag(connection: Connection, dataset: Dataset, batch: Batch) -> timedelta:
+    """Time since the oldest write of the batch, by the server's clock."""
+    row = connection.execute(
+        """SELECT coalesce(clock_timestamp() - min(recorded_at), interval '0') FROM writes
+           WHERE dataset = %s AND batch = %s""",
+        (dataset.name, batch.number),
+    ).fetchone()
+    waited: timedelta = one(row)[0]
+    return waited
 
 
 def settle(connection: Connection, dataset: Dataset) -> datetime:

@@ -17,7 +17,10 @@ class PaperOrder(Base):
     __tablename__ = "paper_orders"
     __table_args__ = (
         sa.UniqueConstraint("account_id", "client_order_id"),
-        sa.Index("ix_paper_orders_working", "id", postgresql_where=sa.text("status = 'submitted'")),
+        sa.CheckConstraint("filled_quantity >= 0 AND filled_quantity <= quantity", name="filled_quantity"),
+        sa.Index(
+            "ix_paper_orders_working", "id", postgresql_where=sa.text("status IN ('submitted', 'partially_filled')")
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -31,8 +34,15 @@ class PaperOrder(Base):
     side: Mapped[TradeSide]
     quantity: Mapped[Decimal] = mapped_column(sa.CheckConstraint("quantity > 0", name="quantity"))
     limit_price: Mapped[Decimal | None]
+    stop_price: Mapped[Decimal | None]
+    trail_price: Mapped[Decimal | None]
+    trail_percent: Mapped[Decimal | None]
     status: Mapped[TradeStatus]
     reason: Mapped[str | None] = mapped_column(sa.String(1000))
+    filled_quantity: Mapped[Decimal]
+    water_mark: Mapped[Decimal | None] = mapped_column(doc="The best price that a trailing stop has seen.")
+    triggered_at: Mapped[datetime | None] = mapped_column(doc="When the market reached the stop.")
+    works_from: Mapped[datetime | None] = mapped_column(doc="Quotes before this are not for it; null: every quote is.")
     submitted_at: Mapped[datetime]
     changed_at: Mapped[datetime]
 
@@ -49,4 +59,5 @@ class PaperExecution(Base):
     quantity: Mapped[Decimal] = mapped_column(sa.CheckConstraint("quantity > 0", name="quantity"))
     price: Mapped[Decimal] = mapped_column(sa.CheckConstraint("price >= 0", name="price"))
     commission: Mapped[Decimal]
+    quoted_at: Mapped[datetime] = mapped_column(doc="Of the quote that it was filled at.")
     executed_at: Mapped[datetime]

@@ -71,7 +71,9 @@ def write(
         opened = begin(connection, dataset)
         if idempotency_key is not None and (earlier := earlier_write(connection, dataset, idempotency_key)):
             return earlier
-        rows = numbered(with_instruments(connection, dataset, rows), opened, is_deleted=is_deleted)
+        # A tombstone keeps the name that its row has, which may be nobody's or somebody else's by now.
+        named = rows if is_deleted else with_instruments(connection, dataset, rows)
+        rows = numbered(named, opened, is_deleted=is_deleted)
         entry = entry_of(dataset, rows, opened, source=source, idempotency_key=idempotency_key)
         if not enter(connection, entry, rows["instrument_id"], kind=WriteKind.HOT, slot=opened.slot):
             return one(earlier_write(connection, dataset, entry.idempotency_key))

@@ -7,8 +7,7 @@ import pytest
 
 from medalion import doctor
 from medalion.doctor import Requirement, State, diagnose
-from medalion.settings import Settings
-from medalion.store import settings_of
+from medalion.settings import Settings, settings_of
 from tests.commands import run
 from tests.postgres import empty_database, fresh_database
 

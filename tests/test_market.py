@@ -24,7 +24,14 @@ def bar(close: str, ts: datetime, length: timedelta) -> dict[str, Any]:
 
 
 Rows = dict[tuple[str, str | None], dict[str, Any]]
-QUOTE = {"bid_price": Decimal(9), "ask_price": Decimal("9.01"), "ts": NOON, "source": "iex"}
+QUOTE = {
+    "bid_price": Decimal(9),
+    "bid_size": Decimal(3),
+    "ask_price": Decimal("9.01"),
+    "ask_size": None,
+    "ts": NOON,
+    "source": "iex",
+}
 BARS: Rows = {
     ("stock_bars", "1Min"): bar("11", NOON, MINUTE),
     ("stock_bars", "1Day"): bar("10", NOON, timedelta(hours=-1)),
@@ -65,6 +72,8 @@ async def test_a_quote_is_the_newest_stored_quote_else_the_last_close(
     found = await market(rows).quote(Instrument(InstrumentKind(kind), 1, "X"), NOON)
     assert found is not None
     assert (found.bid, found.ask) == (Decimal(bid), None if ask is None else Decimal(ask))
+    shown = rows.get((f"{kind}_quote_snapshots", None), {})
+    assert (found.bid_size, found.ask_size) == (shown.get("bid_size"), shown.get("ask_size"))
 
 
 @pytest.mark.parametrize("kind", [InstrumentKind.STOCK, InstrumentKind.FOREX, InstrumentKind.OUTCOME])
@@ -78,6 +87,8 @@ def test_a_buy_meets_the_ask_a_sell_the_bid_and_a_mark_is_between() -> None:
     assert quote.price_for(TradeSide.BUY) == Decimal("10.02")
     assert quote.price_for(TradeSide.SELL) == Decimal("9.99")
     assert quote.mark == Decimal("10.005")
+    sized = Quote(None, None, NOON, bid_size=Decimal(1), ask_size=Decimal(2))
+    assert [sized.size_for(side) for side in (TradeSide.BUY, TradeSide.SELL)] == [2, 1]
     assert Quote(None, Decimal(3), NOON).mark == Quote(Decimal(3), None, NOON).mark == Decimal(3)
     assert Quote(None, None, NOON).mark is None
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,7 +16,8 @@ from medalion.errors import ConflictError, NotFoundError
 from medalion.market import Instrument, Quote
 from medalion.types import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.venues.base import Order
-from medalion.venues.paper import CommissionSchedule, PaperVenue, fill_price
+from medalion.venues.matching import fill_price
+from medalion.venues.paper import CommissionSchedule, PaperVenue
 from oltp.engine import parse_url
 from oltp.unit_of_work import sessions
 from tests.postgres import fresh_database
@@ -138,12 +140,34 @@ async def test_a_market_order_without_other_side_is_rejected(
     assert reason in report.reason
 
 
-async def test_an_unknown_market_or_kind_of_order_is_rejected(venue: PaperVenue, board: Board) -> None:
-    stop = await venue.submit(replace(order(), trade_type=TradeType.STOP, stop_price=Decimal(90)))
+async def test_an_unknown_market_is_a_rejection(venue: PaperVenue, board: Board) -> None:
     board.quotes.clear()
-    unquoted = await venue.submit(order())
-    assert [report.status for report in (stop, unquoted)] == [TradeStatus.REJECTED] * 2
-    assert stop.reason == "the paper venue takes market and limit orders, not stop"
+    report = await venue.submit(order())
+    assert (report.status, report.fills) == (TradeStatus.REJECTED, ())
+    assert report.reason == "no quote of AAPL is stored; store quotes, snapshots or bars of it first"
+
+
+@pytest.mark.parametrize(
+    ("kind", "prices", "said"),
+    [
+        ("market", {"limit_price": Decimal(1)}, "a market order takes no price, and was given limit_price"),
+        ("limit", {}, "a limit order takes limit_price, and was given none"),
+        ("stop", {}, "a stop order takes stop_price, and was given none"),
+        ("stop_limit", {"stop_price": Decimal(1)}, "takes limit_price and stop_price, and was given stop_price"),
+        (
+            "trailing_stop",
+            {"trail_price": Decimal(1), "trail_percent": Decimal(1)},
+            "takes trail_price or trail_percent, and was given trail_percent and trail_price",
+        ),
+    ],
+)
+async def test_an_order_without_the_prices_of_its_type_is_rejected(
+    venue: PaperVenue, kind: str, prices: dict[str, Any], said: str
+) -> None:
+    report = await venue.submit(replace(order(), trade_type=TradeType(kind), **prices))
+    assert report.status is TradeStatus.REJECTED
+    assert report.reason is not None
+    assert report.reason.endswith(said)
 
 
 @given(side=st.sampled_from(TradeSide), limit=CENTS, bid=CENTS, spread=CENTS, slippage=st.integers(0, 500))

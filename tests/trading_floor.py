@@ -28,10 +28,11 @@ class Board:
     quotes: dict[str, Quote] = field(default_factory=dict)
     moment: datetime = NOON
 
-    def show(self, symbol: str, bid: str | None, ask: str | None = None) -> None:
-        """One price is both sides; None is a side that nobody offers."""
-        first, second = (None if price is None else Decimal(price) for price in (bid, ask))
-        self.quotes[symbol] = Quote(first, first if ask is None and bid is not None else second, self.moment, "board")
+    def show(self, symbol: str, bid: str | None, ask: str | None = None, *, size: str | None = None) -> None:
+        """One price is both sides, and one size; None is a side that nobody offers, or a size that nobody knows."""
+        first, second, shown = (None if given is None else Decimal(given) for given in (bid, ask, size))
+        ask_price = first if ask is None and bid is not None else second
+        self.quotes[symbol] = Quote(first, ask_price, self.moment, "board", shown, shown)
 
     def clock(self) -> datetime:
         self.moment += timedelta(seconds=1)
@@ -60,11 +61,21 @@ class Floor:
 
 @asynccontextmanager
 async def floor(
-    url: str, *, commission: CommissionSchedule | None = None, slippage_bps: Decimal = Decimal(0)
+    url: str,
+    *,
+    commission: CommissionSchedule | None = None,
+    slippage_bps: Decimal = Decimal(0),
+    respect_size: bool = False,
 ) -> AsyncIterator[Floor]:
     engine = create_async_engine(parse_url(url))
     made, board = sessions(engine), Board()
-    venue = PaperVenue(made, board, commission=commission or CommissionSchedule(), slippage_bps=slippage_bps)
+    venue = PaperVenue(
+        made,
+        board,
+        commission=commission or CommissionSchedule(),
+        slippage_bps=slippage_bps,
+        respect_size=respect_size,
+    )
     service = TradingService(lambda: UnitOfWork(made), venue, board, board.clock)
     async with UnitOfWork(made) as unit:
         account = await unit.accounts.create(name=f"paper {uuid4()}")

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 import medalion
-from medalion.cli import audit, database, mirror, observations, statistics, system
+from medalion.cli import audit, database, journal, mirror, observations, statistics, system
 from medalion.cli.interrupting import INTERRUPTED
 from medalion.cli.opening import Place
 from medalion.cli.output import one_line
@@ -146,6 +146,7 @@ app.add_typer(mirror.app, name="mirror")
 app.add_typer(statistics.app, name="stats")
 app.command()(system.report)
 app.add_typer(audit.app, name="audit")
+app.add_typer(journal.app, name="journal")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from medalion.cli.output import Format, emit, say
+from medalion.cli.output import Format, emit_records, say
 
 app = typer.Typer(no_args_is_help=True, help="Read and check the record of changes.")
 
@@ -25,7 +25,7 @@ def history(
         entries = store.audit.history(entity, entity_type)
     if not entries:
         say(f"no change of {entity} is recorded")
-    _emit(_HISTORY, entries, format)
+    emit_records(_HISTORY, entries, format=format)
 
 
 @app.command()
@@ -41,14 +41,7 @@ def verify(
     with ctx.obj.open() as store:
         problems = store.audit.verify(entity)
     if problems or format is not Format.TABLE:
-        _emit(_PROBLEMS, problems, format)
+        emit_records(_PROBLEMS, problems, format=format)
     if problems:
         raise typer.Exit(1)
     say("the record is whole, and the rows are as it says")
-
-
-def _emit(names: tuple[str, ...], records: list[object], format: Format) -> None:
-    """The named attributes of each record, as rows."""
-    from medalion.cli.output import frame_of
-
-    emit(frame_of(names, ([getattr(record, name) for name in names] for record in records)), format=format)

@@ -31,7 +31,7 @@ class Place:
         Raises:
             InputError: a setting has no sensible value.
         """
-        from medalion.store import settings_of
+        from medalion.settings import settings_of
 
         return settings_of(self.url, self.lake, self.data_dir, {"mirror_background": False})
 

@@ -167,6 +167,11 @@ def cell_text(value: object) -> str:
     return shown(str(value))
 
 
+def emit_records(names: Sequence[str], records: Iterable[object], *, format: Format = Format.TABLE) -> None:
+    """Print the named attributes of each record, as rows."""
+    emit(frame_of(names, ([getattr(record, name) for name in names] for record in records)), format=format)
+
+
 def frame_of(names: Sequence[str], rows: Iterable[Sequence[object]]) -> pl.DataFrame:
     """Values of entities as a frame; ids, choices and JSON as text."""
     import polars as pl

@@ -23,12 +23,8 @@ _SHOWN = (*_LISTED, "inputs", "results")
 @app.command()
 def run(
     ctx: typer.Context,
-    start: Annotated[
-        str | None, typer.Option("--from", "--start", metavar="TIME", help="First session.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", "--end", metavar="TIME", help="Before this.")
-    ] = None,
+    start: Annotated[str | None, typer.Option("--from", "--start", metavar="TIME", help="First session.")] = None,
+    end: Annotated[str | None, typer.Option("--to", "--end", metavar="TIME", help="Before this.")] = None,
     account: Annotated[str | None, typer.Option(help="Its name or id; by default every account.")] = None,
     risk_free: Annotated[float, typer.Option(metavar="RATE", help="Annual: 0.02 is 2 %.")] = 0.0,
     as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Prices as held at that time.")] = None,

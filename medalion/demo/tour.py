@@ -15,7 +15,8 @@ import medalion
 from medalion.demo import bot, loading, sources, tables
 from medalion.demo.replay import Broker, ReplayMarket, replay
 from medalion.demo.tearsheet import write_report
-from medalion.store import Store, settings_of
+from medalion.settings import settings_of
+from medalion.store import Store
 from medalion.types import AccountType, AssetType, CashMovementType, utc
 from medalion.venues.paper import CommissionSchedule
 from oltp.unit_of_work import acting_as

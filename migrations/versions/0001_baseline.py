@@ -1047,9 +1047,12 @@ def _paper_venue() -> None:
         *_required(MONEY, "multiplier"),
         *_required(ENUM, "trade_type", "side"),
         *_required(MONEY, "quantity"),
-        *_optional(MONEY, "limit_price"),
+        *_optional(MONEY, "limit_price", "stop_price", "trail_price", "trail_percent"),
         *_required(ENUM, "status"),
         *_optional(sa.String(1000), "reason"),
+        *_required(MONEY, "filled_quantity"),
+        *_optional(MONEY, "water_mark"),
+        *_optional(TIME, "triggered_at", "works_from"),
         *_required(TIME, "submitted_at", "changed_at"),
         unique=("account_id", "client_order_id"),
         checks={
@@ -1058,15 +1061,16 @@ def _paper_venue() -> None:
             "tradeside": _in("side", TRADESIDE),
             "tradestatus": _in("status", TRADESTATUS),
             "quantity": "quantity > 0",
+            "filled_quantity": "filled_quantity >= 0 AND filled_quantity <= quantity",
         },
     )
-    _index("paper_orders", "id", name="ix_paper_orders_working", where="status = 'submitted'")
+    _index("paper_orders", "id", name="ix_paper_orders_working", where="status IN ('submitted', 'partially_filled')")
     _table(
         "paper_executions",
         *_required(sa.String(128), "execution_id"),
         *_required(ID, "order_id", "account_id"),
         *_required(MONEY, "quantity", "price", "commission"),
-        *_required(TIME, "executed_at"),
+        *_required(TIME, "quoted_at", "executed_at"),
         key=("execution_id",),
         checks={"quantity": "quantity > 0", "price": "price >= 0"},
     )

@@ -1,0 +1,75 @@
+"""What a caller asks for → what a read needs: symbols as instruments and sources, times as a range."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from medalion.datasets import ARRIVAL, Dataset
+from medalion.datasets import dataset as dataset_named
+from medalion.errors import InputError, NotFoundError
+from medalion.reading import Asked
+from medalion.types import Instant, Timeframe, TimeRange, checked_name, utc
+from oltp.engine import Postgres
+from oltp.instruments import primary_series, unknown_symbol
+
+Symbols: TypeAlias = str | Sequence[str] | None
+
+
+def asked_for(
+    postgres: Postgres,
+    dataset: str | Dataset,
+    symbols: Symbols,
+    start: Instant | None,
+    end: Instant | None,
+    as_of: Instant | None,
+    timeframe: str | None,
+    source: str | None,
+) -> Asked:
+    """What a read with these arguments asks for, with its symbols resolved.
+
+    Raises:
+        NotFoundError: the dataset or a symbol is not known.
+        InputError: a name, time or timeframe that cannot be meant.
+    """
+    declared = dataset_named(dataset)
+    if timeframe is not None and not declared.has_timeframe:
+        raise InputError(f"{declared.name} has no timeframe", given=timeframe, expected=None)
+    names = names_of(symbols)
+    if source is not None:
+        checked_name(source, "source", longest=100)
+    with postgres.connection() as connection:
+        found = primary_series(connection, declared, names)
+        for name in set(names or ()).difference(symbol for symbol, _, _ in found):
+            raise unknown_symbol(connection, declared, name)
+    series: dict[str, list[int]] = {}
+    for _, instrument, primary in found:
+        if feed := source or primary:
+            series.setdefault(feed, []).append(instrument)
+    is_every = names is None and len(series) == 1
+    return Asked(
+        dataset=declared,
+        during=TimeRange.of(start, end),
+        series=dict.fromkeys(series) if is_every else dict(series),
+        timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
+        as_of=None if as_of is None else utc(as_of, name="as_of"),
+    )
+
+
+def names_of(symbols: Symbols) -> list[str] | None:
+    """The symbols, each once; None is every one."""
+    if symbols is None:
+        return None
+    if not isinstance(symbols, str) and not isinstance(symbols, Iterable):
+        raise InputError(f"symbols {symbols!r} is no name and no list of names", given=symbols, expected="names")
+    given = [symbols] if isinstance(symbols, str) else list(symbols)
+    return list(dict.fromkeys(checked_name(symbol, "symbol") for symbol in given))
+
+
+def columns_of(dataset: Dataset, columns: Sequence[str] | None) -> list[str]:
+    """The columns to return; those of arrival can be asked for by name."""
+    known = [*dataset.schema.names, *(column.name for column in ARRIVAL if column.name != "is_deleted")]
+    for name in columns or ():
+        if name not in known:
+            raise NotFoundError(f"column of {dataset.name}", name, known=known, hint=f"known: {', '.join(known)}")
+    if columns is not None and len(set(columns)) < len(columns):
+        raise InputError(f"a column is asked for twice: {', '.join(columns)}", given=columns, expected="each once")
+    return dataset.schema.names if columns is None else list(columns)

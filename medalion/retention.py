@@ -1,0 +1,88 @@
+"""How long the journal is kept."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TypeAlias
+
+import psycopg
+
+from medalion.errors import InputError, MedalionError
+from medalion.settings import Settings
+from oltp.base import now
+from oltp.bulk import REMOVABLE, remove_older
+from oltp.engine import Postgres
+
+Age: TypeAlias = timedelta | Mapping[str, timedelta]
+
+_logger = logging.getLogger(__name__)
+_CHUNK_ROWS = 5_000
+_FIRST_SECONDS = 60.0
+
+
+class Retention:
+    """Removes rows of the journal that are older than the ages given, by table or one for all."""
+
+    def __init__(self, postgres: Postgres, older_than: Age, *, chunk: int = _CHUNK_ROWS) -> None:
+        ages = dict(older_than) if isinstance(older_than, Mapping) else dict.fromkeys(REMOVABLE, older_than)
+        for table, age in ages.items():
+            if table not in REMOVABLE:
+                known = ", ".join(REMOVABLE)
+                raise InputError(f"{table!r} is not pruned by age; only {known}", given=table, expected=known)
+            if age <= timedelta():
+                raise InputError(f"an age of {age} was given for {table}; give a positive one", given=age)
+        self._postgres = postgres
+        self._ages = ages
+        self._chunk = chunk
+
+    def prune(self, stopping: threading.Event | None = None) -> dict[str, int]:
+        """By table, how many rows were removed; each chunk is a transaction of its own.
+
+        Raises:
+            StoreUnavailableError: PostgreSQL is away.
+        """
+        removed = dict.fromkeys(self._ages, 0)
+        with self._postgres.connection() as connection:
+            for table, age in self._ages.items():
+                before = now() - age
+                while count := remove_older(connection, table, before, chunk=self._chunk):
+                    removed[table] += count
+                    if stopping is not None and stopping.is_set():
+                        return removed
+        return removed
+
+
+class BackgroundRetention:
+    """Prunes a minute after it was started and every `interval` seconds from then on; errors are logged, not raised."""
+
+    def __init__(self, postgres: Postgres, settings: Settings, *, first: float = _FIRST_SECONDS) -> None:
+        self._retention = Retention(postgres, kept(settings))
+        self._first = first
+        self._interval = settings.retention_interval
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="medalion-retention", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the chunk at hand and end; nothing where it was not started."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause = self._first
+        while not self._stopping.wait(pause):
+            pause = self._interval
+            try:
+                self._retention.prune(self._stopping)
+            except (MedalionError, psycopg.Error) as error:
+                _logger.warning("old logs stay for now: %s", error)
+
+
+def kept(settings: Settings) -> dict[str, timedelta]:
+    """The age at which rows go, by table; those that are kept for ever are absent."""
+    days = (settings.log_retention_days, settings.error_retention_days, settings.metric_retention_days)
+    return {table: timedelta(days=age) for table, age in zip(REMOVABLE, days, strict=True) if age}

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import psycopg
 
-from medalion.errors import StoreUnavailableError
+from medalion.errors import InputError, StoreUnavailableError
 from oltp.base import Entity, uuid7
 from oltp.bulk import add_rows
 from oltp.engine import Postgres
@@ -141,7 +141,7 @@ class RowWriter:
             try:
                 with self._postgres.connection() as connection:
                     add_rows(connection, self._entity, ("id", *self._columns), [*self._flight, *told])
-            except (psycopg.DataError, psycopg.IntegrityError):
+            except (InputError, psycopg.IntegrityError):
                 _logger.exception("PostgreSQL refuses %d rows of %s", len(self._flight), self._entity.__tablename__)
                 with self._lock:
                     self._lost += len(self._flight)

@@ -106,6 +106,8 @@ def _held_values(ends: pl.Series, changes: pl.DataFrame, closes: pl.DataFrame) -
                 _by_place(closes, ends, known=True).select("instrument_id", "place", "at", "price"),
             ]
         )
+        # Of one time the market's price stays, also where the fill on an edge belongs to the next session.
+        .unique(["instrument_id", "at"], keep="last", maintain_order=True)
         .sort("at", maintain_order=True)
         .group_by("instrument_id", "place", maintain_order=True)
         .agg(pl.col("price").last())

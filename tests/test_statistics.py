@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medalion.errors import InputError, NotFoundError
@@ -290,6 +290,7 @@ HOURS = st.integers(0, 24 * 6).map(lambda hours: FRIDAY + hours * HOUR)
 INSTRUMENTS = st.integers(1, 3)
 
 
+@example([], [(1, FRIDAY + DAY, Decimal("1E-8"), Decimal("0.50000001"))], [(1, FRIDAY + DAY, Decimal(0))])
 @given(
     st.lists(st.tuples(HOURS, AMOUNTS, st.booleans())),
     st.lists(st.tuples(INSTRUMENTS, HOURS, AMOUNTS, PRICES), unique_by=lambda row: (row[0], row[1])),

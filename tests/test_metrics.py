@@ -5,13 +5,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 import medalion
 from medalion.datasets import STOCK_QUOTES
 from medalion.errors import InputError
-from medalion.metrics import Metric, Metrics, MirrorMeter, Record, timed
+from medalion.metrics import Metric, MirrorMeter
 from medalion.retention import BackgroundRetention, Retention, kept
 from medalion.settings import Settings
 from medalion.store import Store
@@ -68,28 +67,6 @@ def test_slow_queries_are_recorded_where_asked_for(database_url: str, data_dir: 
         store.read(STOCK_QUOTES)
         assert store._parts.metrics.flush()
         assert len(store.journal.metrics("query_time")) == 2
-
-
-class Instant:
-    """Answers at once."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.slow_ms: float | None = 0.0
-        self.record: Record = metrics.record
-
-    @timed
-    def read(self, dataset: str) -> pl.DataFrame | None:
-        return None
-
-
-def test_timing_costs_less_than_twenty_microseconds(store: Store) -> None:
-    body = Instant(store._parts.metrics)
-    taken = []
-    for _ in range(2_000):
-        started = time.perf_counter()
-        body.read("stock_quotes")
-        taken.append(time.perf_counter() - started)
-    assert sorted(taken)[1_000] < 20e-6
 
 
 def test_what_is_no_measurement_is_left_out(store: Store) -> None:

@@ -2,7 +2,6 @@
 
 import inspect
 import threading
-import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -113,12 +112,10 @@ def test_one_store_serves_several_threads(store: Store) -> None:
     "url", ["postgresql://someone:s3cret@127.0.0.1:1/none", "postgresql+psycopg://u:s3cret@/none?host=nowhere"]
 )
 def test_an_unreachable_server_is_named_without_its_password(data_dir: Path, url: str) -> None:
-    started = time.monotonic()
     with pytest.raises(StoreUnavailableError) as caught:
         medalion.open(url, data_dir=data_dir)
     assert "s3cret" not in str(caught.value)
     assert "s3cret" not in repr(caught.value.__cause__)
-    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "not a url", "mysql://u:s3cret@h/d"])

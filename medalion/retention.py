@@ -9,6 +9,7 @@ from typing import TypeAlias
 import psycopg
 
 from medalion.errors import InputError, MedalionError
+from medalion.repeating import Repeating
 from medalion.settings import Settings
 from oltp.base import now
 from oltp.bulk import REMOVABLE, remove_older
@@ -53,33 +54,18 @@ class Retention:
         return removed
 
 
-class BackgroundRetention:
+class BackgroundRetention(Repeating):
     """Prunes a minute after it was started and every `interval` seconds from then on; errors are logged, not raised."""
 
     def __init__(self, postgres: Postgres, settings: Settings, *, first: float = _FIRST_SECONDS) -> None:
+        super().__init__("medalion-retention", interval=settings.retention_interval, first=first)
         self._retention = Retention(postgres, kept(settings))
-        self._first = first
-        self._interval = settings.retention_interval
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="medalion-retention", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish the chunk at hand and end; nothing where it was not started."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        pause = self._first
-        while not self._stopping.wait(pause):
-            pause = self._interval
-            try:
-                self._retention.prune(self._stopping)
-            except (MedalionError, psycopg.Error) as error:
-                _logger.warning("old logs stay for now: %s", error)
+    def _turn(self) -> None:
+        try:
+            self._retention.prune(self._stopping)
+        except (MedalionError, psycopg.Error) as error:
+            _logger.warning("old logs stay for now: %s", error)
 
 
 def kept(settings: Settings) -> dict[str, timedelta]:

@@ -1,45 +1,178 @@
-"""A fill in the books: the trade's status, the position it changes, and the cash that moves."""
+"""A venue's report in the books: the trade's status, the fills, the positions they lead to and the cash that moves.
 
+Whoever books holds the trade and its line (see `medalion.lines`), in this order. An execution that is later than all
+that is booked on the line takes its open position on; any other, and one that is undone, has the line folded again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-import sqlalchemy as sa
-from sqlalchemy import orm
-
-from medalion.errors import ConflictError, NotFoundError
+from medalion.errors import ConflictError, InputError, NotFoundError
 from medalion.intents import MarketView
-from medalion.orders import after_report
-from medalion.portfolio import ZERO, Holding, Step, value_of
-from medalion.types import CashMovementType, PositionSide, PositionStatus, exact
+from medalion.lines import FOLDED, LOCK, Line, advance, holding_of
+from medalion.orders import after_bust, after_report
+from medalion.portfolio import ZERO, Execution, value_of
+from medalion.refolding import ON_LINE, refold
+from medalion.types import CashMovementType, exact
 from medalion.venues.base import FillReport, OrderReport
 from oltp.base import uuid7
+from oltp.rows import Row, Statement, rows_of, run
 from oltp.trading import CashMovement, Fill, Position, Trade
-from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
+_BOOKED = (
+    "status",
+    "status_reason",
+    "external_trade_id",
+    "submitted_at",
+    "executed_at",
+    "filled_quantity",
+    "filled_value",
+    "commission",
+    "position_id",
+    "alpaca_market_data_snapshot",
+    "polymarket_data_snapshot",
+)
+"""What of a trade its venue's reports decide."""
 
-async def record(unit: UnitOfWork, report: OrderReport, views: dict[str, MarketView]) -> Trade:
+_ORDERED = "trades.account_id = %(account)s AND trades.client_order_id = %(order)s AND NOT trades.is_deleted"
+_LOCK = LOCK.format(account="trades.account_id", instrument="trades.instrument_id", strategy="trades.strategy_id")
+_TRADE = f"""
+    SELECT trades.*, accounts.base_currency AS currency, {_LOCK} FROM trades
+    JOIN accounts ON accounts.id = trades.account_id WHERE {_ORDERED} FOR UPDATE OF trades
+"""
+_ON_ITS_LINE = ON_LINE.replace("%(account)s", "trades.account_id").replace("%(instrument)s", "trades.instrument_id")
+_ON_ITS_LINE = _ON_ITS_LINE.replace("%(strategy)s::uuid", "trades.strategy_id")
+_OPEN = f"""
+    SELECT held.* FROM trades JOIN positions AS held ON {_ON_ITS_LINE.format("held")}
+    WHERE {_ORDERED} AND held.status IN ('open', 'partially_closed') FOR UPDATE OF held
+"""
+_KNOWN = "SELECT * FROM fills WHERE venue = %(venue)s AND execution_id = ANY(%(executions)s)"
+# Settlements of another strategy may be among them, which costs a fold in vain.
+_LATEST = f"""
+    SELECT last.at, last.execution_id, settled.at AS settled_at
+    FROM (VALUES (true)) AS once
+    LEFT JOIN LATERAL (
+        SELECT fills.executed_at AS at, fills.execution_id
+        FROM trades JOIN trades AS other ON {_ON_ITS_LINE.format("other")} JOIN fills ON fills.trade_id = other.id
+        WHERE {_ORDERED} AND fills.account_id = trades.account_id AND fills.instrument_id = trades.instrument_id
+          AND fills.busted_at IS NULL
+        ORDER BY fills.executed_at DESC, fills.execution_id COLLATE "C" DESC LIMIT 1
+    ) AS last ON true
+    LEFT JOIN LATERAL (
+        SELECT settlements.occurred_at AS at FROM trades
+        JOIN settlements ON settlements.account_id = trades.account_id
+                        AND settlements.instrument_id = trades.instrument_id
+        WHERE {_ORDERED} ORDER BY settlements.occurred_at DESC LIMIT 1
+    ) AS settled ON true
+"""
+
+
+@dataclass(slots=True)
+class _Books:
+    """What of the books a report is booked against, all locked."""
+
+    trade: Trade
+    line: Line
+    position: Position | None
+    known: dict[str, Fill]
+    last: Row
+
+    def is_late(self, fill: FillReport) -> bool:
+        """Whether something of the line that is booked already comes after the execution."""
+        last, settled = self.last["at"], self.last["settled_at"]
+        is_behind = last is not None and (fill.executed_at, fill.execution_id) < (last, self.last["execution_id"])
+        return is_behind or (settled is not None and fill.executed_at < settled)
+
+
+async def record(
+    unit: UnitOfWork, report: OrderReport, views: dict[str, MarketView], *, overfill: bool = False
+) -> Trade:
     """The trade once the report is booked: each execution once, however often it is reported.
 
-    `views` has what the market showed at each execution, by execution id.
+    `views` has what the market showed at each execution, by execution id. With `overfill`, more may be filled than was
+    ordered.
 
     Raises:
         NotFoundError: no trade has the report's client order id.
+        InputError: a fill that the arithmetic refuses, or one with a negative commission.
         ConflictError: the report contradicts the books.
     """
-    trade = await _locked(unit, report.account_id, report.client_order_id)
-    known = {} if trade.executed_at is None else await _booked(unit, report.fills)
+    venue = report.fills[0].venue if report.fills else ""
+    executions = [fill.execution_id for fill in report.fills]
+    books = await _locked(unit, report.account_id, report.client_order_id, venue, executions)
+    trade = books.trade
+    new = []
     for fill in report.fills:
-        if fill.execution_id in known:
-            _check_same(known[fill.execution_id], fill, trade)
+        if fill.execution_id in books.known:
+            _check_same(books.known[fill.execution_id], fill, trade)
         else:
-            await _book(unit, trade, fill, views.get(fill.execution_id))
-    status = after_report(trade.status, report.status, ordered=trade.quantity, filled=trade.filled_quantity)
+            _check(fill, trade)
+            new.append(fill)
+    new.sort(key=lambda fill: (fill.executed_at, fill.execution_id))
+    with exact():
+        for fill in new:
+            trade.filled_quantity += fill.quantity
+            trade.filled_value += value_of(fill.quantity, fill.price, trade.multiplier)
+            trade.commission += fill.commission
+    ordered = max(trade.quantity, trade.filled_quantity) if overfill else trade.quantity
+    status = after_report(trade.status, report.status, ordered=ordered, filled=trade.filled_quantity)
     if report.venue_order_id is not None and trade.external_trade_id is None:
         trade.external_trade_id, trade.submitted_at = report.venue_order_id, report.at
     if status is not trade.status:
         trade.status, trade.status_reason = status, report.reason
-    return await unit.trades.update(trade)
+    for fill in new:
+        trade.executed_at = max(trade.executed_at or fill.executed_at, fill.executed_at)
+        if (view := views.get(fill.execution_id)) is not None:
+            trade.alpaca_market_data_snapshot = _with_fill(trade.alpaca_market_data_snapshot, view.alpaca)
+            trade.polymarket_data_snapshot = _with_fill(trade.polymarket_data_snapshot, view.polymarket)
+    if new and books.is_late(new[0]):
+        await _book_late(unit, books, new, views)
+    else:
+        await _book(unit, books, new, views)
+    return trade
+
+
+async def bust(unit: UnitOfWork, venue: str, execution_id: str, at: datetime) -> Trade:
+    """The trade once one of its executions is undone, as if it had never been; undone before, nothing changes.
+
+    Cash is paid back at `at`; positions are folded again without the execution.
+
+    Raises:
+        NotFoundError: no such execution is booked.
+    """
+    found = await unit.fills.first(venue=venue, execution_id=execution_id)
+    if found is None:
+        raise NotFoundError(f"execution of {venue}", execution_id)
+    order = await unit.trades.get(found.trade_id)
+    books = await _locked(unit, order.account_id, order.client_order_id, venue, [execution_id])
+    trade, fill = books.trade, books.known[execution_id]
+    if fill.busted_at is not None:
+        return trade
+    fill.busted_at, fill.realized_pnl = at, ZERO
+    with exact():
+        trade.filled_quantity -= fill.quantity
+        trade.filled_value -= value_of(fill.quantity, fill.price, trade.multiplier)
+        trade.commission -= fill.commission
+    status = after_bust(trade.status, filled=trade.filled_quantity)
+    if status is not trade.status:
+        trade.status, trade.status_reason = status, f"{venue} undid execution {execution_id}"
+    standing = await unit.fills.find(Fill.id != fill.id, Fill.busted_at.is_(None), trade_id=trade.id)
+    trade.executed_at = max((other.executed_at for other in standing), default=None)
+    back = _cash(books.line, fill)
+    for movement in back:
+        movement.amount, movement.occurred_at, movement.note = -movement.amount, at, "undone"
+    await run(
+        unit.session,
+        rows_of(Fill).change(fill, "busted_at", "realized_pnl"),
+        *(_insertion(movement) for movement in back),
+        rows_of(Trade).change(trade, *_BOOKED),
+    )
+    await refold(unit, books.line, fill.executed_at)
+    return trade
 
 
 async def position_after(unit: UnitOfWork, fill: FillReport) -> UUID:
@@ -50,27 +183,116 @@ async def position_after(unit: UnitOfWork, fill: FillReport) -> UUID:
     return UUID(booked.extra["positions"][-1])
 
 
-async def _locked(unit: UnitOfWork, account_id: UUID, client_order_id: str) -> Trade:
-    """The trade with its account; nobody else books to it before this unit of work ends."""
-    wanted = (
-        sa.select(Trade)
-        .where(Trade.account_id == account_id, Trade.client_order_id == client_order_id)
-        .options(orm.joinedload(Trade.account, innerjoin=True))
-        .with_for_update(of=Trade)
-        .execution_options(populate_existing=True)
-    )
-    with translated():
-        trade = await unit.session.scalar(wanted)
-    if trade is None:
+async def _locked(
+    unit: UnitOfWork, account_id: UUID, client_order_id: str, venue: str = "", executions: Sequence[str] = ()
+) -> _Books:
+    """The trade and, if there are executions to book, its line; in one round trip, each statement after the locks."""
+    order = {"account": account_id, "order": client_order_id}
+    reads = [Statement(_TRADE, order)]
+    if executions:
+        known = Statement(_KNOWN, {"venue": venue, "executions": list(executions)})
+        reads += [Statement(_OPEN, order), known, Statement(_LATEST, order)]
+    (found, *others) = await run(unit.session, *reads)
+    if not found:
         raise NotFoundError("trade with client order id", client_order_id, hint=f"in account {account_id}")
-    return trade
+    trade = rows_of(Trade).made(found[0])
+    line = Line.of(trade, found[0]["currency"])
+    if not others:
+        return _Books(trade, line, None, {}, {"at": None, "settled_at": None})
+    held, booked, (last,) = others
+    position = rows_of(Position).made(held[0]) if held else None
+    return _Books(trade, line, position, {row["execution_id"]: rows_of(Fill).made(row) for row in booked}, last)
 
 
-async def _booked(unit: UnitOfWork, fills: tuple[FillReport, ...]) -> dict[str, Fill]:
-    if not fills:
-        return {}
-    named = Fill.execution_id.in_([fill.execution_id for fill in fills])
-    return {fill.execution_id: fill for fill in await unit.fills.find(named, venue=fills[0].venue)}
+async def _book(unit: UnitOfWork, books: _Books, fills: Sequence[FillReport], views: dict[str, MarketView]) -> None:
+    """Each fill takes the open position of the line on, or opens one."""
+    trade, position = books.trade, books.position
+    stored = set() if position is None else {position.id}
+    changed: dict[UUID, Position] = {}
+    added: list[Fill | CashMovement] = []
+    for fill in fills:
+        entry, view, steps, led = _execution(fill), views.get(fill.execution_id), [], []
+        for step in entry.applied(holding_of(position, trade.multiplier)):
+            if position is None:
+                position = books.line.opened(entry, step, (trade.extra or {}).get("risk"), view)
+            advance(position, entry, step, view)
+            changed[position.id] = position
+            steps.append(step)
+            led.append(position.id)
+            position = None if step.closes else position
+        with exact():
+            realized = sum((step.realized_pnl for step in steps), ZERO)
+        trade.position_id = trade.position_id or led[0]
+        booked = _fill(trade, fill, realized, led)
+        added += [booked, *_cash(books.line, booked)]
+    rows = rows_of(Position)
+    # In the order of their opening, so that one is closed before the next opens.
+    held = [rows.change(each, *FOLDED) if each.id in stored else rows.insertion(each) for each in changed.values()]
+    entries = [_insertion(row) for row in added]
+    await run(unit.session, *held, *entries, rows_of(Trade).change(trade, *_BOOKED))
+
+
+async def _book_late(
+    unit: UnitOfWork, books: _Books, fills: Sequence[FillReport], views: dict[str, MarketView]
+) -> None:
+    """The fills as they are, and then the positions of the line anew."""
+    added: list[Fill | CashMovement] = []
+    for fill in fills:
+        booked = _fill(books.trade, fill, ZERO, [])
+        added += [booked, *_cash(books.line, booked)]
+    entries = [_insertion(row) for row in added]
+    await run(unit.session, *entries, rows_of(Trade).change(books.trade, *_BOOKED))
+    folded = await refold(unit, books.line, fills[0].executed_at, views=views)
+    if books.trade.position_id is None:
+        books.trade.position_id = folded.led[fills[0].execution_id][0].id
+
+
+def _execution(fill: FillReport) -> Execution:
+    return Execution(fill.executed_at, fill.execution_id, fill.side, fill.quantity, fill.price, fill.commission)
+
+
+def _fill(trade: Trade, fill: FillReport, realized: Decimal, positions: Sequence[UUID]) -> Fill:
+    return Fill(
+        id=uuid7(),
+        trade_id=trade.id,
+        account_id=trade.account_id,
+        instrument_id=trade.instrument_id,
+        venue=fill.venue,
+        execution_id=fill.execution_id,
+        side=fill.side,
+        quantity=fill.quantity,
+        price=fill.price,
+        commission=fill.commission,
+        realized_pnl=realized,
+        executed_at=fill.executed_at,
+        extra={"positions": positions},
+    )
+
+
+def _cash(line: Line, fill: Fill) -> list[CashMovement]:
+    """What was paid or received, and apart from it the commission."""
+    amounts = {CashMovementType.TRADE: -value_of(fill.quantity * fill.side.sign, fill.price, line.multiplier)}
+    if fill.commission:
+        amounts[CashMovementType.COMMISSION] = -fill.commission
+    return [
+        line.moved(kind, amount, fill.executed_at, trade_id=fill.trade_id, fill_id=fill.id)
+        for kind, amount in amounts.items()
+    ]
+
+
+def _insertion(row: Fill | CashMovement) -> Statement:
+    return rows_of(Fill).insertion(row) if isinstance(row, Fill) else rows_of(CashMovement).insertion(row)
+
+
+def _check(fill: FillReport, trade: Trade) -> None:
+    if fill.side is not trade.side:
+        raise ConflictError(f"{fill.venue} reports a {fill.side} for {trade.side} order {trade.client_order_id!r}")
+    if fill.commission < 0:
+        raise InputError(
+            f"commission {fill.commission} of execution {fill.execution_id} is negative; give what it cost, 0 or more",
+            given=fill.commission,
+            expected=">= 0",
+        )
 
 
 def _check_same(booked: Fill, fill: FillReport, trade: Trade) -> None:
@@ -82,136 +304,5 @@ def _check_same(booked: Fill, fill: FillReport, trade: Trade) -> None:
         )
 
 
-async def _book(unit: UnitOfWork, trade: Trade, fill: FillReport, view: MarketView | None) -> None:
-    if fill.side is not trade.side:
-        raise ConflictError(f"{fill.venue} reports a {fill.side} for {trade.side} order {trade.client_order_id!r}")
-    position = await _open_position(unit, trade)
-    held = Holding(multiplier=trade.multiplier) if position is None else holding_of(position)
-    changed: list[Position] = []
-    for step in held.apply(fill.side, fill.quantity, fill.price, commission=fill.commission):
-        if position is None:
-            position = _opened(trade, fill, step, view)
-        _apply(position, fill, step, view)
-        # One at a time: of two open positions in one flush, the new one would be inserted before the old one closes.
-        await unit.positions.add(position)
-        changed.append(position)
-        position = None
-    booked = Fill(
-        id=uuid7(),
-        trade_id=trade.id,
-        account_id=trade.account_id,
-        instrument_id=trade.instrument_id,
-        venue=fill.venue,
-        execution_id=fill.execution_id,
-        side=fill.side,
-        quantity=fill.quantity,
-        price=fill.price,
-        commission=fill.commission,
-        executed_at=fill.executed_at,
-        extra={"positions": [position.id for position in changed]},
-    )
-    await unit.fills.add(booked)
-    await unit.cash_movements.add_many(_cash(trade, fill, booked.id))
-    with exact():
-        trade.filled_quantity += fill.quantity
-        trade.filled_value += value_of(fill.quantity, fill.price, trade.multiplier)
-        trade.commission += fill.commission
-    trade.position_id = trade.position_id or changed[0].id
-    trade.executed_at = max(trade.executed_at or fill.executed_at, fill.executed_at)
-    if view is not None:
-        trade.alpaca_market_data_snapshot = _with_fill(trade.alpaca_market_data_snapshot, view.alpaca)
-        trade.polymarket_data_snapshot = _with_fill(trade.polymarket_data_snapshot, view.polymarket)
-
-
 def _with_fill(snapshot: dict[str, object] | None, seen: dict[str, object] | None) -> dict[str, object] | None:
     return snapshot if seen is None else {**(snapshot or {}), "fill": seen}
-
-
-def _cash(trade: Trade, fill: FillReport, fill_id: UUID) -> list[CashMovement]:
-    """What was paid or received, and apart from it the commission."""
-    amounts = {CashMovementType.TRADE: -value_of(fill.quantity * fill.side.sign, fill.price, trade.multiplier)}
-    if fill.commission:
-        amounts[CashMovementType.COMMISSION] = -fill.commission
-    return [
-        CashMovement(
-            account_id=trade.account_id,
-            movement_type=movement,
-            amount=amount,
-            currency=trade.account.base_currency,
-            occurred_at=fill.executed_at,
-            trade_id=trade.id,
-            fill_id=fill_id,
-        )
-        for movement, amount in amounts.items()
-    ]
-
-
-async def _open_position(unit: UnitOfWork, trade: Trade) -> Position | None:
-    """The position that a fill of the trade changes, locked; None if it opens one, which then nobody else does."""
-
-    async def find() -> Position | None:
-        return await unit.positions.find_open(
-            account=trade.account_id, strategy=trade.strategy_id, instrument_id=trade.instrument_id, lock=True
-        )
-
-    if (found := await find()) is not None:
-        return found
-    # There is no row to lock yet, and one that was opened meanwhile is only seen by a new statement.
-    key = f"position/{trade.account_id}/{trade.strategy_id}/{trade.instrument_id}"
-    with translated():
-        await unit.session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0))))
-    return await find()
-
-
-def holding_of(position: Position) -> Holding:
-    """What the position holds, for the arithmetic."""
-    return Holding(position.signed_quantity, position.cost_basis, position.realized_pnl, position.multiplier)
-
-
-def _opened(trade: Trade, fill: FillReport, step: Step, view: MarketView | None) -> Position:
-    """A position that holds nothing yet."""
-    risk = (trade.extra or {}).get("risk", {})
-    stop_loss, take_profit = risk.get("stop_loss"), risk.get("take_profit")
-    return Position(
-        id=uuid7(),
-        account_id=trade.account_id,
-        strategy_id=trade.strategy_id,
-        instrument_id=trade.instrument_id,
-        symbol=trade.symbol,
-        asset_id=trade.asset_id,
-        option_contract_id=trade.option_contract_id,
-        outcome_id=trade.outcome_id,
-        polymarket_event_id=trade.polymarket_event_id,
-        side=PositionSide.LONG if step.quantity > 0 else PositionSide.SHORT,
-        quantity=ZERO,
-        remaining_quantity=ZERO,
-        multiplier=trade.multiplier,
-        realized_pnl=ZERO,
-        commissions=ZERO,
-        opened_at=fill.executed_at,
-        stop_loss=None if stop_loss is None else Decimal(stop_loss),
-        take_profit=None if take_profit is None else Decimal(take_profit),
-        alpaca_open_snapshot=None if view is None else view.alpaca,
-        polymarket_open_snapshot=None if view is None else view.polymarket,
-    )
-
-
-def _apply(position: Position, fill: FillReport, step: Step, view: MarketView | None) -> None:
-    holding = step.holding
-    is_entry = (step.quantity > 0) == (position.side is PositionSide.LONG)
-    with exact():
-        if is_entry:
-            position.quantity += abs(step.quantity)
-        position.commissions += step.commission
-    position.remaining_quantity = abs(holding.quantity)
-    position.cost_basis, position.realized_pnl = holding.cost_basis, holding.realized_pnl
-    if position.marked_at is None or fill.executed_at >= position.marked_at:
-        position.current_price, position.marked_at = fill.price, fill.executed_at
-    if step.closes:
-        position.status, position.closed_at = PositionStatus.CLOSED, fill.executed_at
-        if view is not None:
-            position.alpaca_close_snapshot, position.polymarket_close_snapshot = view.alpaca, view.polymarket
-    elif position.remaining_quantity < position.quantity:
-        position.status = PositionStatus.PARTIALLY_CLOSED
-    else:
-        position.status = PositionStatus.OPEN

@@ -6,7 +6,9 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from anyio import to_thread
 
+from medalion.anchors import Anchored, Anchors
 from medalion.types import Instant, utc
 from oltp.base import Base, Entity
 from oltp.journal import AuditLog
@@ -50,22 +52,28 @@ _DRIFTED = """
 
 @dataclass(frozen=True, slots=True)
 class AuditProblem:
-    """Where the record and reality part; `version` is the entry's, or the last one's."""
+    """Where the record and reality part; `version` is the entry's, or the last one's.
+
+    Where a run of anchors itself is not what it was, there is no entity, and `version` is the number of the run.
+    """
 
     entity_type: str
-    entity_id: UUID
+    entity_id: UUID | None
     version: int | None
     problem: str
 
     def __str__(self) -> str:
+        if self.entity_id is None:
+            return f"{self.entity_type} run {self.version}: {self.problem}"
         return f"{self.entity_type} {self.entity_id} version {self.version}: {self.problem}"
 
 
 class Audit:
     """Reads the entries that the database writes with every change of an entity, in the same transaction."""
 
-    def __init__(self, units: Callable[[], UnitOfWork]) -> None:
+    def __init__(self, units: Callable[[], UnitOfWork], anchors: Anchors) -> None:
         self._units = units
+        self._anchors = anchors
 
     async def history(self, which: Entity | UUID | str, entity_type: str | None = None) -> list[AuditLog]:
         """Every change of the entity, by itself or its id, oldest first; also after its deletion."""
@@ -89,7 +97,9 @@ class Audit:
         """What is wrong with the record of one entity, or of all: empty if nothing is.
 
         Found are entries that were changed, removed or slipped in, rows that were changed behind the triggers' back,
-        and rows that vanished. An entity that was removed together with its whole record leaves no trace here.
+        and rows that vanished; from the anchors in the lake also newest entries that were removed, whole records that
+        were removed or slipped in, and entries that were written anew with hashes that fit. What happened since the
+        last `anchor` is known from the entries alone.
         """
         entity_id = None if which is None else id_of(which)
         problems = []
@@ -112,7 +122,19 @@ class Audit:
                         "the row is gone" if is_gone else "it has no entry" if is_unknown else "the row says otherwise"
                     )
                     problems.append(AuditProblem(table, identity, version, problem))
-        return problems
+        found = await to_thread.run_sync(self._anchors.problems, entity_id)
+        return [*problems, *(AuditProblem(*problem) for problem in found)]
+
+    async def anchor(self) -> Anchored:
+        """Keep the newest entry of every entity in the lake, where it has changed since it was last kept.
+
+        A store that mirrors itself does so a minute after it was opened, and then once an hour.
+
+        Raises:
+            CorruptLakeError: the lake is that of another store, or anchors were changed or removed.
+            StoreError: the lake cannot be written to.
+        """
+        return await to_thread.run_sync(self._anchors.run)
 
 
 def audited_tables() -> list[str]:

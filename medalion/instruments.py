@@ -1,5 +1,6 @@
 """Names and ids → the accounts, strategies and instruments they mean, and what a trade in one of them looks at."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 from uuid import UUID
@@ -11,7 +12,7 @@ from medalion.dtos import AccountLike, StrategyLike, Tradable
 from medalion.errors import InputError, NotFoundError
 from medalion.market import Instrument
 from medalion.portfolio import checked
-from medalion.types import AssetType, InstrumentKind, PositionSide, TradeSide
+from medalion.types import AssetType, InstrumentKind, PositionSide, TradeSide, TradeType
 from oltp.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
 from oltp.repository import id_of
 from oltp.trading import Account, Position, Strategy, Trade, TradingSignal
@@ -19,7 +20,7 @@ from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
 _SUGGESTED_FROM = 10_000
-Choice = TypeVar("Choice", TradeSide, PositionSide, AssetType)
+Choice = TypeVar("Choice", TradeSide, TradeType, PositionSide, AssetType)
 
 
 def chosen(kind: type[Choice], value: Choice | str, *, name: str) -> Choice:
@@ -132,7 +133,14 @@ async def _by_id(unit: UnitOfWork, kind: InstrumentKind, which: UUID) -> Instrum
     if outcome is None:
         raise NotFoundError("PolymarketOutcome", which)
     market = outcome.market
-    return _of_outcome(outcome, market.polymarket_event_id, is_tradable=market.is_active and not market.is_closed)
+    is_resolved = outcome.winner is not None or market.resolved_at is not None
+    return replace(
+        _of_outcome(outcome, market.polymarket_event_id),
+        is_tradable=market.is_active and not market.is_closed and not is_resolved,
+        is_resolved=is_resolved,
+        tick_size=market.tick_size,
+        min_order_size=market.min_order_size,
+    )
 
 
 def _of_asset(asset: Asset) -> Instrument:
@@ -153,17 +161,17 @@ def _of_contract(contract: OptionContract) -> Instrument:
         multiplier=contract.multiplier,
         option_contract_id=contract.id,
         is_tradable=contract.is_tradable,
+        expiration_date=contract.expiration_date,
     )
 
 
-def _of_outcome(outcome: PolymarketOutcome, event_id: UUID, *, is_tradable: bool = True) -> Instrument:
+def _of_outcome(outcome: PolymarketOutcome, event_id: UUID) -> Instrument:
     return Instrument(
         InstrumentKind.OUTCOME,
         outcome.instrument_id,
         outcome.token_id,
         outcome_id=outcome.id,
         polymarket_event_id=event_id,
-        is_tradable=is_tradable,
     )
 
 

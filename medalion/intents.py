@@ -11,17 +11,18 @@ from medalion.dtos import CreateTradeRequest
 from medalion.errors import ConflictError, InputError
 from medalion.instruments import amount, chosen, instrument_behind, instrument_of, strategy_of, watched
 from medalion.market import Instrument, Market, Row
-from medalion.orders import WORKING, price_fault
+from medalion.order_checks import check_not_ended, check_quantity, is_below_minimum, prices_of
+from medalion.orders import WORKING
 from medalion.portfolio import checked, value_of
-from medalion.types import InstrumentKind, PositionSide, SignalType, TradeSide
+from medalion.risk import refusal
+from medalion.types import InstrumentKind, PositionSide, SignalType, TradeSide, TradeStatus, TradeType
 from medalion.venues.base import Order
 from oltp.base import uuid7
 from oltp.repository import id_of
-from oltp.trading import Account, Strategy, Trade, TradingSignal
+from oltp.trading import Account, Position, Strategy, Trade, TradingSignal
 from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
-_ALL = Decimal(100)
 _LONGEST_ID = 100  # as long as the audit's correlation id
 _SIDES = {
     SignalType.BUY: TradeSide.BUY,
@@ -50,11 +51,23 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prices:
-    limit: Decimal | None
-    stop: Decimal | None
-    trail: Decimal | None
-    trail_percent: Decimal | None
+class _Owned:
+    """Whose order, of what: the three that a position is kept for."""
+
+    account: Account
+    strategy: Strategy | None
+    instrument: Instrument
+
+    async def position(self, unit: UnitOfWork) -> Position | None:
+        """The open one; None if there is none."""
+        return await unit.positions.find_open(
+            account=self.account, strategy=self.strategy, instrument_id=self.instrument.instrument_id
+        )
+
+    def owns(self, position: Position) -> bool:
+        strategy_id = None if self.strategy is None else self.strategy.id
+        mine = (self.account.id, strategy_id, self.instrument.instrument_id)
+        return mine == (position.account_id, position.strategy_id, position.instrument_id)
 
 
 def client_order_id_of(request: CreateTradeRequest) -> str:
@@ -93,7 +106,7 @@ async def existing(unit: UnitOfWork, account: Account, request: CreateTradeReque
     if trade is None:
         return None
     asked = {
-        "trade_type": request.trade_type,
+        "trade_type": chosen(TradeType, request.trade_type, name="trade_type"),
         "side": None if request.side is None else chosen(TradeSide, request.side, name="side"),
         "quantity": request.quantity,
         "limit_price": request.limit_price,
@@ -123,30 +136,38 @@ async def resumed(unit: UnitOfWork, trade: Trade, account: Account, at: datetime
 async def intend(
     unit: UnitOfWork, account: Account, request: CreateTradeRequest, name: str, market: Market, at: datetime
 ) -> Intent:
-    """The trade, pending, in this unit of work; only once that is committed may the venue be asked.
+    """The trade, in this unit of work; only once that is committed may the venue be asked, and only if it is pending:
+    what a limit of its strategy forbids is rejected here, with the reason.
 
     Raises:
-        InputError, NotFoundError: the request cannot be understood.
+        InputError, NotFoundError: the request cannot be understood, or asks what its instrument cannot do.
         ConflictError: account, strategy, signal or instrument may not trade, or the position has not so much left.
     """
+    trade_type = chosen(TradeType, request.trade_type, name="trade_type")
     signal = None if request.signal is None else await unit.signals.get(id_of(request.signal))
     which = request.strategy if request.strategy is not None or signal is None else signal.strategy_id
     strategy = None if which is None else await strategy_of(unit, which)
     instrument = await _instrument(unit, request, signal)
+    check_not_ended(instrument, at)
     if request.position_id is None:
         _may_trade(account, strategy, signal, instrument, at)
     event_id = instrument.polymarket_event_id or (None if signal is None else signal.polymarket_event_id)
     seen = await watched(unit, instrument, event_id)
     view = await viewed(market, seen, at)
-    side, quantity = await _side_and_quantity(unit, request, signal)
-    prices = _prices(request, side)
+    owned = _Owned(account, strategy, instrument)
+    if request.position_id is None:
+        side, quantity = _side_and_quantity(request, signal)
+        closes_all = is_below_minimum(instrument, quantity) and await _closes_all(unit, owned, side, quantity)
+    else:
+        side, quantity, closes_all = await _closing(unit, owned, request.position_id, request.quantity)
+    if not closes_all:
+        check_quantity(instrument, quantity)
+    prices = prices_of(request, signal, side, instrument)
     for price in (prices.limit, prices.stop):
         if price is not None:
             checked(value_of(quantity, price, instrument.multiplier), name="value of the order")
     if request.is_entry:
-        await _check_entry(unit, account, strategy, instrument, side)
-    if signal is not None and not signal.was_acted_upon:
-        signal.was_acted_upon = True
+        await _check_entry(unit, owned, side)
     trade = Trade(
         id=uuid7(),
         account_id=account.id,
@@ -160,7 +181,7 @@ async def intend(
         outcome_id=instrument.outcome_id,
         polymarket_event_id=event_id,
         client_order_id=name,
-        trade_type=request.trade_type,
+        trade_type=trade_type,
         side=side,
         quantity=quantity,
         multiplier=instrument.multiplier,
@@ -171,10 +192,17 @@ async def intend(
         alpaca_market_data_snapshot=view.alpaca and {"decision": view.alpaca},
         polymarket_data_snapshot=view.polymarket and {"decision": view.polymarket},
         notes=request.notes,
-        extra=_risk(request, signal),
+        extra={"risk": prices.risk} if prices.risk else None,
     )
+    order = order_of(trade, instrument, at)
+    if strategy is not None and request.position_id is None:
+        reason = await refusal(unit, strategy, order, prices.stop_loss, market=market)
+        if reason is not None:
+            trade.status, trade.status_reason = TradeStatus.REJECTED, reason
+    if signal is not None and not signal.was_acted_upon:
+        signal.was_acted_upon = True
     await unit.trades.add(trade)
-    return Intent(trade, account, order_of(trade, instrument, at), seen)
+    return Intent(trade, account, order, seen)
 
 
 def order_of(trade: Trade, instrument: Instrument, at: datetime) -> Order:
@@ -194,54 +222,18 @@ def order_of(trade: Trade, instrument: Instrument, at: datetime) -> Order:
     )
 
 
-def _prices(request: CreateTradeRequest, side: TradeSide) -> _Prices:
-    """The prices of the order.
-
-    Raises:
-        InputError: they are not those of its type, one is not above zero, or they make no sense on that side.
-    """
-    fault = price_fault(request)
-    if fault is not None:
-        raise InputError(fault, given=request.trade_type)
-    prices = _Prices(
-        limit=None if request.limit_price is None else amount(request.limit_price, name="limit_price"),
-        stop=None if request.stop_price is None else amount(request.stop_price, name="stop_price"),
-        trail=None if request.trail_price is None else amount(request.trail_price, name="trail_price"),
-        trail_percent=None if request.trail_percent is None else amount(request.trail_percent, name="trail_percent"),
-    )
-    if prices.trail_percent is not None and prices.trail_percent >= _ALL:
-        raise InputError(
-            f"trail_percent {prices.trail_percent} is not below 100; give percent, 5 for 5 %",
-            given=prices.trail_percent,
-        )
-    if prices.stop is not None and prices.limit is not None and (prices.limit - prices.stop) * side.sign < 0:
-        raise InputError(
-            f"a {side} with stop {prices.stop} and limit {prices.limit} could not fill when it triggers; give a limit "
-            f"at the stop or {'above' if side is TradeSide.BUY else 'below'} it",
-            given=prices.limit,
-        )
-    return prices
-
-
-def _risk(request: CreateTradeRequest, signal: TradingSignal | None) -> Row | None:
-    """The prices at which a position that the trade opens is to be closed; None without any."""
-    risk = {}
-    for field in ("stop_loss", "take_profit"):
-        asked = getattr(request, field)
-        advised = None if signal is None else getattr(signal, field)
-        if (price := advised if asked is None else amount(asked, name=field)) is not None:
-            risk[field] = price
-    return {"risk": risk} if risk else None
-
-
-async def _check_entry(
-    unit: UnitOfWork, account: Account, strategy: Strategy | None, instrument: Instrument, side: TradeSide
-) -> None:
-    held = await unit.positions.find_open(account=account, strategy=strategy, instrument_id=instrument.instrument_id)
+async def _check_entry(unit: UnitOfWork, owned: _Owned, side: TradeSide) -> None:
+    held = await owned.position(unit)
     if held is not None and (held.side is PositionSide.LONG) != (side is TradeSide.BUY):
         raise ConflictError(
-            f"{account.name!r} is {held.side} {held.remaining_quantity} {held.symbol}; close position {held.id} first"
+            f"{owned.account.name!r} is {held.side} {held.remaining_quantity} {held.symbol}; close position {held.id} "
+            "first"
         )
+
+
+async def _closes_all(unit: UnitOfWork, owned: _Owned, side: TradeSide, quantity: Decimal) -> bool:
+    held = await owned.position(unit)
+    return held is not None and held.signed_quantity == -quantity * side.sign
 
 
 def _may_trade(
@@ -265,11 +257,7 @@ async def _instrument(unit: UnitOfWork, request: CreateTradeRequest, signal: Tra
     return await instrument_behind(unit, signal)
 
 
-async def _side_and_quantity(
-    unit: UnitOfWork, request: CreateTradeRequest, signal: TradingSignal | None
-) -> tuple[TradeSide, Decimal]:
-    if request.position_id is not None:
-        return await _closing(unit, request.position_id, request.quantity)
+def _side_and_quantity(request: CreateTradeRequest, signal: TradingSignal | None) -> tuple[TradeSide, Decimal]:
     side, quantity = request.side, request.quantity
     if signal is not None:
         side = side if side is not None else _SIDES.get(signal.signal_type)
@@ -279,13 +267,23 @@ async def _side_and_quantity(
     return chosen(TradeSide, side, name="side"), amount(quantity, name="quantity")
 
 
-async def _closing(unit: UnitOfWork, position_id: UUID, quantity: Decimal | int | None) -> tuple[TradeSide, Decimal]:
-    """The side that reduces the position and how much; the lock keeps two closes from taking the same units.
+async def _closing(
+    unit: UnitOfWork, owned: _Owned, position_id: UUID, quantity: Decimal | int | None
+) -> tuple[TradeSide, Decimal, bool]:
+    """The side that reduces the position, how much, and whether nothing is left then; the lock keeps two closes from
+    taking the same units.
 
     Raises:
+        InputError: the order is of another account, strategy or instrument than the position.
         ConflictError: it is closed, or less is left than asked for once the orders on their way have filled.
     """
     position = await unit.positions.get(position_id, lock=True)
+    if not owned.owns(position):
+        raise InputError(
+            f"position {position.id} in {position.symbol} is not of the order's account, strategy and instrument; give "
+            "those of the position",
+            given=position_id,
+        )
     side = TradeSide.SELL if position.side is PositionSide.LONG else TradeSide.BUY
     if not position.remaining_quantity:
         raise ConflictError(f"position {position.id} in {position.symbol} is {position.status}; nothing is left of it")
@@ -301,4 +299,4 @@ async def _closing(unit: UnitOfWork, position_id: UUID, quantity: Decimal | int 
             f"{wanted} of {position.symbol} cannot be closed: {position.remaining_quantity} are held and orders to "
             f"close {on_the_way} are on their way"
         )
-    return side, wanted
+    return side, wanted, wanted == left

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
@@ -33,7 +33,7 @@ _BARS = {InstrumentKind.STOCK: STOCK_BARS, InstrumentKind.CRYPTO: CRYPTO_BARS}
 class Instrument:
     """What can be ordered: its number, its name, units per contract, and the entities it stands for.
 
-    One that is not tradable can still be closed.
+    One that is not tradable can still be closed; one that is resolved or has expired is settled instead.
     """
 
     kind: InstrumentKind
@@ -45,6 +45,10 @@ class Instrument:
     outcome_id: UUID | None = None
     polymarket_event_id: UUID | None = None
     is_tradable: bool = True
+    is_resolved: bool = False
+    expiration_date: date | None = None
+    tick_size: Decimal | None = None
+    min_order_size: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

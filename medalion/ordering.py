@@ -18,8 +18,8 @@ from medalion.instruments import account_of, instrument_behind, watched
 from medalion.intents import Intent, MarketView, client_order_id_of, existing, intend, resumed, viewed
 from medalion.market import Instrument, Market
 from medalion.metrics import Metric, Record, ignore, milliseconds
-from medalion.orders import WORKING
-from medalion.portfolios import Portfolios
+from medalion.orders import WORKING, is_working
+from medalion.portfolios import Portfolios, Which
 from medalion.types import AccountType, TradeStatus
 from medalion.venues.base import FillReport, OrderReport, Venue
 from oltp.base import now
@@ -61,24 +61,75 @@ class Ordering(Portfolios):
         self._measured = record
         self._venues = venue if isinstance(venue, Mapping) else dict.fromkeys(AccountType, venue)
 
-    async def record_fill(self, fill: FillReport) -> PositionDto:
+    async def record_fill(self, fill: FillReport, *, overfill: bool = False) -> PositionDto:
         """The position that the execution led to; reported again, nothing changes.
+
+        It may arrive late: positions are what all executions add up to by their time. More than was ordered is refused
+        unless `overfill` says that the venue confirms it.
 
         Raises:
             NotFoundError: no trade has the fill's client order id.
+            InputError: a negative commission, or a number that the books cannot hold.
             ConflictError: it contradicts the order, or what was booked under the same execution id.
         """
-        report = OrderReport(
-            fill.account_id,
-            fill.client_order_id,
-            venue_order_id=None,
-            status=TradeStatus.PARTIALLY_FILLED,
-            at=fill.executed_at,
-            fills=(fill,),
-        )
-        await self._book(report)
+        await self._book(self._reported(fill), overfill=overfill)
         async with self._units() as unit:
             return PositionDto.of(await unit.positions.get(await accounting.position_after(unit, fill)))
+
+    async def bust_fill(self, execution_id: str, *, venue: str, at: datetime | None = None) -> TradeDto:
+        """The trade once the venue undid one of its executions, as if it had never been; undone before, no change.
+
+        What was paid comes back at `at`, by default now, and positions are made anew without the execution. A filled
+        order ends as cancelled: what is undone of it is not worked again.
+
+        Raises:
+            NotFoundError: no such execution is booked.
+        """
+        moment = self._at(at)
+
+        async def undo() -> Trade:
+            async with self._units() as unit:
+                return await accounting.bust(unit, venue, execution_id, moment)
+
+        return TradeDto.of(await self._retrying(undo))
+
+    async def correct_fill(self, execution_id: str, fill: FillReport, *, at: datetime | None = None) -> TradeDto:
+        """The trade once the venue replaced an execution by `fill`, which has an id of its own; done again, no change.
+
+        Raises:
+            NotFoundError: no such execution, or no order of the fill, is booked.
+            InputError, ConflictError: as `record_fill`; nothing is undone then.
+        """
+        moment = self._at(at)
+        report = self._reported(fill)
+        views = await self._views(report, None)
+
+        async def correct() -> Trade:
+            async with self._units() as unit:
+                await accounting.bust(unit, fill.venue, execution_id, moment)
+                return await accounting.record(unit, report, views)
+
+        return TradeDto.of(await self._retrying(correct))
+
+    async def cancel_trade(self, trade: Which, *, at: datetime | None = None) -> TradeDto:
+        """The trade, cancelled; filled, if the venue filled it first.
+
+        Raises:
+            ConflictError: it is over already.
+        """
+        async with self._units() as unit:
+            known = await unit.trades.get(trade)
+            account = await unit.accounts.get(known.account_id)
+        if not is_working(known.status):
+            raise ConflictError(f"trade {known.id} is {known.status} and cannot be cancelled")
+        moment = self._at(at)
+        try:
+            report = await self._venue(account).cancel(account.id, known.client_order_id, moment)
+        except NotFoundError:
+            report = OrderReport(
+                account.id, known.client_order_id, None, TradeStatus.CANCELLED, moment, "it never reached the venue"
+            )
+        return TradeDto.of(await self._book(report))
 
     async def advance(self, *, at: datetime | None = None) -> list[TradeDto]:
         """The trades that changed because time went on to `at`: resting orders that the market now reaches."""
@@ -163,18 +214,30 @@ class Ordering(Portfolios):
                 return await resumed(unit, trade, account, at)
             return await intend(unit, account, request, name, self._market, at)
 
-    async def _book(self, report: OrderReport, seen: tuple[Instrument, ...] | None = None) -> Trade:
+    async def _book(
+        self, report: OrderReport, seen: tuple[Instrument, ...] | None = None, *, overfill: bool = False
+    ) -> Trade:
         """The trade once the venue's report is in the books; `seen` is what its snapshots show, if already known."""
         with acting_as(correlation_id=acting().correlation_id or report.client_order_id):
-            views: dict[str, MarketView] = {}
-            if report.fills:
-                seen = await self._watched(report) if seen is None else seen
-                views = {fill.execution_id: await viewed(self._market, seen, fill.executed_at) for fill in report.fills}
-            return await self._retrying(lambda: self._record(report, views))
+            views = await self._views(report, seen)
 
-    async def _record(self, report: OrderReport, views: dict[str, MarketView]) -> Trade:
-        async with self._units() as unit:
-            return await accounting.record(unit, report, views)
+            async def record() -> Trade:
+                async with self._units() as unit:
+                    return await accounting.record(unit, report, views, overfill=overfill)
+
+            return await self._retrying(record)
+
+    async def _views(self, report: OrderReport, seen: tuple[Instrument, ...] | None) -> dict[str, MarketView]:
+        """What the market showed at each execution, by its id."""
+        if not report.fills:
+            return {}
+        seen = await self._watched(report) if seen is None else seen
+        return {fill.execution_id: await viewed(self._market, seen, fill.executed_at) for fill in report.fills}
+
+    def _reported(self, fill: FillReport) -> OrderReport:
+        """The report of an execution alone."""
+        status = TradeStatus.PARTIALLY_FILLED
+        return OrderReport(fill.account_id, fill.client_order_id, None, status, fill.executed_at, fills=(fill,))
 
     async def _watched(self, report: OrderReport) -> tuple[Instrument, ...]:
         async with self._units() as unit:

@@ -111,3 +111,16 @@ def after_report(status: TradeStatus, reported: TradeStatus, *, ordered: Decimal
         # Reported as filled before all of its fills have arrived.
         return transition(status, PARTIALLY_FILLED if filled else SUBMITTED)
     return transition(status, reported)
+
+
+def after_bust(status: TradeStatus, *, filled: Decimal) -> TradeStatus:
+    """The status once an execution was undone, with `filled` still standing.
+
+    What a venue undoes of a filled order it does not work again: the order ends as cancelled.
+
+    >>> after_bust(TradeStatus.PARTIALLY_FILLED, filled=Decimal(0)).value
+    'submitted'
+    """
+    if status is FILLED:
+        return CANCELLED
+    return SUBMITTED if status is PARTIALLY_FILLED and not filled else status

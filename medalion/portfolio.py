@@ -14,8 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
+from typing import Protocol, TypeAlias
 
-from medalion.errors import InputError
+from medalion.errors import ConflictError, InputError
 from medalion.types import PositionSide, TradeSide, exact, utc
 from medalion.types import cash as cash
 
@@ -156,9 +158,10 @@ def value_of(quantity: Decimal, price: Decimal, multiplier: Decimal = Decimal(1)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a fill, or its part on one side of zero, did to one holding.
+    """What a fill, its part on one side of zero, or a settlement did to one holding.
 
     `quantity` and `cost` are the part's own and signed: both are negative for a sale, whose cash flow is `-cost`.
+    `ratio` is what earlier quantities are restated by: 1 but for a split.
     """
 
     holding: Holding
@@ -166,11 +169,28 @@ class Step:
     cost: Decimal
     realized_pnl: Decimal
     commission: Decimal
+    ratio: Fraction = Fraction(1)
 
     @property
     def closes(self) -> bool:
         """Whether the holding is flat after it."""
         return self.holding.is_flat
+
+
+Place: TypeAlias = tuple[datetime, int, str]
+"""Where an entry stands among those of its instrument; of one time, settlements come before executions."""
+
+
+class Entry(Protocol):
+    """What changes a holding: an execution, or one of `medalion.settling`."""
+
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def place(self) -> Place: ...
+    def applied(self, holding: Holding) -> tuple[Step, ...]:
+        """What it does to that holding, as `Holding.apply`; nothing where it does not concern it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +207,32 @@ class Execution:
     def __post_init__(self) -> None:
         utc(self.executed_at, name="executed_at")
 
+    @property
+    def at(self) -> datetime:
+        return self.executed_at
+
+    @property
+    def place(self) -> Place:
+        return self.executed_at, 1, self.execution_id
+
+    def applied(self, holding: Holding) -> tuple[Step, ...]:
+        return holding.apply(self.side, self.quantity, self.price, commission=self.commission)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one entry did to one round trip."""
+
+    entry: Entry
+    step: Step
+
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
     """One position from flat to flat, or to now.
 
-    `quantity` is the largest held and `cost` what its entries cost, both without sign. An execution that crossed zero
+    `quantity` is the largest held, `entered` the sum of the entries, both in units after the last split and therefore
+    rounded to 8 places by one; `cost` is what the entries cost. All are without sign. An execution that crossed zero
     stands in two round trips, each with its own part of quantity and commission.
     """
 
@@ -200,14 +240,24 @@ class RoundTrip:
     opened_at: datetime
     closed_at: datetime | None
     quantity: Decimal
+    entered: Decimal
     cost: Decimal
     commission: Decimal
     holding: Holding
-    executions: tuple[Execution, ...]
+    parts: tuple[Part, ...]
 
     @property
     def is_open(self) -> bool:
         return self.closed_at is None
+
+    @property
+    def executions(self) -> tuple[Execution, ...]:
+        """Its executions, each with its part of quantity and commission."""
+        return tuple(
+            replace(part.entry, quantity=abs(part.step.quantity), commission=part.step.commission)
+            for part in self.parts
+            if isinstance(part.entry, Execution)
+        )
 
     @property
     def realized_pnl(self) -> Decimal:
@@ -223,10 +273,8 @@ class RoundTrip:
     @property
     def average_entry_price(self) -> Decimal:
         """Over all entries, also those already closed; half-even to 8 places, for display."""
-        entry = TradeSide.BUY if self.side is PositionSide.LONG else TradeSide.SELL
         with exact():
-            entered = sum((e.quantity for e in self.executions if e.side is entry), ZERO)
-            return cash(self.cost / (entered * self.holding.multiplier))
+            return cash(self.cost / (self.entered * self.holding.multiplier))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,44 +290,76 @@ class RoundTrips:
             yield self.open
 
 
-def fold(executions: Iterable[Execution], *, multiplier: Decimal = Decimal(1)) -> RoundTrips:
-    """The round trips that the executions of one instrument add up to, whatever order they are given in.
+def fold(entries: Iterable[Entry], *, multiplier: Decimal = Decimal(1)) -> RoundTrips:
+    """The round trips that the entries of one instrument add up to, whatever order they are given in.
 
-    They are taken by (executed_at, execution_id), so that a bust or a late fill is handled by folding again.
+    Executions are taken by (executed_at, execution_id), so that a bust or a late fill is handled by folding again;
+    settlements of the same time come before them.
 
     Raises:
         InputError: an execution id given twice, or a number that `Holding.apply` refuses.
+        ConflictError: a split that leaves a fraction of a unit which 8 decimals cannot say.
     """
-    seen: set[str] = set()
+    seen: set[tuple[int, str]] = set()
     closed: list[RoundTrip] = []
-    parts: list[tuple[Execution, Step]] = []
-    for execution in sorted(executions, key=lambda e: (e.executed_at, e.execution_id)):
-        if execution.execution_id in seen:
+    parts: list[Part] = []
+    for entry in sorted(entries, key=lambda entry: entry.place):
+        if (place := entry.place[1:]) in seen:
             raise InputError(
-                f"execution id {execution.execution_id!r} is given twice; pass each fill once",
-                given=execution.execution_id,
+                f"execution id {entry.place[2]!r} is given twice; pass each fill once",
+                given=entry.place[2],
                 expected="unique execution ids",
             )
-        seen.add(execution.execution_id)
-        before = parts[-1][1].holding if parts else Holding(multiplier=multiplier)
-        for step in before.apply(execution.side, execution.quantity, execution.price, commission=execution.commission):
-            parts.append((replace(execution, quantity=abs(step.quantity), commission=step.commission), step))
+        seen.add(place)
+        before = parts[-1].step.holding if parts else Holding(multiplier=multiplier)
+        for step in entry.applied(before):
+            parts.append(Part(entry, step))
             if step.closes:
                 closed.append(_round_trip(parts))
                 parts = []
     return RoundTrips(tuple(closed), _round_trip(parts) if parts else None)
 
 
-def _round_trip(parts: list[tuple[Execution, Step]]) -> RoundTrip:
-    (first, opening), (last, latest) = parts[0], parts[-1]
+def restated(quantity: Decimal, ratio: Fraction) -> Decimal:
+    """The quantity in the units after a split of that ratio, new units for one old.
+
+    Raises:
+        ConflictError: a fraction of a unit that 8 decimals cannot say.
+    """
     with exact():
-        return RoundTrip(
-            side=PositionSide.LONG if opening.quantity > 0 else PositionSide.SHORT,
-            opened_at=first.executed_at,
-            closed_at=last.executed_at if latest.closes else None,
-            quantity=max(abs(step.holding.quantity) for _, step in parts),
-            cost=sum((abs(step.cost) for part, step in parts if part.side is first.side), ZERO),
-            commission=sum((step.commission for _, step in parts), ZERO),
-            holding=latest.holding,
-            executions=tuple(part for part, _ in parts),
-        )
+        units = rescaled(quantity, ratio)
+        if units * ratio.denominator != quantity * ratio.numerator:
+            raise ConflictError(
+                f"{quantity} units split {ratio.numerator} for {ratio.denominator} leave a fraction that 8 decimals "
+                "cannot say; sell what makes it before, as the broker does when it pays cash in lieu"
+            )
+        return units
+
+
+def rescaled(quantity: Decimal, ratio: Fraction) -> Decimal:
+    """The same of a quantity that is no longer held, half-even to 8 places."""
+    with exact():
+        return cash(quantity * ratio.numerator / ratio.denominator)
+
+
+def _round_trip(parts: list[Part]) -> RoundTrip:
+    first, last = parts[0], parts[-1]
+    largest = entered = cost = commission = ZERO
+    with exact():
+        for part in parts:
+            step = part.step
+            largest = max(rescaled(largest, step.ratio), abs(step.holding.quantity))
+            entered, commission = rescaled(entered, step.ratio), commission + step.commission
+            if step.ratio == 1 and step.quantity * first.step.quantity > 0:
+                entered, cost = entered + abs(step.quantity), cost + abs(step.cost)
+    return RoundTrip(
+        side=PositionSide.LONG if first.step.quantity > 0 else PositionSide.SHORT,
+        opened_at=first.entry.at,
+        closed_at=last.entry.at if last.step.closes else None,
+        quantity=largest,
+        entered=entered,
+        cost=cost,
+        commission=commission,
+        holding=last.step.holding,
+        parts=tuple(parts),
+    )

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from medalion import corporate, summaries
+from medalion import summaries
 from medalion.dtos import AccountLike, PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto, Tradable, TradeDto
 from medalion.errors import ConflictError, InputError
 from medalion.instruments import account_of, amount, instrument_of
@@ -155,16 +155,6 @@ class Portfolios:
     ) -> Decimal:
         """The account's cash after `quantity` of its base currency went out."""
         return await self._move(account, CashMovementType.WITHDRAWAL, -amount(quantity, name="withdrawal"), at, note)
-
-    async def settle_corporate_action(self, action: Which, *, account: AccountLike) -> list[PositionDto]:
-        """The account's open positions that a split or dividend changed; settled before, it changes nothing.
-
-        See `medalion.corporate.settle_corporate_action`, also for what it raises.
-        """
-        async with self._units() as unit:
-            known = await unit.corporate_actions.get(action)
-            changed = await corporate.settle_corporate_action(unit, known, await account_of(unit, account))
-            return [PositionDto.of(position) for position in changed]
 
     async def _move(
         self, account: AccountLike, kind: CashMovementType, moved: Decimal, at: datetime | None, note: str | None

@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     error_retention_days: int = Field(default=365, ge=0, le=36_500, description="Of errors that are over; 0 for ever.")
     metric_retention_days: int = Field(default=90, ge=0, le=36_500, description="0 keeps measurements for ever.")
     retention_interval: float = Field(default=3600.0, gt=0, description="Seconds between two looks for what is old.")
+    anchor_interval: float = Field(default=3600.0, gt=0, description="Seconds between two anchors of the audit.")
     slow_query_ms: float | None = Field(default=None, ge=0, description="Reads and queries from here on are recorded.")
 
     @field_validator("data_dir")

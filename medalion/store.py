@@ -14,6 +14,7 @@ from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from medalion.anchors import Anchors, BackgroundAnchors
 from medalion.audit import Audit
 from medalion.background import BackgroundMirror
 from medalion.errors import InputError, StoreError
@@ -68,9 +69,11 @@ class Parts:
         self.observations = Observations(
             self.postgres, self.lake, self.mirror, record=record, slow_ms=settings.slow_query_ms
         )
+        self.anchors = Anchors(self.postgres, self.lake)
         self.background = (
             BackgroundMirror(self.mirror, interval=settings.mirror_interval),
             BackgroundRetention(self.postgres, settings),
+            BackgroundAnchors(self.anchors, interval=settings.anchor_interval),
         )
         self.handlers: list[DatabaseLogHandler] = []
         self.is_closed = False
@@ -233,7 +236,8 @@ class AsyncStore:
     @property
     def audit(self) -> Audit:
         """Who changed what and when, and whether the record is whole."""
-        return Audit(self._parts.used().units)
+        parts = self._parts.used()
+        return Audit(parts.units, parts.anchors)
 
     @property
     def trading(self) -> TradingService:

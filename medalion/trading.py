@@ -13,17 +13,15 @@ from medalion.dtos import (
     Tradable,
     TradeDto,
 )
-from medalion.errors import ConflictError, NotFoundError, VenueError
+from medalion.errors import ConflictError, VenueError
 from medalion.instruments import chosen, instrument_behind
-from medalion.ordering import Ordering
-from medalion.orders import is_working
 from medalion.portfolios import Which
+from medalion.settlements import Settlements
 from medalion.types import AssetType, PositionSide, TradeSide, TradeStatus, TradeType
-from medalion.venues.base import OrderReport
 from oltp.trading import Trade
 
 
-class TradingService(Ordering):
+class TradingService(Settlements):
     """Orders, positions and portfolios of all accounts.
 
     `venue` takes the orders of every account, or is a mapping that has one for each type of account.
@@ -218,26 +216,6 @@ class TradingService(Ordering):
     async def create_trade(self, request: CreateTradeRequest) -> TradeDto:
         """The trade that the request asks for; raises as `execute_market_order`."""
         return TradeDto.of(await self._place(request))
-
-    async def cancel_trade(self, trade: Which, *, at: datetime | None = None) -> TradeDto:
-        """The trade, cancelled; filled, if the venue filled it first.
-
-        Raises:
-            ConflictError: it is over already.
-        """
-        async with self._units() as unit:
-            known = await unit.trades.get(trade)
-            account = await unit.accounts.get(known.account_id)
-        if not is_working(known.status):
-            raise ConflictError(f"trade {known.id} is {known.status} and cannot be cancelled")
-        moment = self._at(at)
-        try:
-            report = await self._venue(account).cancel(account.id, known.client_order_id, moment)
-        except NotFoundError:
-            report = OrderReport(
-                account.id, known.client_order_id, None, TradeStatus.CANCELLED, moment, "it never reached the venue"
-            )
-        return TradeDto.of(await self._book(report))
 
     async def open_position(
         self,

@@ -123,12 +123,15 @@ class LiveSession(Session):
     """Sees only what is not deleted, unless a statement has the execution option `include_deleted=True`."""
 
 
+# Made once: what is made anew for each statement is analysed anew too.
+_LIVE = orm.with_loader_criteria(Entity, lambda entity: sa.not_(entity.is_deleted), include_aliases=True)
+
+
 @event.listens_for(LiveSession, "do_orm_execute")
 def _hide_deleted(state: orm.ORMExecuteState) -> None:
     is_ours = state.is_select and not state.is_column_load and not state.is_relationship_load
     if is_ours and not state.execution_options.get("include_deleted", False):
-        live = orm.with_loader_criteria(Entity, lambda entity: sa.not_(entity.is_deleted), include_aliases=True)
-        state.statement = state.statement.options(live)
+        state.statement = state.statement.options(_LIVE)
 
 
 @event.listens_for(LiveSession, "before_flush")

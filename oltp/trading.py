@@ -216,7 +216,7 @@ class Fill(Entity):
     __table_args__ = (
         sa.UniqueConstraint("venue", "execution_id"),
         sa.Index(None, "account_id", "executed_at"),
-        sa.Index(None, "instrument_id", "executed_at"),
+        sa.Index(None, "account_id", "instrument_id", "executed_at"),
     )
 
     trade_id: Mapped[UUID] = reference("trades.id")
@@ -228,6 +228,7 @@ class Fill(Entity):
     quantity: Mapped[Decimal] = mapped_column(sa.CheckConstraint("quantity > 0", name="quantity"))
     price: Mapped[Decimal] = mapped_column(sa.CheckConstraint("price >= 0", name="price"))
     commission: Mapped[Decimal] = mapped_column(default=ZERO, doc="Negative for a rebate.")
+    realized_pnl: Mapped[Decimal] = mapped_column(default=ZERO, doc="What it realized, gross.")
     executed_at: Mapped[datetime]
     busted_at: Mapped[datetime | None] = mapped_column(doc="When the venue undid it; null if it stands.")
     extra: Mapped[JsonObject | None] = mapped_column("metadata")
@@ -252,8 +253,8 @@ class Position(OfInstrument, Versioned, Entity):
         sa.Index(
             "uq_positions_open",
             "account_id",
-            "strategy_id",
             "instrument_id",
+            "strategy_id",
             unique=True,
             postgresql_where=sa.text("status IN ('open', 'partially_closed') AND NOT is_deleted"),
             postgresql_nulls_not_distinct=True,
@@ -329,14 +330,18 @@ class Settlement(Entity):
     """A position or part of it ended, or was changed, by an event instead of a trade."""
 
     __tablename__ = "settlements"
+    __table_args__ = (sa.Index(None, "account_id", "instrument_id", "occurred_at"),)
     append_only = True
 
-    account_id: Mapped[UUID] = reference("accounts.id")
+    account_id: Mapped[UUID] = reference("accounts.id", index=False)
+    instrument_id: Mapped[int] = mapped_column(sa.BigInteger)
     position_id: Mapped[UUID] = reference("positions.id")
     settlement_type: Mapped[SettlementType]
-    quantity: Mapped[Decimal]
-    price: Mapped[Decimal | None] = mapped_column(doc="Per unit.")
+    event: Mapped[str] = mapped_column(sa.String(200), doc="What happened; several settlements of one add up.")
+    quantity: Mapped[Decimal] = mapped_column(doc="Units or contracts added to the position, signed.")
+    price: Mapped[Decimal | None] = mapped_column(doc="Or payment, per unit.")
     cash: Mapped[Decimal] = mapped_column(default=ZERO, doc="Paid to the account; negative if it pays.")
+    realized_pnl: Mapped[Decimal] = mapped_column(default=ZERO, doc="What it realized, gross.")
     occurred_at: Mapped[datetime]
     details: Mapped[JsonObject | None]
 

@@ -108,13 +108,26 @@ def test_a_position_opened_on_the_ex_date_is_left_alone(store: Store, trading: A
     assert trading.settle_corporate_action(known.id, account="book") == []
 
 
-def test_an_action_that_comes_after_its_fills_is_refused(store: Store, trading: Any, board: Board) -> None:
+def test_an_action_may_come_after_the_fills_that_follow_it(store: Store, trading: Any, board: Board) -> None:
     trade(trading, board, "buy", 30, "33.10")
-    trade(trading, board, "sell", 10, "16.55", AFTER)
+    trade(trading, board, "sell", 40, "16.55", AFTER)
     known = action(store, "split", new_shares=2, old_shares=1)
-    with pytest.raises(ConflictError, match="before the fills"):
+    trading.settle_corporate_action(known.id, account="book")
+    (position,) = trading.get_open_positions(account="book")
+    assert (position.side, position.quantity, position.remaining_quantity) == ("long", 60, 20)
+    assert position.realized_pnl == 0
+    assert position.cost_basis == Decimal("331")
+    assert [held.status for held in store.positions.find() if held.id != position.id] == ["cancelled"]
+
+
+def test_the_stop_of_a_position_is_split_once(store: Store, trading: Any, board: Board) -> None:
+    board.show("AAPL", "33.10")
+    held = trading.open_position(account="book", symbol="AAPL", quantity=30, stop_loss=30, take_profit=40, at=BEFORE)
+    known = action(store, "split", new_shares=2, old_shares=1)
+    for _ in range(2):
         trading.settle_corporate_action(known.id, account="book")
-    assert store.settlements.count() == 0
+    split = trading.get_position(held.id)
+    assert (split.stop_loss, split.take_profit, split.current_price) == (15, 20, Decimal("16.55"))
 
 
 def test_a_fraction_that_cannot_be_said_is_refused(store: Store, trading: Any, board: Board) -> None:

@@ -176,8 +176,10 @@ def test_a_split_changes_shares_and_not_the_value(store: Store) -> None:
     (position,) = book.trade(asset, [execution(FRIDAY + 15 * HOUR, BUY, 10, 100)])
     store.settlements.create(
         account_id=book.account.id,
+        instrument_id=position.instrument_id,
         position_id=position.id,
         settlement_type=SettlementType.SPLIT,
+        event="split",
         quantity=Decimal(30),
         occurred_at=MONDAY + 5 * HOUR,
     )

@@ -6,7 +6,7 @@ import typer
 
 from medalion.cli.output import Format, emit_records, say
 
-app = typer.Typer(no_args_is_help=True, help="Read and check the record of changes.")
+app = typer.Typer(no_args_is_help=True, help="Read, check and anchor the record of changes.")
 
 Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 _HISTORY = ("version", "action", "action_timestamp", "performed_by", "changes", "reason", "correlation_id")
@@ -34,7 +34,7 @@ def verify(
     entity: Annotated[str | None, typer.Argument(metavar="[ID]", help="Of one entity; by default of all.")] = None,
     format: Form = Format.TABLE,
 ) -> None:
-    """Compare the record with itself and with the rows.
+    """Compare the record with itself, with the rows and with its anchors in the lake.
 
     Entries that were changed, removed or slipped in are printed, and rows changed behind its back; exits with 1 then.
     """
@@ -45,3 +45,13 @@ def verify(
     if problems:
         raise typer.Exit(1)
     say("the record is whole, and the rows are as it says")
+
+
+@app.command()
+def anchor(ctx: typer.Context) -> None:
+    """Keep in the lake what the newest entries are, so that their removal shows."""
+    with ctx.obj.open() as store:
+        done = store.audit.anchor()
+    say(
+        f"anchored the records of {done.heads:,} entities" if done.runs else "nothing has changed since the last anchor"
+    )

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from medalion.errors import ConflictError, InputError, NotFoundError
 from medalion.market import Market, Quote
 from medalion.orders import PARTIALLY_FILLED, SUBMITTED, price_fault
-from medalion.portfolio import value_of
+from medalion.portfolio import checked, value_of
 from medalion.types import TradeStatus, cash, exact
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.matching import Match, Rules, match
@@ -44,6 +44,11 @@ class CommissionSchedule:
     bps: Decimal = Decimal(0)
     per_unit: Decimal = Decimal(0)
     minimum: Decimal = Decimal(0)
+
+    def __post_init__(self) -> None:
+        for name in ("bps", "per_unit", "minimum"):
+            if (given := checked(getattr(self, name), name=name)) < 0:
+                raise InputError(f"{name} {given} is negative; give zero or more", given=given)
 
     def commission(self, quantity: Decimal, value: Decimal) -> Decimal:
         """In quote currency, half-even to 8 places."""

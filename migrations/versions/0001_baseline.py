@@ -355,8 +355,8 @@ def _trading() -> None:
     _index(
         "positions",
         "account_id",
-        "strategy_id",
         "instrument_id",
+        "strategy_id",
         name="uq_positions_open",
         unique=True,
         where="status IN ('open', 'partially_closed') AND NOT is_deleted",
@@ -431,7 +431,7 @@ def _trading() -> None:
         *_required(sa.String(50), "venue"),
         *_required(sa.String(128), "execution_id"),
         *_required(ENUM, "side"),
-        *_required(MONEY, "quantity", "price", "commission"),
+        *_required(MONEY, "quantity", "price", "commission", "realized_pnl"),
         *_required(TIME, "executed_at"),
         *_optional(TIME, "busted_at"),
         *_optional(JSON, "metadata"),
@@ -444,15 +444,18 @@ def _trading() -> None:
         },
     )
     _index("fills", "account_id", "executed_at")
-    _index("fills", "instrument_id", "executed_at")
+    _index("fills", "account_id", "instrument_id", "executed_at")
     _index("fills", "trade_id")
     _entity(
         "settlements",
-        *_required(ID, "account_id", "position_id"),
+        *_required(ID, "account_id"),
+        *_required(sa.BigInteger, "instrument_id"),
+        *_required(ID, "position_id"),
         *_required(ENUM, "settlement_type"),
+        *_required(sa.String(200), "event"),
         *_required(MONEY, "quantity"),
         *_optional(MONEY, "price"),
-        *_required(MONEY, "cash"),
+        *_required(MONEY, "cash", "realized_pnl"),
         *_required(TIME, "occurred_at"),
         *_optional(JSON, "details"),
         refers={"account_id": "accounts", "position_id": "positions"},
@@ -460,7 +463,7 @@ def _trading() -> None:
             "settlementtype": _in("settlement_type", SETTLEMENTTYPE),
         },
     )
-    _index("settlements", "account_id")
+    _index("settlements", "account_id", "instrument_id", "occurred_at")
     _index("settlements", "position_id")
     _entity(
         "cash_movements",

@@ -1,0 +1,68 @@
+"""Orders from intent to audit: one client's round trips, and what eight clients get through together."""
+
+import multiprocessing
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import polars as pl
+
+import medalion
+from medalion.datasets import STOCK_QUOTES
+
+CLIENTS = 8
+
+
+def prepare(folder: Path) -> None:
+    """An account with money and quoted stocks, one for each client."""
+    with medalion.open(data_dir=folder, mirror_background=False) as store:
+        store.accounts.create(name="bench")
+        store.trading.deposit("bench", 1_000_000_000)
+        for client in range(CLIENTS):
+            store.assets.create(symbol=f"B{client}", name=f"B{client}")
+            quote = {"symbol": [f"B{client}"], "ts": [datetime.now(UTC)]}
+            prices = {"bid_price": ["99.99"], "bid_size": ["100"], "ask_price": ["100.01"], "ask_size": ["100"]}
+            store.write(STOCK_QUOTES, pl.DataFrame(quote | prices))
+
+
+def trade(folder: Path, client: int, *, times: int, seconds: float | None = None) -> list[float]:
+    """Milliseconds of each market order, buys and sells in turn, each booked and audited when it returns."""
+
+    async def run() -> list[float]:
+        taken: list[float] = []
+        async with medalion.open_async(data_dir=folder, mirror_background=False) as store:
+            trading = store.trading
+            for _ in range(6):
+                await trading.execute_market_order(account="bench", symbol=f"B{client}", side="buy", quantity=1)
+            until = None if seconds is None else time.perf_counter() + seconds
+            while len(taken) < times if until is None else time.perf_counter() < until:
+                side = "sell" if len(taken) % 3 == 2 else "buy"
+                started = time.perf_counter()
+                filled = await trading.execute_market_order(account="bench", symbol=f"B{client}", side=side, quantity=1)
+                taken.append((time.perf_counter() - started) * 1e3)
+                if filled.status != "filled":
+                    raise RuntimeError(f"an order is {filled.status}: {filled.status_reason}")
+        return taken
+
+    return anyio.run(run)
+
+
+def alone(folder: Path, *, times: int = 500) -> tuple[float, float]:
+    """Median and 99th percentile of one client's orders, in milliseconds."""
+    taken = trade(folder, 0, times=times)
+    return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
+
+
+def together(folder: Path, *, seconds: float = 10) -> float:
+    """Orders a second of eight processes, each with a symbol of its own in one account."""
+    with ProcessPoolExecutor(CLIENTS, multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(_count, folder, client, seconds) for client in range(CLIENTS)]
+        return sum(future.result() for future in running) / seconds
+
+
+def _count(folder: Path, client: int, seconds: float) -> int:
+    return len(trade(folder, client, times=0, seconds=seconds))
+

@@ -1,0 +1,157 @@
+"""Entities as plain rows, several statements in one round trip: for the way of an order, where the bookkeeping of the
+mapper would cost more than the statements do.
+
+What is read here belongs to no session: it is changed by `change`, and not by a flush.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from typing import Any, Generic, TypeVar, cast
+
+import sqlalchemy as sa
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import instance_dict
+
+from medalion.errors import ConflictError
+from oltp.base import Entity, Versioned, now
+from oltp.columns import UtcDateTime
+from oltp.translation import translated
+
+E = TypeVar("E", bound=Entity)
+Row = dict[str, Any]
+Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of fixed text and what it is given; with `changes`, it must change a row."""
+
+    text: str
+    given: Mapping[str, Any]
+    changes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column, the attribute that holds it, and what stands between the two."""
+
+    attribute: str
+    name: str
+    read: Convert | None
+    bind: Convert | None
+    default: Convert | None
+
+
+class Rows(Generic[E]):
+    """The rows of one entity; get it from `rows_of`."""
+
+    def __init__(self, kind: type[E]) -> None:
+        self._kind = kind
+        self._columns = [_column(name, prop.columns[0]) for name, prop in kind.__mapper__.column_attrs.items()]
+        names = ", ".join(f'"{column.name}"' for column in self._columns)
+        values = ", ".join(f"%({column.attribute})s" for column in self._columns)
+        table = cast(sa.Table, kind.__table__).name
+        self._insert = f"INSERT INTO {table} ({names}) VALUES ({values})"
+        self._update = f"UPDATE {table} SET {{}} WHERE id = %(id)s"
+        self._is_versioned = issubclass(kind, Versioned)
+
+    def made(self, row: Row) -> E:
+        """The entity in a row that has all of its columns."""
+        entity = cast(E, self._kind.__mapper__.class_manager.new_instance())
+        instance_dict(entity).update(
+            (column.attribute, row[column.name] if column.read is None else column.read(row[column.name]))
+            for column in self._columns
+        )
+        return entity
+
+    def insertion(self, entity: E) -> Statement:
+        """What adds the entity, of which the defaults are filled in."""
+        held = instance_dict(entity)
+        for column in self._columns:
+            if held.get(column.attribute) is None:
+                held[column.attribute] = None if column.default is None else column.default(None)
+        return Statement(self._insert, {column.attribute: _bound(column, held) for column in self._columns})
+
+    def change(self, entity: E, *attributes: str) -> Statement:
+        """What stores these attributes of the entity, as a new version of it; the row must be locked."""
+        held = instance_dict(entity)
+        held["updated_at"] = now()
+        changed = {*attributes, "updated_at"}
+        given = {column.attribute: _bound(column, held) for column in self._columns if column.attribute in changed}
+        sets = [f'"{column.name}" = %({column.attribute})s' for column in self._columns if column.attribute in changed]
+        condition = ""
+        if self._is_versioned:
+            given["read_version"] = held["row_version"]
+            held["row_version"] += 1
+            sets.append("row_version = row_version + 1")
+            condition = " AND row_version = %(read_version)s"
+        return Statement(self._update.format(", ".join(sets)) + condition, given | {"id": entity.id}, changes=True)
+
+
+@cache
+def rows_of(kind: type[E]) -> Rows[E]:
+    """The rows of that entity."""
+    return Rows(kind)
+
+
+async def run(session: AsyncSession, *statements: Statement) -> list[list[Row]]:
+    """The rows that each statement gives, in the session's transaction and in this order; one round trip.
+
+    Raises:
+        ConflictError: a row that was to be changed is not as it was read.
+        InputError, NotFoundError, StoreUnavailableError: see `oltp.translation`.
+    """
+    with translated():
+        connection = await session.connection()
+        driver = cast("AsyncConnection[Any]", (await connection.get_raw_connection()).driver_connection)
+        async with driver.pipeline():
+            cursors = [
+                await driver.cursor(row_factory=dict_row).execute(statement.text, statement.given)
+                for statement in statements
+            ]
+        for statement, cursor in zip(statements, cursors, strict=True):
+            if statement.changes and cursor.rowcount != 1:
+                raise ConflictError("the row was changed by someone else since it was read", retryable=True)
+        return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+
+def _column(attribute: str, column: sa.ColumnElement[Any]) -> _Column:
+    kind, default = column.type, cast("sa.Column[Any]", column).default
+    read: Convert | None = None
+    bind: Convert | None = None
+    if isinstance(kind, UtcDateTime):
+        read = _in_utc
+    elif isinstance(kind, sa.Enum):
+        members = cast(type[Enum], kind.enum_class)
+        read, bind = lambda value: None if value is None else members(value), _value
+    elif isinstance(kind, JSONB):
+        bind = Jsonb
+    return _Column(attribute, cast("sa.Column[Any]", column).name, read, bind, _default(default))
+
+
+def _default(default: Any) -> Convert | None:
+    if default is None:
+        return None
+    if default.is_callable:
+        return cast(Convert, default.arg)
+    return lambda _: default.arg
+
+
+def _bound(column: _Column, held: Row) -> Any:
+    value = held.get(column.attribute)
+    return value if value is None or column.bind is None else column.bind(value)
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
+
+
+def _value(member: Enum) -> Any:
+    return member.value

@@ -120,10 +120,13 @@ async def record(
             trade.commission += fill.commission
     ordered = max(trade.quantity, trade.filled_quantity) if overfill else trade.quantity
     status = after_report(trade.status, report.status, ordered=ordered, filled=trade.filled_quantity)
+    was = trade.status, trade.external_trade_id
     if report.venue_order_id is not None and trade.external_trade_id is None:
         trade.external_trade_id, trade.submitted_at = report.venue_order_id, report.at
     if status is not trade.status:
         trade.status, trade.status_reason = status, report.reason
+    if not new and was == (trade.status, trade.external_trade_id):
+        return trade
     for fill in new:
         trade.executed_at = max(trade.executed_at or fill.executed_at, fill.executed_at)
         if (view := views.get(fill.execution_id)) is not None:

@@ -15,11 +15,17 @@ from medalion.portfolio import checked
 from medalion.types import AssetType, InstrumentKind, PositionSide, TradeSide, TradeType
 from oltp.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
 from oltp.repository import id_of
+from oltp.rows import Statement, rows_of, run
 from oltp.trading import Account, Position, Strategy, Trade, TradingSignal
 from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
 _SUGGESTED_FROM = 10_000
+_ACCOUNT = "SELECT * FROM accounts WHERE NOT is_deleted AND (id = %(id)s OR (%(id)s IS NULL AND name = %(name)s))"
+_ASSETS = """
+    SELECT * FROM assets WHERE symbol = %(symbol)s AND NOT is_deleted
+       AND CASE WHEN %(type)s::text IS NULL THEN asset_type <> 'option' ELSE asset_type = %(type)s END
+"""
 Choice = TypeVar("Choice", TradeSide, TradeType, PositionSide, AssetType)
 
 
@@ -45,6 +51,9 @@ def amount(value: Decimal | int, *, name: str) -> Decimal:
 async def account_of(unit: UnitOfWork, which: AccountLike) -> Account:
     """The account of that id or name; raises NotFoundError with the nearest names."""
     known = _id(which)
+    (found,) = await run(unit.session, Statement(_ACCOUNT, {"id": known, "name": str(which)}))
+    if found:
+        return rows_of(Account).made(found[0])
     return await (unit.accounts.by_name(str(which)) if known is None else unit.accounts.get(known))
 
 
@@ -87,8 +96,8 @@ async def instrument_of(unit: UnitOfWork, symbol: Tradable, asset_type: AssetTyp
 
 async def _by_symbol(unit: UnitOfWork, symbol: str, asset_type: AssetType | None) -> Instrument:
     """Assets are looked up first: most orders are for one, and no contract symbol or token id is also a ticker."""
-    typed = Asset.asset_type != AssetType.OPTION if asset_type is None else Asset.asset_type == asset_type
-    assets = await unit.assets.find(typed, symbol=symbol)
+    (found,) = await run(unit.session, Statement(_ASSETS, {"symbol": symbol, "type": asset_type and asset_type.value}))
+    assets = [rows_of(Asset).made(row) for row in found]
     if len(assets) == 1:
         return _of_asset(assets[0])
     if assets:
@@ -97,12 +106,12 @@ async def _by_symbol(unit: UnitOfWork, symbol: str, asset_type: AssetType | None
     listed = sa.true() if asset_type is None else INSTRUMENTS.c.kind == asset_type
     with translated():
         named = sa.select(INSTRUMENTS.c.kind, INSTRUMENTS.c.entity_id).where(INSTRUMENTS.c.symbol == symbol, listed)
-        found = (await unit.session.execute(named)).first()
-        if found is None:
+        listing = (await unit.session.execute(named)).first()
+        if listing is None:
             known = await unit.session.scalars(sa.select(INSTRUMENTS.c.symbol).where(listed).limit(_SUGGESTED_FROM))
             kind = "instrument" if asset_type is None else f"{asset_type} symbol"
             raise NotFoundError(kind, symbol, known=list(known), hint="create it first")
-    return await _by_id(unit, InstrumentKind(found.kind), found.entity_id)
+    return await _by_id(unit, InstrumentKind(listing.kind), listing.entity_id)
 
 
 async def instrument_behind(unit: UnitOfWork, what: Trade | Position | TradingSignal) -> Instrument:

@@ -19,6 +19,7 @@ from medalion.types import InstrumentKind, PositionSide, SignalType, TradeSide, 
 from medalion.venues.base import Order
 from oltp.base import uuid7
 from oltp.repository import id_of
+from oltp.rows import rows_of, run
 from oltp.trading import Account, Position, Strategy, Trade, TradingSignal
 from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
@@ -201,7 +202,7 @@ async def intend(
             trade.status, trade.status_reason = TradeStatus.REJECTED, reason
     if signal is not None and not signal.was_acted_upon:
         signal.was_acted_upon = True
-    await unit.trades.add(trade)
+    await run(unit.session, rows_of(Trade).insertion(trade))
     return Intent(trade, account, order, seen)
 
 

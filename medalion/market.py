@@ -1,6 +1,8 @@
 """What the market shows of an instrument at a time: the quote to trade at, and the rows that a decision rested on."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -100,10 +102,24 @@ class Latest(Protocol):
     def __call__(self, dataset: str, symbol: str, *, timeframe: str | None = None) -> Awaitable[Row | None]: ...
 
 
+_seen: ContextVar[dict[int, Row | None] | None] = ContextVar("seen", default=None)
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Within, a stored market is looked at once: decision, venue and books are shown the same rows."""
+    token = _seen.set({})
+    try:
+        yield
+    finally:
+        _seen.reset(token)
+
+
 class StoredMarket:
     """The market as the store's newest rows show it: quotes or snapshots, else the close of the last bar.
 
     `at` only orders what a caller does; the rows are the newest stored whenever it is asked, and carry their own `ts`.
+    An order that is placed sees the same rows from its decision to its booking.
     """
 
     def __init__(self, latest: Latest, *, timeframes: tuple[str, ...] = ("1Min", "1Day")) -> None:
@@ -115,6 +131,14 @@ class StoredMarket:
         return None if row is None else quote_of(row)
 
     async def snapshot(self, instrument: Instrument, at: datetime) -> Row | None:
+        seen = _seen.get()
+        if seen is None:
+            return await self._newest(instrument)
+        if instrument.instrument_id not in seen:
+            seen[instrument.instrument_id] = await self._newest(instrument)
+        return seen[instrument.instrument_id]
+
+    async def _newest(self, instrument: Instrument) -> Row | None:
         quotes, bars = _QUOTES.get(instrument.kind), _BARS.get(instrument.kind)
         row = None if quotes is None else await self._latest(quotes.name, instrument.symbol)
         if row is not None or bars is None:

@@ -16,7 +16,7 @@ from medalion.dtos import AccountLike, CreateTradeRequest, PositionDto, TradeDto
 from medalion.errors import ConflictError, InputError, NotFoundError
 from medalion.instruments import account_of, instrument_behind, watched
 from medalion.intents import Intent, MarketView, client_order_id_of, existing, intend, resumed, viewed
-from medalion.market import Instrument, Market
+from medalion.market import Instrument, Market, one_look
 from medalion.metrics import Metric, Record, ignore, milliseconds
 from medalion.orders import WORKING, is_working
 from medalion.portfolios import Portfolios, Which
@@ -186,7 +186,7 @@ class Ordering(Portfolios):
         """The trade after its venue was asked, if that was still to be done."""
         at, name = self._at(request.at), client_order_id_of(request)
         correlation = str(id_of(request.signal)) if request.signal is not None else name
-        with acting_as(correlation_id=acting().correlation_id or correlation):
+        with one_look(), acting_as(correlation_id=acting().correlation_id or correlation):
             try:
                 intent = await self._retrying(lambda: self._intend(request, name, at))
             except ConflictError:

@@ -4,10 +4,11 @@ An option that is exercised or assigned ends at a price of 0, and its underlying
 book it: what was paid for the option is realized there, and the shares cost the strike.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
+from typing import TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -24,14 +25,16 @@ from medalion.portfolio import ZERO, checked, value_of
 from medalion.portfolios import Which
 from medalion.refolding import refold, settle
 from medalion.settling import Delivery, Ending, Settling
-from medalion.types import OptionType, PositionSide, SettlementType, exact
+from medalion.types import MICROSECOND, OptionType, PositionSide, SettlementType, exact
 from oltp.base import uuid7
 from oltp.reference import Asset, OptionContract, PolymarketMarket, PolymarketOutcome
 from oltp.repository import id_of
 from oltp.rows import run
 from oltp.trading import Position, Trade
+from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
+OfOption = TypeVar("OfOption", Position, Trade)
 _EXCHANGE_ZONE = ZoneInfo("America/New_York")
 _CLOSE = time(16)
 _IN_THE_MONEY = Decimal("0.01")
@@ -105,13 +108,13 @@ class Settlements(Ordering):
         moment = self._at(at)
         async with self._units() as unit:
             owner = None if account is None else (await account_of(unit, account)).id
-            held = await _expired(unit, moment, owner)
+            held = await _expired(unit, Position, Position.remaining_quantity > 0, moment, owner)
+            working = await _expired(unit, Trade, Trade.status.in_(WORKING), moment, owner)
             ends: dict[UUID, tuple[OptionContract, Decimal]] = {}
             for contract in {contract.id: contract for _, contract in held}.values():
                 ends[contract.id] = (contract, await self._price_at_expiry(unit, contract, prices or {}))
-        await self._cancel_working([position.instrument_id for position, _ in held], moment, owner)
-        ended = [await self._expire(position, *ends[contract.id]) for position, contract in held]
-        return list({position.id: position for positions in ended for position in positions}.values())
+        await self._cancel([trade for trade, _ in working], moment)
+        return [ended for position, contract in held for ended in await self._expire(position.id, *ends[contract.id])]
 
     async def resolve_market(
         self,
@@ -135,8 +138,9 @@ class Settlements(Ordering):
         async with self._units() as unit:
             found = await _market(unit, market)
             paid = _payouts(found, winner, payouts)
-            numbers = [outcome.instrument_id for outcome in found.outcomes]
-        await self._cancel_working(numbers, moment, None)
+            ending = Trade.outcome_id.in_([outcome.id for outcome in found.outcomes])
+            working = await unit.trades.find(ending, Trade.status.in_(WORKING), order=(Trade.id,))
+        await self._cancel(working, moment)
         async with self._units() as unit:
             found = await _market(unit, found.id, lock=True)
             resolved_at = _resolve(found, paid, moment)
@@ -151,35 +155,59 @@ class Settlements(Ordering):
                 )
                 for outcome in found.outcomes
             }
-            return [PositionDto.of(position) for position in await settle(unit, events)]
+            changed = await settle(unit, events)
+            held = Position.instrument_id.in_(list(events)), Position.remaining_quantity > 0
+            for position in await unit.positions.find(*held, order=(Position.instrument_id, Position.id)):
+                # What was bought after the resolution ends as soon as it is held.
+                number, after = position.instrument_id, position.opened_at + MICROSECOND
+                late = replace(events[number], at=after, event=f"{events[number].event}/{position.id}")
+                changed += await settle(unit, {number: late}, account_id=position.account_id)
+            return [PositionDto.of(position) for position in changed]
 
     async def _deliver(
         self, which: Which, quantity: Decimal | int | None, kind: SettlementType, reference: str | None, at: datetime
     ) -> PositionDto:
-        wanted = None if quantity is None else amount(quantity, name="quantity")
-        event = f"{kind}/{uuid7() if reference is None else reference}"
+        wanted = None if quantity is None else _contracts(quantity)
+        known = id_of(which)
+        # Without the position in it, options of one underlying that share a reference would be delivered only once.
+        event = f"{kind}/{known}/{uuid7() if reference is None else reference}"
 
         async def deliver() -> PositionDto:
             async with self._units() as unit:
-                known = id_of(which)
-                if await unit.settlements.any(position_id=known, event=event):
-                    return PositionDto.of(await unit.positions.get(known))
-                return PositionDto.of(await _exchange(unit, known, wanted, kind, event, at))
+                option = await _locked(unit, known)
+                if not await unit.settlements.any(position_id=known, event=event):
+                    _check_held(option, wanted, kind, at)
+                    await _exchange(unit, option, wanted, kind, event, at)
+                return PositionDto.of(await unit.positions.get(known, lock=True))
 
         return await self._retrying(deliver)
 
-    async def _expire(self, position: Position, contract: OptionContract, price: Decimal) -> list[PositionDto]:
-        event, at = f"expiry/{contract.id}", expired_at(contract)
+    async def _expire(self, which: UUID, contract: OptionContract, price: Decimal) -> list[PositionDto]:
+        """The position, if it still held something."""
         with exact():
             gain = price - contract.strike_price
             worth = gain if contract.option_type is OptionType.CALL else -gain
-        kind = SettlementType.EXERCISE if position.side is PositionSide.LONG else SettlementType.ASSIGNMENT
-        async with self._units() as unit:
-            if worth >= _IN_THE_MONEY:
-                return [PositionDto.of(await _exchange(unit, position.id, None, kind, f"{event}/{position.id}", at))]
-            ending = Ending(at=at, event=event, kind=SettlementType.EXPIRY, price=ZERO)
-            ended = await settle(unit, {position.instrument_id: ending}, account_id=position.account_id)
-            return [PositionDto.of(each) for each in ended]
+
+        async def expire() -> list[PositionDto]:
+            async with self._units() as unit:
+                option = await _locked(unit, which)
+                if not option.position.remaining_quantity:
+                    return []
+                # What was bought after the close ends as soon as it is held.
+                at = max(expired_at(contract), option.position.opened_at + MICROSECOND)
+                # A name of its own each time: a late fill may leave something that an earlier run could not deliver.
+                event = f"{SettlementType.EXPIRY}/{contract.id}/{uuid7()}"
+                if worth >= _IN_THE_MONEY:
+                    is_long = option.position.side is PositionSide.LONG
+                    kind = SettlementType.EXERCISE if is_long else SettlementType.ASSIGNMENT
+                    await _exchange(unit, option, None, kind, event, at)
+                else:
+                    details = {"contract": contract.symbol}
+                    ending = Ending(at=at, event=event, kind=SettlementType.EXPIRY, details=details, price=ZERO)
+                    await refold(unit, option.line, at, settling=[ending])
+                return [PositionDto.of(await unit.positions.get(which, lock=True))]
+
+        return await self._retrying(expire)
 
     async def _price_at_expiry(
         self, unit: UnitOfWork, contract: OptionContract, prices: Mapping[str, Decimal]
@@ -199,13 +227,8 @@ class Settlements(Ordering):
             )
         return quote.mark
 
-    async def _cancel_working(self, instruments: list[int], at: datetime, account_id: UUID | None) -> None:
+    async def _cancel(self, working: Sequence[Trade], at: datetime) -> None:
         """Nothing that has ended can be filled any more."""
-        whose = () if account_id is None else (Trade.account_id == account_id,)
-        async with self._units() as unit:
-            working = await unit.trades.find(
-                Trade.instrument_id.in_(instruments), Trade.status.in_(WORKING), *whose, order=(Trade.id,)
-            )
         for trade in working:
             await self.cancel_trade(trade.id, at=at)
 
@@ -219,18 +242,21 @@ def _day(moment: datetime) -> date:
     return moment.astimezone(_EXCHANGE_ZONE).date()
 
 
-async def _expired(unit: UnitOfWork, at: datetime, account_id: UUID | None) -> list[tuple[Position, OptionContract]]:
-    """Open positions in contracts that have expired, in one order for all that lock several."""
+async def _expired(
+    unit: UnitOfWork, kind: type[OfOption], still: sa.ColumnElement[bool], at: datetime, account_id: UUID | None
+) -> list[tuple[OfOption, OptionContract]]:
+    """Positions or orders in contracts that have expired, in one order for all that lock several."""
     wanted = (
-        sa.select(Position, OptionContract)
-        .join(OptionContract, OptionContract.id == Position.option_contract_id)
-        .where(Position.remaining_quantity > 0, OptionContract.expiration_date <= _day(at))
-        .order_by(Position.instrument_id, Position.id)
+        sa.select(kind, OptionContract)
+        .join(OptionContract, OptionContract.id == kind.option_contract_id)
+        .where(still, OptionContract.expiration_date <= _day(at))
+        .order_by(kind.instrument_id, kind.id)
     )
     if account_id is not None:
-        wanted = wanted.where(Position.account_id == account_id)
-    found = await unit.session.execute(wanted)
-    return [(position, contract) for position, contract in found if expired_at(contract) <= at]
+        wanted = wanted.where(kind.account_id == account_id)
+    with translated():
+        found = await unit.session.execute(wanted)
+    return [(each, contract) for each, contract in found if expired_at(contract) <= at]
 
 
 async def _contract(unit: UnitOfWork, position: Position) -> OptionContract:
@@ -239,43 +265,63 @@ async def _contract(unit: UnitOfWork, position: Position) -> OptionContract:
     return await unit.option_contracts.get(position.option_contract_id)
 
 
-async def _exchange(
-    unit: UnitOfWork, which: UUID, quantity: Decimal | None, kind: SettlementType, event: str, at: datetime
-) -> Position:
-    """The option position, of which so many contracts, by default all, ended at 0; the underlying went at the strike.
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """A position in an option, and the lines of it and of its underlying, all locked."""
 
-    Raises:
-        ConflictError: it is on the other side, or has not so many contracts left.
-    """
+    position: Position
+    contract: OptionContract
+    line: Line
+    shares: Line
+
+
+async def _locked(unit: UnitOfWork, which: UUID) -> _Option:
     position = await unit.positions.get(which)
     contract = await _contract(unit, position)
     account = await unit.accounts.get(position.account_id)
-    option = Line.of(position, account.base_currency)
-    shares = _underlying(option, await unit.assets.get(contract.asset_id))
+    line = Line.of(position, account.base_currency)
+    shares = _underlying(line, await unit.assets.get(contract.asset_id))
     # In the order of instruments, as everyone who locks several lines.
-    for line in sorted((option, shares), key=lambda line: line.instrument_id):
-        await run(unit.session, line.lock)
-    position = await unit.positions.get(which, lock=True)
-    is_exercised = kind is SettlementType.EXERCISE
-    if (position.side is PositionSide.LONG) != is_exercised:
+    for each in sorted((line, shares), key=lambda line: line.instrument_id):
+        await run(unit.session, each.lock)
+    return _Option(await unit.positions.get(which, lock=True), contract, line, shares)
+
+
+def _contracts(quantity: Decimal | int) -> Decimal:
+    contracts = amount(quantity, name="quantity")
+    if contracts != contracts.to_integral_value():
+        raise InputError(f"quantity {contracts} is no whole number of contracts; give one", given=quantity)
+    return contracts
+
+
+def _check_held(option: _Option, contracts: Decimal | None, kind: SettlementType, at: datetime) -> None:
+    position = option.position
+    if (position.side is PositionSide.LONG) != (kind is SettlementType.EXERCISE):
+        raise ConflictError(f"no {kind} of a {position.side} option: long ones are exercised, short ones assigned")
+    if not 0 < (position.remaining_quantity if contracts is None else contracts) <= position.remaining_quantity:
         raise ConflictError(
-            f"a {position.side} option is not settled by {kind}: long ones are exercised, short ones assigned"
+            f"{'all' if contracts is None else contracts} of {position.symbol} cannot be settled; "
+            f"{position.remaining_quantity} are held"
         )
-    contracts = position.remaining_quantity if quantity is None else quantity
-    if not 0 < contracts <= position.remaining_quantity:
-        raise ConflictError(
-            f"{contracts} of {position.symbol} cannot be settled; {position.remaining_quantity} are held"
-        )
-    units = value_of(contracts, position.multiplier)
+    if at <= position.opened_at:
+        raise ConflictError(f"{position.symbol} is held since {position.opened_at.isoformat()}; give a later time")
+
+
+async def _exchange(
+    unit: UnitOfWork, option: _Option, quantity: Decimal | None, kind: SettlementType, event: str, at: datetime
+) -> None:
+    """So many contracts, by default all, end at 0, and the underlying goes at the strike."""
+    contract, is_exercised = option.contract, kind is SettlementType.EXERCISE
+    contracts = option.position.remaining_quantity if quantity is None else quantity
+    units = value_of(contracts, option.line.multiplier)
     is_bought = is_exercised == (contract.option_type is OptionType.CALL)
     details = {"contract": contract.symbol}
     ended = -contracts if is_exercised else contracts
     options = Delivery(at=at, event=event, kind=kind, details=details, quantity=ended, price=ZERO)
     bought = units if is_bought else -units
     delivered = Delivery(at=at, event=event, kind=kind, details=details, quantity=bought, price=contract.strike_price)
-    await refold(unit, option, at, settling=[options])
-    await refold(unit, shares, at, settling=[delivered])
-    return await unit.positions.get(which, lock=True)
+    await refold(unit, option.line, at, settling=[options])
+    await refold(unit, option.shares, at, settling=[delivered])
 
 
 def _underlying(option: Line, asset: Asset) -> Line:
@@ -328,10 +374,11 @@ def _payouts(
 
 def _resolve(market: PolymarketMarket, paid: Mapping[UUID, Decimal], at: datetime) -> datetime:
     """When the market was resolved; its outcomes say how."""
-    said = {outcome.id: (outcome.extra or {}).get("payout") for outcome in market.outcomes}
-    wanted = {outcome.id: str(paid[outcome.id]) for outcome in market.outcomes}
-    if market.resolved_at is not None and said != wanted:
-        raise ConflictError(f"market {market.question!r} was resolved otherwise at {market.resolved_at.isoformat()}")
+    for outcome in market.outcomes:
+        known = _known_payout(outcome)
+        if known is not None and known != paid[outcome.id]:
+            how = f"{outcome.outcome} pays {known}, not {paid[outcome.id]}"
+            raise ConflictError(f"market {market.question!r} was resolved otherwise: {how}")
     market.resolved_at = market.resolved_at or at
     market.is_closed = True
     for outcome in market.outcomes:
@@ -339,3 +386,11 @@ def _resolve(market: PolymarketMarket, paid: Mapping[UUID, Decimal], at: datetim
         outcome.winner = paid[outcome.id] == 1
         outcome.extra = {**(outcome.extra or {}), "payout": str(paid[outcome.id])}
     return market.resolved_at
+
+
+def _known_payout(outcome: PolymarketOutcome) -> Decimal | None:
+    """What the token pays, by an earlier resolution or by the market's own feed; None before either."""
+    payout = (outcome.extra or {}).get("payout")
+    if payout is not None:
+        return Decimal(payout)
+    return None if outcome.winner is None else Decimal(outcome.winner)

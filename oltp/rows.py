@@ -5,6 +5,7 @@ What is read here belongs to no session: it is changed by `change`, and not by a
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -20,11 +21,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import instance_dict
 
 from medalion.errors import ConflictError
-from oltp.base import Entity, Versioned, now
+from oltp.base import Base, Versioned, now
 from oltp.columns import UtcDateTime
 from oltp.translation import translated
 
-E = TypeVar("E", bound=Entity)
+E = TypeVar("E", bound=Base)
 Row = dict[str, Any]
 Convert = Callable[[Any], Any]
 
@@ -50,7 +51,7 @@ class _Column:
 
 
 class Rows(Generic[E]):
-    """The rows of one entity; get it from `rows_of`."""
+    """The rows of one mapped class, of which entities have an `id`; get it from `rows_of`."""
 
     def __init__(self, kind: type[E]) -> None:
         self._kind = kind
@@ -77,7 +78,12 @@ class Rows(Generic[E]):
         for column in self._columns:
             if held.get(column.attribute) is None:
                 held[column.attribute] = None if column.default is None else column.default(None)
-        return Statement(self._insert, {column.attribute: _bound(column, held) for column in self._columns})
+        return Statement(self._insert, self.given(entity))
+
+    def given(self, entity: E) -> dict[str, Any]:
+        """What its insertion is given."""
+        held = instance_dict(entity)
+        return {column.attribute: _bound(column, held) for column in self._columns}
 
     def change(self, entity: E, *attributes: str) -> Statement:
         """What stores these attributes of the entity, as a new version of it; the row must be locked."""
@@ -92,7 +98,7 @@ class Rows(Generic[E]):
             held["row_version"] += 1
             sets.append("row_version = row_version + 1")
             condition = " AND row_version = %(read_version)s"
-        return Statement(self._update.format(", ".join(sets)) + condition, given | {"id": entity.id}, changes=True)
+        return Statement(self._update.format(", ".join(sets)) + condition, given | {"id": held["id"]}, changes=True)
 
 
 @cache
@@ -111,7 +117,8 @@ async def run(session: AsyncSession, *statements: Statement) -> list[list[Row]]:
     with translated():
         connection = await session.connection()
         driver = cast("AsyncConnection[Any]", (await connection.get_raw_connection()).driver_connection)
-        async with driver.pipeline():
+        # One alone is sooner done without a pipeline.
+        async with driver.pipeline() if len(statements) > 1 else nullcontext():
             cursors = [
                 await driver.cursor(row_factory=dict_row).execute(statement.text, statement.given)
                 for statement in statements

@@ -8,7 +8,6 @@ from functools import cache
 from types import TracebackType
 from typing import Any, Self, get_type_hints
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from medalion.errors import InputError
@@ -16,6 +15,7 @@ from oltp import record_repositories as records
 from oltp import repositories as of
 from oltp.base import LiveSession
 from oltp.repository import Repository
+from oltp.rows import Statement, run
 from oltp.translation import translated, translation
 
 
@@ -124,8 +124,7 @@ class UnitOfWork:
         who = _acting.get()
         told = {"actor": who.actor, "correlation_id": who.correlation_id, "reason": who.reason}
         settings = [
-            sa.func.set_config(f"medalion.{name}", text, True) for name, text in told.items() if text is not None
+            f"set_config('medalion.{name}', %({name})s, true)" for name, text in told.items() if text is not None
         ]
         if settings:
-            with translated():
-                await self.session.execute(sa.select(*settings))
+            await run(self.session, Statement("SELECT " + ", ".join(settings), told))

@@ -7,7 +7,6 @@ from decimal import Decimal
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from medalion.errors import ConflictError, InputError, NotFoundError
@@ -21,6 +20,7 @@ from medalion.venues.paper_rows import (
     NAME,
     executions_of,
     fill_of,
+    insertion,
     instrument_as_kept,
     order_id,
     order_of,
@@ -29,6 +29,7 @@ from medalion.venues.paper_rows import (
     resting_of,
     taken_of,
 )
+from oltp.rows import run
 from oltp.translation import translated
 from oltp.venue import PaperExecution, PaperOrder
 
@@ -64,7 +65,7 @@ class PaperVenue:
     For `slippage_bps`, `respect_size` and `max_quote_age` see `Rules`. With a `latency`, an order is worked at the
     first quote seen of its own time plus the latency, or later; until then market orders rest too.
 
-    Order and execution ids follow from account and client order id alone.
+    Order ids follow from account and client order id alone; executions are numbered as they happen.
     """
 
     name = NAME
@@ -96,17 +97,19 @@ class PaperVenue:
             ConflictError: another order has this client order id.
         """
         quote = await self._market.quote(order.instrument, order.at)
-        row = placed(order, self._latency, price_fault(order))
+        new = placed(order, self._latency, price_fault(order))
         with translated():
             async with self._sessions.begin() as session:
-                new = insert(PaperOrder).values(row).on_conflict_do_nothing().returning(PaperOrder)
-                kept = await session.scalar(new)
-                if kept is None:
+                execution = None
+                if new.status is not TradeStatus.REJECTED:
+                    await self._share_quotes(session, [new])
+                    execution = await self._work(session, new, quote, order.at)
+                (kept,) = await run(session, insertion(new, execution))
+                if not kept:
                     return await self._again(session, order)
-                if kept.status is TradeStatus.REJECTED:
-                    return report_of(kept, ())
-                await self._share_quotes(session, [kept])
-                return await self._work(session, kept, quote, order.at) or report_of(kept, ())
+                if execution is not None:
+                    execution.execution_id = kept[0]["execution_id"]
+                return report_of(new, [] if execution is None else [execution])
 
     async def cancel(self, account_id: UUID, client_order_id: str, at: datetime) -> OrderReport:
         """The order, cancelled if it rested.
@@ -162,11 +165,14 @@ class PaperVenue:
                 locked = resting.where(PaperOrder.id.in_(touched)).order_by(PaperOrder.id).with_for_update()
                 orders = list(await session.scalars(locked))
                 await self._share_quotes(session, orders)
-                reports = [
-                    await self._work(session, order, quotes[order.instrument_id], at)
-                    for order in sorted(orders, key=lambda order: (order.submitted_at, order.id))
-                ]
-                return [report for report in reports if report is not None]
+                changed = []
+                for order in sorted(orders, key=lambda order: (order.submitted_at, order.id)):
+                    execution = await self._work(session, order, quotes[order.instrument_id], at)
+                    if execution is not None:
+                        session.add(execution)
+                    if execution is not None or order.status is TradeStatus.REJECTED:
+                        changed.append(order)
+                return [report_of(order, await executions_of(session, order)) for order in changed]
 
     async def _quotes(self, waiting: Iterable[PaperOrder], at: datetime) -> dict[int, Quote | None]:
         """The quotes of that time by number of the instrument; each is asked for once."""
@@ -187,8 +193,8 @@ class PaperVenue:
 
     async def _work(
         self, session: AsyncSession, order: PaperOrder, quote: Quote | None, at: datetime
-    ) -> OrderReport | None:
-        """The order after the quote, in this transaction; None if nothing was filled or refused."""
+    ) -> PaperExecution | None:
+        """What the quote executes of the order, which is changed accordingly; None if it fills nothing of it."""
         taken = Decimal(0)
         if self._rules.respect_size and quote is not None:
             taken = await taken_of(session, order, quote.ts)
@@ -198,26 +204,20 @@ class PaperVenue:
             order.triggered_at = at
         if found.refusal is not None:
             order.status, order.reason, order.changed_at = TradeStatus.REJECTED, found.refusal, at
-            return report_of(order, ())
+            return None
         if quote is None or not found.quantity:
             return None
-        executions = await executions_of(session, order) if order.filled_quantity else []
-        execution = self._execution(order, len(executions) + 1, found, quote, at)
-        session.add(execution)
         order.filled_quantity = found.resting.filled
         order.status = TradeStatus.FILLED if order.filled_quantity == order.quantity else PARTIALLY_FILLED
         order.changed_at = at
-        return report_of(order, [*executions, execution])
-
-    def _execution(self, order: PaperOrder, number: int, found: Match, quote: Quote, at: datetime) -> PaperExecution:
-        value = value_of(found.quantity, found.price, order.multiplier)
         return PaperExecution(
-            execution_id=f"{order.id}-{number}",
             order_id=order.id,
             account_id=order.account_id,
             quantity=found.quantity,
             price=found.price,
-            commission=self._commission.commission(found.quantity, value),
+            commission=self._commission.commission(
+                found.quantity, value_of(found.quantity, found.price, order.multiplier)
+            ),
             quoted_at=quote.ts,
             executed_at=at,
         )

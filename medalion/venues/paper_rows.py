@@ -12,6 +12,7 @@ from medalion.market import Instrument
 from medalion.types import TradeStatus
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.matching import Resting
+from oltp.rows import Statement, rows_of
 from oltp.venue import PaperExecution, PaperOrder
 
 NAME = "paper"
@@ -23,30 +24,57 @@ def order_id(account_id: UUID, client_order_id: str) -> UUID:
     return uuid5(_ORDERS, f"{account_id}/{client_order_id}")
 
 
-def placed(order: Order, latency: timedelta, refusal: str | None) -> dict[str, object]:
-    """The row of a new order, of which nothing is filled."""
-    return {
-        "id": order_id(order.account_id, order.client_order_id),
-        "account_id": order.account_id,
-        "client_order_id": order.client_order_id,
-        "instrument_kind": order.instrument.kind,
-        "instrument_id": order.instrument.instrument_id,
-        "symbol": order.instrument.symbol,
-        "multiplier": order.instrument.multiplier,
-        "trade_type": order.trade_type,
-        "side": order.side,
-        "quantity": order.quantity,
-        "limit_price": order.limit_price,
-        "stop_price": order.stop_price,
-        "trail_price": order.trail_price,
-        "trail_percent": order.trail_percent,
-        "status": TradeStatus.SUBMITTED if refusal is None else TradeStatus.REJECTED,
-        "reason": refusal,
-        "filled_quantity": 0,
-        "works_from": order.at + latency if latency else None,
-        "submitted_at": order.at,
-        "changed_at": order.at,
+def placed(order: Order, latency: timedelta, refusal: str | None) -> PaperOrder:
+    """A new order, of which nothing is filled."""
+    return PaperOrder(
+        id=order_id(order.account_id, order.client_order_id),
+        account_id=order.account_id,
+        client_order_id=order.client_order_id,
+        instrument_kind=order.instrument.kind,
+        instrument_id=order.instrument.instrument_id,
+        symbol=order.instrument.symbol,
+        multiplier=order.instrument.multiplier,
+        trade_type=order.trade_type,
+        side=order.side,
+        quantity=order.quantity,
+        limit_price=order.limit_price,
+        stop_price=order.stop_price,
+        trail_price=order.trail_price,
+        trail_percent=order.trail_percent,
+        status=TradeStatus.SUBMITTED if refusal is None else TradeStatus.REJECTED,
+        reason=refusal,
+        filled_quantity=Decimal(0),
+        works_from=order.at + latency if latency else None,
+        submitted_at=order.at,
+        changed_at=order.at,
+    )
+
+
+_PLACE = """
+    WITH placed AS ({insert} ON CONFLICT DO NOTHING RETURNING id),
+    executed AS (
+        INSERT INTO paper_executions
+            (execution_id, order_id, account_id, quantity, price, commission, quoted_at, executed_at)
+        SELECT lpad(nextval('paper_execution_seq')::text, 19, '0'), id, %(account_id)s, %(filled)s, %(price)s, %(commission)s, %(quoted_at)s, %(executed_at)s FROM placed
+        WHERE %(filled)s::numeric IS NOT NULL RETURNING execution_id
+    )
+    SELECT executed.execution_id FROM placed LEFT JOIN executed ON true
+"""
+
+
+def insertion(order: PaperOrder, execution: PaperExecution | None) -> Statement:
+    """What stores the order and what was executed of it at once, and gives the execution's id; no row if the order's
+    id is taken.
+    """
+    rows = rows_of(PaperOrder)
+    executed = {
+        "filled": None if execution is None else execution.quantity,
+        **{
+            name: None if execution is None else getattr(execution, name)
+            for name in ("price", "commission", "quoted_at", "executed_at")
+        },
     }
+    return Statement(_PLACE.format(insert=rows.insertion(order).text), rows.given(order) | executed)
 
 
 def instrument_as_kept(instrument: Instrument) -> Instrument:

@@ -103,6 +103,7 @@ AUDITED = (
 def upgrade() -> None:
     op.execute("CREATE SEQUENCE instrument_id_seq AS bigint")
     op.execute("CREATE SEQUENCE write_id_seq AS bigint")
+    op.execute("CREATE SEQUENCE paper_execution_seq AS bigint")
     _reference()
     _trading()
     _journal()
@@ -130,6 +131,7 @@ def downgrade() -> None:
     for function in FUNCTIONS:
         if function != "medalion_audit_content":
             op.execute(f"DROP FUNCTION {function}")
+    op.execute("DROP SEQUENCE paper_execution_seq")
     op.execute("DROP SEQUENCE write_id_seq")
     op.execute("DROP SEQUENCE instrument_id_seq")
 
@@ -843,9 +845,9 @@ BEGIN
     END IF;
     entry.action := lower(TG_OP);
     IF TG_OP = 'UPDATE' THEN
-        SELECT jsonb_object_agg(key, jsonb_build_array(was.value, becomes.value)) INTO entry.changes
-        FROM jsonb_each(entry.previous_state) was JOIN jsonb_each(entry.new_state) becomes USING (key)
-        WHERE was.value <> becomes.value AND key NOT IN ('updated_at', 'row_version');
+        SELECT jsonb_object_agg(key, jsonb_build_array(entry.previous_state -> key, value)) INTO entry.changes
+        FROM jsonb_each(entry.new_state)
+        WHERE value <> entry.previous_state -> key AND key NOT IN ('updated_at', 'row_version');
         IF entry.changes IS NULL THEN
             RETURN NULL;
         END IF;
@@ -889,19 +891,23 @@ $$
     "medalion_live_parents": """
 CREATE FUNCTION medalion_live_parents() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
+    becomes jsonb := to_jsonb(NEW);
+    was jsonb := CASE WHEN TG_OP = 'UPDATE' AND NOT OLD.is_deleted THEN to_jsonb(OLD) END;
+    parent uuid;
     hidden boolean;
-    deleted_id uuid;
 BEGIN
     IF NEW.is_deleted THEN
         RETURN NEW;
     END IF;
     FOR place IN 0 .. TG_NARGS - 1 BY 2 LOOP
-        EXECUTE format('SELECT is_deleted, id FROM @schema.%I WHERE id = ($1).%I FOR KEY SHARE',
-            TG_ARGV[place + 1], TG_ARGV[place]) INTO hidden, deleted_id USING NEW;
+        parent := (becomes ->> TG_ARGV[place])::uuid;
+        CONTINUE WHEN parent IS NULL OR parent = (was ->> TG_ARGV[place])::uuid;
+        EXECUTE format('SELECT is_deleted FROM @schema.%I WHERE id = $1 FOR KEY SHARE', TG_ARGV[place + 1])
+        INTO hidden USING parent;
         IF hidden THEN
             RAISE EXCEPTION '%.% refers to a deleted row of %', TG_TABLE_NAME, TG_ARGV[place], TG_ARGV[place + 1]
             USING ERRCODE = 'foreign_key_violation', DETAIL = format('Key (%s)=(%s) is deleted in table "%s".',
-                TG_ARGV[place], deleted_id, TG_ARGV[place + 1]);
+                TG_ARGV[place], parent, TG_ARGV[place + 1]);
         END IF;
     END LOOP;
     RETURN NEW;

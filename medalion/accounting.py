@@ -1,6 +1,7 @@
 """A venue's report in the books: the trade's status, the fills, the positions they lead to and the cash that moves.
 
-Whoever books holds the trade and its line (see `medalion.lines`), in this order. An execution that is later than all
+Whoever books holds the trade and its line (see `medalion.lines`), in this order. A mark that is set meanwhile
+is noticed by the position's version, and all is done again. An execution that is later than all
 that is booked on the line takes its open position on; any other, and one that is undone, has the line folded again.
 """
 
@@ -19,7 +20,7 @@ from medalion.refolding import ON_LINE, refold
 from medalion.types import CashMovementType, exact
 from medalion.venues.base import FillReport, OrderReport
 from oltp.base import uuid7
-from oltp.rows import Row, Statement, rows_of, run
+from oltp.rows import Row, Statement, rows_of, run, run_together
 from oltp.trading import CashMovement, Fill, Position, Trade
 from oltp.unit_of_work import UnitOfWork
 
@@ -46,28 +47,27 @@ _TRADE = f"""
 """
 _ON_ITS_LINE = ON_LINE.replace("%(account)s", "trades.account_id").replace("%(instrument)s", "trades.instrument_id")
 _ON_ITS_LINE = _ON_ITS_LINE.replace("%(strategy)s::uuid", "trades.strategy_id")
-_OPEN = f"""
-    SELECT held.* FROM trades JOIN positions AS held ON {_ON_ITS_LINE.format("held")}
-    WHERE {_ORDERED} AND held.status IN ('open', 'partially_closed') FOR UPDATE OF held
-"""
 _KNOWN = "SELECT * FROM fills WHERE venue = %(venue)s AND execution_id = ANY(%(executions)s)"
-# Settlements of another strategy may be among them, which costs a fold in vain.
-_LATEST = f"""
-    SELECT last.at, last.execution_id, settled.at AS settled_at
-    FROM (VALUES (true)) AS once
+# Its open position, if any, and what comes last on it. Settlements of another strategy may be among those, which costs
+# a fold in vain.
+_HELD = f"""
+    SELECT held.*, last.at AS last_at, last.execution_id AS last_execution_id, settled.at AS settled_at
+    FROM trades
+    LEFT JOIN positions AS held
+        ON {_ON_ITS_LINE.format("held")} AND held.status IN ('open', 'partially_closed')
     LEFT JOIN LATERAL (
         SELECT fills.executed_at AS at, fills.execution_id
-        FROM trades JOIN trades AS other ON {_ON_ITS_LINE.format("other")} JOIN fills ON fills.trade_id = other.id
-        WHERE {_ORDERED} AND fills.account_id = trades.account_id AND fills.instrument_id = trades.instrument_id
+        FROM fills JOIN trades AS other ON other.id = fills.trade_id AND {_ON_ITS_LINE.format("other")}
+        WHERE fills.account_id = trades.account_id AND fills.instrument_id = trades.instrument_id
           AND fills.busted_at IS NULL
         ORDER BY fills.executed_at DESC, fills.execution_id COLLATE "C" DESC LIMIT 1
     ) AS last ON true
     LEFT JOIN LATERAL (
-        SELECT settlements.occurred_at AS at FROM trades
-        JOIN settlements ON settlements.account_id = trades.account_id
-                        AND settlements.instrument_id = trades.instrument_id
-        WHERE {_ORDERED} ORDER BY settlements.occurred_at DESC LIMIT 1
+        SELECT settlements.occurred_at AS at FROM settlements
+        WHERE settlements.account_id = trades.account_id AND settlements.instrument_id = trades.instrument_id
+        ORDER BY settlements.occurred_at DESC LIMIT 1
     ) AS settled ON true
+    WHERE {_ORDERED}
 """
 
 
@@ -83,18 +83,23 @@ class _Books:
 
     def is_late(self, fill: FillReport) -> bool:
         """Whether something of the line that is booked already comes after the execution."""
-        last, settled = self.last["at"], self.last["settled_at"]
-        is_behind = last is not None and (fill.executed_at, fill.execution_id) < (last, self.last["execution_id"])
+        last, settled = self.last["last_at"], self.last["settled_at"]
+        is_behind = last is not None and (fill.executed_at, fill.execution_id) < (last, self.last["last_execution_id"])
         return is_behind or (settled is not None and fill.executed_at < settled)
 
 
 async def record(
-    unit: UnitOfWork, report: OrderReport, views: dict[str, MarketView], *, overfill: bool = False
+    unit: UnitOfWork,
+    report: OrderReport,
+    views: dict[str, MarketView],
+    *,
+    overfill: bool = False,
+    replaced: Fill | None = None,
 ) -> Trade:
     """The trade once the report is booked: each execution once, however often it is reported.
 
     `views` has what the market showed at each execution, by execution id. With `overfill`, more may be filled than was
-    ordered.
+    ordered. `replaced` is an execution that was undone just now and in whose place the report's stands.
 
     Raises:
         NotFoundError: no trade has the report's client order id.
@@ -132,8 +137,8 @@ async def record(
         if (view := views.get(fill.execution_id)) is not None:
             trade.alpaca_market_data_snapshot = _with_fill(trade.alpaca_market_data_snapshot, view.alpaca)
             trade.polymarket_data_snapshot = _with_fill(trade.polymarket_data_snapshot, view.polymarket)
-    if new and books.is_late(new[0]):
-        await _book_late(unit, books, new, views)
+    if replaced is not None or (new and books.is_late(new[0])):
+        await _book_late(unit, books, new, views, replaced)
     else:
         await _book(unit, books, new, views)
     return trade
@@ -147,6 +152,22 @@ async def bust(unit: UnitOfWork, venue: str, execution_id: str, at: datetime) ->
     Raises:
         NotFoundError: no such execution is booked.
     """
+    books, undone = await _undo(unit, venue, execution_id, at)
+    if undone is not None:
+        await refold(unit, books.line, undone.executed_at)
+    return books.trade
+
+
+async def correct(
+    unit: UnitOfWork, execution_id: str, report: OrderReport, views: dict[str, MarketView], at: datetime
+) -> Trade:
+    """The trade once an execution is undone and the report's stands in its place; raises as `bust` and `record`."""
+    _, undone = await _undo(unit, report.fills[0].venue, execution_id, at)
+    return await record(unit, report, views, replaced=undone)
+
+
+async def _undo(unit: UnitOfWork, venue: str, execution_id: str, at: datetime) -> tuple[_Books, Fill | None]:
+    """The books once trade and cash are without the execution, and the execution; None if it was undone before."""
     found = await unit.fills.first(venue=venue, execution_id=execution_id)
     if found is None:
         raise NotFoundError(f"execution of {venue}", execution_id)
@@ -154,7 +175,7 @@ async def bust(unit: UnitOfWork, venue: str, execution_id: str, at: datetime) ->
     books = await _locked(unit, order.account_id, order.client_order_id, venue, [execution_id])
     trade, fill = books.trade, books.known[execution_id]
     if fill.busted_at is not None:
-        return trade
+        return books, None
     fill.busted_at, fill.realized_pnl = at, ZERO
     with exact():
         trade.filled_quantity -= fill.quantity
@@ -165,17 +186,17 @@ async def bust(unit: UnitOfWork, venue: str, execution_id: str, at: datetime) ->
         trade.status, trade.status_reason = status, f"{venue} undid execution {execution_id}"
     standing = await unit.fills.find(Fill.id != fill.id, Fill.busted_at.is_(None), trade_id=trade.id)
     trade.executed_at = max((other.executed_at for other in standing), default=None)
+    trade.position_id = trade.position_id if standing else None
     back = _cash(books.line, fill)
     for movement in back:
         movement.amount, movement.occurred_at, movement.note = -movement.amount, at, "undone"
-    await run(
+    await run_together(
         unit.session,
         rows_of(Fill).change(fill, "busted_at", "realized_pnl"),
         *(_insertion(movement) for movement in back),
         rows_of(Trade).change(trade, *_BOOKED),
     )
-    await refold(unit, books.line, fill.executed_at)
-    return trade
+    return books, fill
 
 
 async def position_after(unit: UnitOfWork, fill: FillReport) -> UUID:
@@ -191,20 +212,16 @@ async def _locked(
 ) -> _Books:
     """The trade and, if there are executions to book, its line; in one round trip, each statement after the locks."""
     order = {"account": account_id, "order": client_order_id}
-    reads = [Statement(_TRADE, order)]
+    reads = [Statement(_TRADE, order), Statement(_HELD, order)]
     if executions:
-        known = Statement(_KNOWN, {"venue": venue, "executions": list(executions)})
-        reads += [Statement(_OPEN, order), known, Statement(_LATEST, order)]
-    (found, *others) = await run(unit.session, *reads)
+        reads.append(Statement(_KNOWN, {"venue": venue, "executions": list(executions)}))
+    (found, held, *booked) = await run(unit.session, *reads)
     if not found:
         raise NotFoundError("trade with client order id", client_order_id, hint=f"in account {account_id}")
-    trade = rows_of(Trade).made(found[0])
-    line = Line.of(trade, found[0]["currency"])
-    if not others:
-        return _Books(trade, line, None, {}, {"at": None, "settled_at": None})
-    held, booked, (last,) = others
-    position = rows_of(Position).made(held[0]) if held else None
-    return _Books(trade, line, position, {row["execution_id"]: rows_of(Fill).made(row) for row in booked}, last)
+    trade, now = rows_of(Trade).made(found[0]), held[0]
+    position = None if now["id"] is None else rows_of(Position).made(now)
+    known = {row["execution_id"]: rows_of(Fill).made(row) for rows in booked for row in rows}
+    return _Books(trade, Line.of(trade, found[0]["currency"]), position, known, now)
 
 
 async def _book(unit: UnitOfWork, books: _Books, fills: Sequence[FillReport], views: dict[str, MarketView]) -> None:
@@ -229,24 +246,32 @@ async def _book(unit: UnitOfWork, books: _Books, fills: Sequence[FillReport], vi
         booked = _fill(trade, fill, realized, led)
         added += [booked, *_cash(books.line, booked)]
     rows = rows_of(Position)
-    # In the order of their opening, so that one is closed before the next opens.
     held = [rows.change(each, *FOLDED) if each.id in stored else rows.insertion(each) for each in changed.values()]
+    # One by one in the order of their opening: a position is closed before the next opens.
+    for statement in held[:-1]:
+        await run(unit.session, statement)
     entries = [_insertion(row) for row in added]
-    await run(unit.session, *held, *entries, rows_of(Trade).change(trade, *_BOOKED))
+    await run_together(unit.session, *held[-1:], *entries, rows_of(Trade).change(trade, *_BOOKED))
 
 
 async def _book_late(
-    unit: UnitOfWork, books: _Books, fills: Sequence[FillReport], views: dict[str, MarketView]
+    unit: UnitOfWork,
+    books: _Books,
+    fills: Sequence[FillReport],
+    views: dict[str, MarketView],
+    replaced: Fill | None,
 ) -> None:
-    """The fills as they are, and then the positions of the line anew."""
+    """The fills as they are, and then the positions of the line anew; what is replaced led to the same positions."""
+    led = [] if replaced is None else (replaced.extra or {})["positions"]
     added: list[Fill | CashMovement] = []
     for fill in fills:
-        booked = _fill(books.trade, fill, ZERO, [])
+        booked = _fill(books.trade, fill, ZERO, led)
         added += [booked, *_cash(books.line, booked)]
     entries = [_insertion(row) for row in added]
-    await run(unit.session, *entries, rows_of(Trade).change(books.trade, *_BOOKED))
-    folded = await refold(unit, books.line, fills[0].executed_at, views=views)
-    if books.trade.position_id is None:
+    await run_together(unit.session, *entries, rows_of(Trade).change(books.trade, *_BOOKED))
+    since = [fill.executed_at for fill in fills] + ([] if replaced is None else [replaced.executed_at])
+    folded = await refold(unit, books.line, min(since), views=views)
+    if books.trade.position_id is None and fills:
         books.trade.position_id = folded.led[fills[0].execution_id][0].id
 
 
@@ -254,7 +279,7 @@ def _execution(fill: FillReport) -> Execution:
     return Execution(fill.executed_at, fill.execution_id, fill.side, fill.quantity, fill.price, fill.commission)
 
 
-def _fill(trade: Trade, fill: FillReport, realized: Decimal, positions: Sequence[UUID]) -> Fill:
+def _fill(trade: Trade, fill: FillReport, realized: Decimal, positions: Sequence[UUID | str]) -> Fill:
     return Fill(
         id=uuid7(),
         trade_id=trade.id,

@@ -14,7 +14,8 @@ from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
 # One statement, so that cash and holdings are of the same moment. A busted fill counts until it was undone. Settlements
-# say what they added to the position, signed; those of dividends say what was held, and only cash moved.
+# say what they added to the position, signed; of a dividend only the cash moved. An exercised option ends at 0, which
+# is no price of those that are left.
 _EVENTS = sa.text("""
     SELECT occurred_at AS at, NULL::bigint AS instrument_id, NULL::numeric AS units, NULL::numeric AS price, amount,
            CASE WHEN movement_type IN ('deposit', 'withdrawal') THEN amount ELSE 0 END AS flow, currency
@@ -28,7 +29,9 @@ _EVENTS = sa.text("""
         AS booked (at, sign, price)
     WHERE fills.account_id = :account AND NOT fills.is_deleted AND booked.at IS NOT NULL
     UNION ALL
-    SELECT occurred_at, positions.instrument_id, positions.multiplier * settlements.quantity, settlements.price,
+    SELECT occurred_at, positions.instrument_id, positions.multiplier * settlements.quantity,
+           CASE WHEN settlement_type IN ('exercise', 'assignment') THEN nullif(settlements.price, 0)
+                ELSE settlements.price END,
            NULL, NULL, NULL
     FROM settlements JOIN positions ON positions.id = settlements.position_id
     WHERE settlements.account_id = :account AND NOT settlements.is_deleted AND settlement_type <> 'dividend'

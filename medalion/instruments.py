@@ -53,7 +53,8 @@ async def account_of(unit: UnitOfWork, which: AccountLike) -> Account:
     known = _id(which)
     (found,) = await run(unit.session, Statement(_ACCOUNT, {"id": known, "name": str(which)}))
     if found:
-        return rows_of(Account).made(found[0])
+        account: Account = rows_of(Account).made(found[0])
+        return account
     return await (unit.accounts.by_name(str(which)) if known is None else unit.accounts.get(known))
 
 

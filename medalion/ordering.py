@@ -106,8 +106,7 @@ class Ordering(Portfolios):
 
         async def correct() -> Trade:
             async with self._units() as unit:
-                await accounting.bust(unit, fill.venue, execution_id, moment)
-                return await accounting.record(unit, report, views)
+                return await accounting.correct(unit, execution_id, report, views, moment)
 
         return TradeDto.of(await self._retrying(correct))
 

@@ -18,11 +18,28 @@ from medalion.types import AssetType, CashMovementType, Instant, InstrumentKind,
 from olap.trade_stats import TradeStatistics
 from oltp.base import now
 from oltp.reference import INSTRUMENTS
+from oltp.rows import Statement, rows_of, run
 from oltp.trading import Fill, Position, Trade
 from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
 Which: TypeAlias = UUID | str
+
+# Locked in the order of ids, so that two of these never wait for each other; a later mark stays.
+_MARK = """
+    WITH locked AS (
+        SELECT id FROM positions WHERE id = ANY(%(positions)s) AND remaining_quantity > 0 AND NOT is_deleted
+        ORDER BY id FOR UPDATE
+    )
+    UPDATE positions SET current_price = given.mark, marked_at = %(at)s, updated_at = clock_timestamp(),
+                         row_version = row_version + 1
+    FROM locked, unnest(%(instruments)s::bigint[], %(marks)s::numeric[]) AS given (instrument_id, mark)
+    WHERE positions.id = locked.id AND positions.instrument_id = given.instrument_id
+      AND (marked_at IS NULL OR marked_at <= %(at)s)
+"""
+_MARKED = """
+    SELECT * FROM positions WHERE id = ANY(%(positions)s) AND remaining_quantity > 0 AND NOT is_deleted ORDER BY id
+"""
 
 
 class Portfolios:
@@ -134,15 +151,15 @@ class Portfolios:
             quote = await self._market.quote(instrument, moment)
             if quote is not None and quote.mark is not None:
                 marks[instrument.instrument_id] = quote.mark
+        given = {
+            "positions": [position.id for position in held],
+            "instruments": list(marks),
+            "marks": list(marks.values()),
+            "at": moment,
+        }
         async with self._units() as unit:
-            still = Position.id.in_([position.id for position in held])
-            # In the order of ids, so that two of these never wait for each other.
-            locked = await unit.positions.find(still, Position.remaining_quantity > 0, order=(Position.id,), lock=True)
-            for position in locked:
-                if position.instrument_id in marks:
-                    for name, value in _marks(position, marks[position.instrument_id], moment).items():
-                        setattr(position, name, value)
-            return [PositionDto.of(position) for position in await unit.positions.add_many(locked)]
+            _, rows = await run(unit.session, Statement(_MARK, given), Statement(_MARKED, given))
+            return [PositionDto.of(rows_of(Position).made(row)) for row in rows]
 
     async def deposit(
         self, account: AccountLike, quantity: Decimal | int, *, at: datetime | None = None, note: str | None = None

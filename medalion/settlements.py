@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from medalion import corporate
 from medalion.dtos import AccountLike, PositionDto
-from medalion.errors import ConflictError, InputError, NotFoundError
+from medalion.errors import ConflictError, InputError
 from medalion.instruments import account_of, amount, instrument_of
 from medalion.lines import Line
 from medalion.ordering import Ordering
@@ -24,6 +24,7 @@ from medalion.orders import WORKING
 from medalion.portfolio import ZERO, checked, value_of
 from medalion.portfolios import Which
 from medalion.refolding import refold, settle
+from medalion.resolutions import market_of, payouts_of, resolve
 from medalion.settling import Delivery, Ending, Settling
 from medalion.types import MICROSECOND, OptionType, PositionSide, SettlementType, exact
 from oltp.base import uuid7
@@ -52,10 +53,14 @@ class Settlements(Ordering):
 
         See `medalion.corporate.settle_corporate_action`, also for what it raises.
         """
-        async with self._units() as unit:
-            known = await unit.corporate_actions.get(action)
-            changed = await corporate.settle_corporate_action(unit, known, await account_of(unit, account))
-            return [PositionDto.of(position) for position in changed]
+
+        async def settled() -> list[PositionDto]:
+            async with self._units() as unit:
+                known = await unit.corporate_actions.get(action)
+                changed = await corporate.settle_corporate_action(unit, known, await account_of(unit, account))
+                return [PositionDto.of(position) for position in changed]
+
+        return await self._retrying(settled)
 
     async def exercise_option(
         self,
@@ -136,33 +141,37 @@ class Settlements(Ordering):
         """
         moment = self._at(at)
         async with self._units() as unit:
-            found = await _market(unit, market)
-            paid = _payouts(found, winner, payouts)
+            found = await market_of(unit, market)
+            paid = payouts_of(found, winner, payouts)
             ending = Trade.outcome_id.in_([outcome.id for outcome in found.outcomes])
             working = await unit.trades.find(ending, Trade.status.in_(WORKING), order=(Trade.id,))
         await self._cancel(working, moment)
-        async with self._units() as unit:
-            found = await _market(unit, found.id, lock=True)
-            resolved_at = _resolve(found, paid, moment)
-            await unit.session.flush()
-            events: dict[int, Settling] = {
-                outcome.instrument_id: Ending(
-                    at=resolved_at,
-                    event=f"resolution/{found.id}",
-                    kind=SettlementType.RESOLUTION,
-                    details={"condition_id": found.condition_id, "outcome": outcome.outcome},
-                    price=paid[outcome.id],
-                )
-                for outcome in found.outcomes
-            }
-            changed = await settle(unit, events)
-            held = Position.instrument_id.in_(list(events)), Position.remaining_quantity > 0
-            for position in await unit.positions.find(*held, order=(Position.instrument_id, Position.id)):
-                # What was bought after the resolution ends as soon as it is held.
-                number, after = position.instrument_id, position.opened_at + MICROSECOND
-                late = replace(events[number], at=after, event=f"{events[number].event}/{position.id}")
-                changed += await settle(unit, {number: late}, account_id=position.account_id)
-            return [PositionDto.of(position) for position in changed]
+
+        async def resolved() -> list[PositionDto]:
+            async with self._units() as unit:
+                known = await market_of(unit, found.id, lock=True)
+                resolved_at = resolve(known, paid, moment)
+                await unit.session.flush()
+                events: dict[int, Settling] = {
+                    outcome.instrument_id: Ending(
+                        at=resolved_at,
+                        event=f"resolution/{found.id}",
+                        kind=SettlementType.RESOLUTION,
+                        details={"condition_id": found.condition_id, "outcome": outcome.outcome},
+                        price=paid[outcome.id],
+                    )
+                    for outcome in found.outcomes
+                }
+                changed = await settle(unit, events)
+                held = Position.instrument_id.in_(list(events)), Position.remaining_quantity > 0
+                for position in await unit.positions.find(*held, order=(Position.instrument_id, Position.id)):
+                    # What was bought after the resolution ends as soon as it is held.
+                    number, after = position.instrument_id, position.opened_at + MICROSECOND
+                    late = replace(events[number], at=after, event=f"{events[number].event}/{position.id}")
+                    changed += await settle(unit, {number: late}, account_id=position.account_id)
+                return [PositionDto.of(position) for position in changed]
+
+        return await self._retrying(resolved)
 
     async def _deliver(
         self, which: Which, quantity: Decimal | int | None, kind: SettlementType, reference: str | None, at: datetime
@@ -333,64 +342,3 @@ def _underlying(option: Line, asset: Asset) -> Line:
         option_contract_id=None,
         multiplier=Decimal(1),
     )
-
-
-async def _market(unit: UnitOfWork, which: PolymarketMarket | Which, *, lock: bool = False) -> PolymarketMarket:
-    """The market with its outcomes, by itself, its id or its condition id."""
-    if isinstance(which, str) and not _is_id(which):
-        which = await unit.polymarket_markets.by_condition_id(which)
-    if lock:
-        await unit.polymarket_markets.get(id_of(which), lock=True)
-    return await unit.polymarket_markets.with_outcomes(id_of(which))
-
-
-def _is_id(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return not text.startswith("0x")
-
-
-def _payouts(
-    market: PolymarketMarket, winner: PolymarketOutcome | str | None, payouts: Mapping[str, Decimal] | None
-) -> dict[UUID, Decimal]:
-    """What each outcome's token pays, by the outcome's id."""
-    if (winner is None) == (payouts is None):
-        raise InputError("give the winner of the market, or the payouts of its outcomes", expected="winner or payouts")
-    if payouts is None:
-        name = winner.token_id if isinstance(winner, PolymarketOutcome) else str(winner)
-        payouts = {name: Decimal(1)}
-    known = {name: outcome for outcome in market.outcomes for name in (outcome.token_id, outcome.outcome)}
-    paid = {outcome.id: ZERO for outcome in market.outcomes}
-    for name, payout in payouts.items():
-        if name not in known:
-            raise NotFoundError("outcome of the market", name, known=[outcome.outcome for outcome in market.outcomes])
-        paid[known[name].id] = checked(payout, name=f"payout of {name}")
-    if min(paid.values()) < 0 or sum(paid.values()) != 1:
-        raise InputError(f"the payouts add up to {sum(paid.values())}; of a market they are 1 together", given=payouts)
-    return paid
-
-
-def _resolve(market: PolymarketMarket, paid: Mapping[UUID, Decimal], at: datetime) -> datetime:
-    """When the market was resolved; its outcomes say how."""
-    for outcome in market.outcomes:
-        known = _known_payout(outcome)
-        if known is not None and known != paid[outcome.id]:
-            how = f"{outcome.outcome} pays {known}, not {paid[outcome.id]}"
-            raise ConflictError(f"market {market.question!r} was resolved otherwise: {how}")
-    market.resolved_at = market.resolved_at or at
-    market.is_closed = True
-    for outcome in market.outcomes:
-        outcome.price = paid[outcome.id]
-        outcome.winner = paid[outcome.id] == 1
-        outcome.extra = {**(outcome.extra or {}), "payout": str(paid[outcome.id])}
-    return market.resolved_at
-
-
-def _known_payout(outcome: PolymarketOutcome) -> Decimal | None:
-    """What the token pays, by an earlier resolution or by the market's own feed; None before either."""
-    payout = (outcome.extra or {}).get("payout")
-    if payout is not None:
-        return Decimal(payout)
-    return None if outcome.winner is None else Decimal(outcome.winner)

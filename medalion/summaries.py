@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from medalion.dtos import PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto
 from medalion.portfolio import ZERO
-from medalion.types import CashMovementType, TimeRange, cash, exact
+from medalion.types import CashMovementType, PositionStatus, TimeRange, cash, exact
 from olap.trade_stats import TradeStatistics, trade_statistics
 from oltp.repositories import OPEN
 from oltp.trading import Account, CashMovement, Position
@@ -16,6 +16,7 @@ from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
 _DEPOSITED = CashMovement.movement_type.in_((CashMovementType.DEPOSIT, CashMovementType.WITHDRAWAL))
+_STANDS = Position.status != PositionStatus.CANCELLED
 _CLOSED_TRADES = pl.Schema(
     {
         "opened_at": pl.Datetime("us", "UTC"),
@@ -35,7 +36,7 @@ async def summary(unit: UnitOfWork, account: Account) -> PortfolioSummaryDto:
             sa.func.coalesce(sa.func.sum(Position.realized_pnl), 0).label("realized"),
             sa.func.coalesce(sa.func.sum(Position.commissions), 0).label("commissions"),
         )
-        .where(Position.account_id == account.id, sa.not_(Position.is_deleted))
+        .where(Position.account_id == account.id, sa.not_(Position.is_deleted), _STANDS)
         .subquery()
     )
     money = (
@@ -93,7 +94,9 @@ def _summary(account: Account, totals: Any, held: tuple[PositionDto, ...]) -> Po
 async def statistics(unit: UnitOfWork, account: Account, during: TimeRange) -> TradeStatistics:
     """Of the account's positions that were closed in the range."""
     closed = sa.select(Position.opened_at, Position.closed_at, Position.realized_pnl, Position.commissions).where(
-        Position.account_id == account.id, Position.closed_at.is_not(None), *_within(Position.closed_at, during)
+        Position.account_id == account.id,
+        Position.status == PositionStatus.CLOSED,
+        *_within(Position.closed_at, during),
     )
     with translated():
         rows = (await unit.session.execute(closed.order_by(Position.closed_at, Position.id))).all()
@@ -104,7 +107,7 @@ async def performance(unit: UnitOfWork, account: Account, during: TimeRange) -> 
     """What the account did in the range."""
     closed = await statistics(unit, account, during)
     opened = sa.select(sa.func.count()).where(
-        Position.account_id == account.id, sa.not_(Position.is_deleted), *_within(Position.opened_at, during)
+        Position.account_id == account.id, sa.not_(Position.is_deleted), _STANDS, *_within(Position.opened_at, during)
     )
     deposited = sa.select(sa.func.coalesce(sa.func.sum(CashMovement.amount), 0)).where(
         CashMovement.account_id == account.id,

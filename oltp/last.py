@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -36,6 +37,26 @@ def last_entry(
         NotFoundError: the symbol is not known.
     """
     columns = [column.name for column in (*dataset.columns, *LAST_ARRIVAL)]
+    given = {
+        "dataset": dataset.name,
+        "kind": dataset.kind.value,
+        "symbol": symbol,
+        "source": source,
+        "timeframe": timeframe,
+    }
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(_entry_of(dataset), given).fetchone()
+    if found is None:
+        raise unknown_symbol(connection, dataset, symbol)
+    is_usable = found["is_stale"] is False and not found["has_claimed_import"]
+    row = _frame(dataset, {name: found[name] for name in columns}) if is_usable else None
+    return LastEntry(found["named_instrument"], found["asked_source"], row, found["touched_by"], found["newest_ts"])
+
+
+@cache
+def _entry_of(dataset: Dataset) -> bytes:
+    """The statement, put together once."""
+    columns = [column.name for column in (*dataset.columns, *LAST_ARRIVAL)]
     statement = sql.SQL(
         """SELECT named.instrument_id AS named_instrument,
                   coalesce(%(source)s, primary_sources.source) AS asked_source,
@@ -54,20 +75,7 @@ def last_entry(
         table=sql.Identifier(last_name(dataset)),
         timeframe=sql.SQL("AND held.timeframe = %(timeframe)s" if dataset.has_timeframe else ""),
     )
-    given = {
-        "dataset": dataset.name,
-        "kind": dataset.kind.value,
-        "symbol": symbol,
-        "source": source,
-        "timeframe": timeframe,
-    }
-    with connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(statement, given).fetchone()
-    if found is None:
-        raise unknown_symbol(connection, dataset, symbol)
-    is_usable = found["is_stale"] is False and not found["has_claimed_import"]
-    row = _frame(dataset, {name: found[name] for name in columns}) if is_usable else None
-    return LastEntry(found["named_instrument"], found["asked_source"], row, found["touched_by"], found["newest_ts"])
+    return statement.as_bytes()
 
 
 def repair(connection: Connection, dataset: Dataset, entry: LastEntry, row: pl.DataFrame) -> None:

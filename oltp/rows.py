@@ -4,6 +4,7 @@ mapper would cost more than the statements do.
 What is read here belongs to no session: it is changed by `change`, and not by a flush.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from oltp.translation import translated
 E = TypeVar("E", bound=Base)
 Row = dict[str, Any]
 Convert = Callable[[Any], Any]
+
+_PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,22 @@ async def run(session: AsyncSession, *statements: Statement) -> list[list[Row]]:
             if statement.changes and cursor.rowcount != 1:
                 raise ConflictError("the row was changed by someone else since it was read", retryable=True)
         return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+
+async def run_together(session: AsyncSession, *statements: Statement) -> None:
+    """Insertions and changes as parts of one statement, which sees none of them; raises as `run`."""
+    given = {f"s{n}_{name}": value for n, part in enumerate(statements) for name, value in part.given.items()}
+    ((counts,),) = await run(session, Statement(_together(tuple(part.text for part in statements)), given))
+    if any(count != 1 for count in counts.values()):
+        raise ConflictError("the row was changed by someone else since it was read", retryable=True)
+
+
+@cache
+def _together(texts: tuple[str, ...]) -> str:
+    renamed = [_PARAMETER.sub(rf"%(s{n}_\1)s", text) for n, text in enumerate(texts)]
+    parts = [f"s{n} AS ({text} RETURNING 1 AS one)" for n, text in enumerate(renamed)]
+    counts = [f"(SELECT count(*) FROM s{n}) AS s{n}" for n in range(len(texts))]
+    return f"WITH {', '.join(parts)} SELECT {', '.join(counts)}"
 
 
 def _column(attribute: str, column: sa.ColumnElement[Any]) -> _Column:

@@ -1,5 +1,6 @@
 """The documents hold true: what they print runs, what they name exists, and where they link there is something."""
 
+import doctest
 import importlib
 import inspect
 import re
@@ -19,6 +20,7 @@ import medalion
 from medalion.cli import app
 from medalion.datasets import DATASETS
 from medalion.mirror import Mirror
+from medalion.orders import TRANSITIONS
 from medalion.settings import Settings
 from medalion.store import AsyncStore, Store
 from medalion.types import CorporateActionType
@@ -35,11 +37,12 @@ from tests.real_data import SHARED
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 README = (ROOT / "README.md").read_text("utf-8")
-MAP, STORAGE, STATISTICS = (
-    (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("requirements-map", "storage", "statistics")
+MAP, STORAGE, STATISTICS, TRADING = (
+    (ROOT / "docs" / f"{name}.md").read_text("utf-8")
+    for name in ("requirements-map", "storage", "statistics", "trading")
 )
 ORIGINAL = SHARED / "REQUIREMENTS.md"
-PIECES = ("the trading ledger", "the lake", "feeds")
+PIECES = ("the lake", "feeds")
 CLI = ".venv/bin/medalion "
 OURS = re.compile(r"((medalion|oltp|olap|store)[. ]|make |MEDALION_)[A-Za-z_]")
 
@@ -257,6 +260,22 @@ def test_every_figure_of_prediction_markets_is_a_function() -> None:
 def test_every_column_of_the_mirrors_status_is_explained(store: Store) -> None:
     explained = {name for line in STORAGE.splitlines() if line.startswith("| `") for name in quoted(line.split("|")[1])}
     assert set(store.mirror.status().columns) - {"dataset"} <= explained
+
+
+def test_the_life_of_an_order_is_the_table_of_the_code() -> None:
+    section = TRADING.split("## The life of an order\n")[1].split("\n## ")[0]
+    cells = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    said = {quoted(status)[0]: set(quoted(following)) for status, following in cells}
+    assert said == {status.value: {to.value for to in following} for status, following in TRANSITIONS.items()}
+
+
+def test_the_examples_of_trading_give_what_they_print(store: Store) -> None:
+    examples = "\n".join(blocks(TRADING, "pycon"))
+    parsed = doctest.DocTestParser().get_doctest(examples, {"store": store}, "trading.md", None, 0)
+    said: list[str] = []
+    result = doctest.DocTestRunner().run(parsed, out=said.append)
+    assert not result.failed, "".join(said)
+    assert result.attempted > 40
 
 
 @pytest.fixture(scope="module")

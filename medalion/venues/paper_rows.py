@@ -55,8 +55,9 @@ _PLACE = """
     executed AS (
         INSERT INTO paper_executions
             (execution_id, order_id, account_id, quantity, price, commission, quoted_at, executed_at)
-        SELECT lpad(nextval('paper_execution_seq')::text, 19, '0'), id, %(account_id)s, %(filled)s, %(price)s, %(commission)s, %(quoted_at)s, %(executed_at)s FROM placed
-        WHERE %(filled)s::numeric IS NOT NULL RETURNING execution_id
+        SELECT lpad(nextval('paper_execution_seq')::text, 19, '0'), id, %(account_id)s, %(filled)s, %(price)s,
+               %(commission)s, %(quoted_at)s, %(executed_at)s
+        FROM placed WHERE %(filled)s::numeric IS NOT NULL RETURNING execution_id
     )
     SELECT executed.execution_id FROM placed LEFT JOIN executed ON true
 """

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import medalion
+from benchmarks import orders
 from benchmarks.quotes import FIRST_DAY, day_of_quotes, symbols
 from medalion.datasets import STOCK_QUOTES
 from medalion.store import Store
@@ -125,6 +126,33 @@ def importing() -> Iterator[Figure]:
     )
 
 
+def trading(store: Store, folder: Path) -> Iterator[Figure]:
+    orders.prepare(store)
+    p50, p99 = orders.alone(folder)
+    yield Figure("order → fill → position → cash → audit, p50", p50, "ms", 10)
+    yield Figure("the same, p99", p99, "ms", 40)
+    yield Figure(f"orders of {orders.CLIENTS} processes", orders.together(folder), "orders/s", 300, True)
+    orders.books(store, positions=9_900, account="small", is_open=False)
+    orders.books(store, positions=100, account="small", is_open=True)
+    yield Figure(
+        "portfolio summary over 10,000 positions, 100 of them open",
+        median_ms(lambda: store.trading.get_portfolio_summary("small")),
+        "ms",
+        50,
+    )
+    orders.books(store, positions=10_000, account="wide", is_open=True)
+    yield Figure(
+        "the same, all of them open", median_ms(lambda: store.trading.get_portfolio_summary("wide"), times=5), "ms", 50
+    )
+    orders.books(store, positions=1_000_000, account="large", is_open=False)
+    yield Figure(
+        "trade statistics over 1 M closed trades",
+        median_ms(lambda: store.trading.get_trade_statistics("large"), times=5),
+        "ms",
+        1_000,
+    )
+
+
 def main() -> None:
     console = Console()
     console.print(
@@ -132,7 +160,7 @@ def main() -> None:
         f"PyArrow {pa.__version__}, {platform.machine()}"
     )
     with scratch() as folder, medalion.open(data_dir=folder, mirror_background=False) as store:
-        figures = [*importing(), *fill(store, console), *writing(store), *reading(store)]
+        figures = [*importing(), *fill(store, console), *writing(store), *reading(store), *trading(store, folder)]
     table = Table("work", "measured", "limit", "", title="medalion")
     for figure in figures:
         limit = f"{'≥' if figure.is_rate else '≤'} {figure.limit:,.0f} {figure.unit}" if figure.limit else ""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, Self, TypeAlias
 from uuid import UUID
 
@@ -31,6 +32,11 @@ Tradable: TypeAlias = Asset | OptionContract | PolymarketOutcome | Instrument | 
 """What to trade: the asset, contract or outcome, or its ticker, contract symbol or token id."""
 
 
+@cache
+def _names(model: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(model))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadModel:
     """A copy of an entity's fields, as they were when it was made."""
@@ -38,7 +44,8 @@ class ReadModel:
     @classmethod
     def of(cls, entity: object) -> Self:
         """The read model of an entity that has every one of these fields."""
-        return cls(**{field.name: getattr(entity, field.name) for field in fields(cls)})
+        held = vars(entity)  # what is there already is had without the mapper
+        return cls(**{name: held[name] if name in held else getattr(entity, name) for name in _names(cls)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

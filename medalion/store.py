@@ -241,8 +241,12 @@ class AsyncStore:
 
     @property
     def trading(self) -> TradingService:
-        """Orders and positions, on the simulated venue at the stored market; see `backtest` for another."""
+        """Orders and positions, on the simulated venue at the stored market; see `live` and `backtest` for others."""
         return self.backtest(StoredMarket(self.latest))
+
+    def live(self, venue: Venue) -> TradingService:
+        """Orders and positions at that venue, such as `medalion.venues.alpaca.AlpacaVenue`, at the stored market."""
+        return self.backtest(StoredMarket(self.latest), venue=venue)
 
     def backtest(
         self,
@@ -350,6 +354,7 @@ class Store:
                 self._loop_thread = LoopThread()
             return self._loop_thread.portal
 
+    live = _blocking(AsyncStore.live)
     backtest = _blocking(AsyncStore.backtest)
     write = _direct(Observations.write)
     import_history = _direct(Observations.import_history)

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import polars as pl
 import sqlalchemy as sa
 
@@ -10,7 +11,7 @@ from medalion.dtos import PortfolioPerformanceDto, PortfolioSummaryDto, Position
 from medalion.portfolio import ZERO
 from medalion.types import CashMovementType, PositionStatus, TimeRange, cash, exact
 from olap.trade_stats import TradeStatistics, trade_statistics
-from oltp.repositories import OPEN
+from oltp.rows import Row, Statement, rows_of, run
 from oltp.trading import Account, CashMovement, Position
 from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
@@ -27,45 +28,39 @@ _CLOSED_TRADES = pl.Schema(
 )
 
 
+# One statement, so that cash and positions are of the same moment.
+_SUMMARY = """
+    SELECT totals.*, money.*, held.*
+    FROM (
+        SELECT count(*) AS positions, count(*) FILTER (WHERE status IN ('open', 'partially_closed')) AS open,
+               coalesce(sum(realized_pnl), 0) AS realized, coalesce(sum(positions.commissions), 0) AS paid
+        FROM positions WHERE account_id = %(account)s AND status <> 'cancelled' AND NOT is_deleted
+    ) AS totals
+    CROSS JOIN (
+        SELECT coalesce(sum(amount), 0) AS cash,
+               coalesce(sum(amount) FILTER (WHERE movement_type IN ('deposit', 'withdrawal')), 0) AS deposits
+        FROM cash_movements WHERE account_id = %(account)s AND currency = %(currency)s AND NOT is_deleted
+    ) AS money
+    LEFT JOIN positions AS held
+        ON held.account_id = %(account)s AND held.status IN ('open', 'partially_closed') AND NOT held.is_deleted
+    ORDER BY held.symbol, held.id
+"""
+
+
 async def summary(unit: UnitOfWork, account: Account) -> PortfolioSummaryDto:
-    """The account at the last marks, from one statement, so that cash and positions are of the same moment."""
-    totals = (
-        sa.select(
-            sa.func.count().label("positions"),
-            sa.func.count().filter(Position.status.in_(OPEN)).label("open"),
-            sa.func.coalesce(sa.func.sum(Position.realized_pnl), 0).label("realized"),
-            sa.func.coalesce(sa.func.sum(Position.commissions), 0).label("commissions"),
-        )
-        .where(Position.account_id == account.id, sa.not_(Position.is_deleted), _STANDS)
-        .subquery()
-    )
-    money = (
-        sa.select(
-            sa.func.coalesce(sa.func.sum(CashMovement.amount), 0).label("cash"),
-            sa.func.coalesce(sa.func.sum(CashMovement.amount).filter(_DEPOSITED), 0).label("deposits"),
-        )
-        .where(CashMovement.account_id == account.id, CashMovement.currency == account.base_currency)
-        .subquery()
-    )
-    is_open = sa.and_(Position.account_id == account.id, Position.status.in_(OPEN), sa.not_(Position.is_deleted))
-    everything = (
-        sa.select(totals, money, Position)
-        .select_from(totals.join(money, sa.true()).outerjoin(Position, is_open))
-        .order_by(Position.symbol, Position.id)
-    )
-    with translated():
-        # Deleted ones are left out above: left out of the whole, an account without positions would have no row at all.
-        rows = (await unit.session.execute(everything, execution_options={"include_deleted": True})).all()
-    held = [row.Position for row in rows if row.Position is not None]
+    """The account at the last marks."""
+    given = {"account": account.id, "currency": account.base_currency}
+    (rows,) = await run(unit.session, Statement(_SUMMARY, given))
+    held = (rows_of(Position).made(row) for row in rows if row["id"] is not None)
     return _summary(account, rows[0], tuple(PositionDto.of(position) for position in held))
 
 
-def _summary(account: Account, totals: Any, held: tuple[PositionDto, ...]) -> PortfolioSummaryDto:
+def _summary(account: Account, totals: Row, held: tuple[PositionDto, ...]) -> PortfolioSummaryDto:
     with exact():
         market_value = _sum([position.market_value for position in held])
         unrealized = _sum([position.unrealized_pnl for position in held])
         balance, deposits, realized, commissions = (
-            cash(Decimal(amount)) for amount in (totals.cash, totals.deposits, totals.realized, totals.commissions)
+            cash(totals[name]) for name in ("cash", "deposits", "realized", "paid")
         )
         total = None if unrealized is None else realized + unrealized
         net = None if total is None else total - commissions
@@ -73,9 +68,9 @@ def _summary(account: Account, totals: Any, held: tuple[PositionDto, ...]) -> Po
             account_id=account.id,
             account=account.name,
             currency=account.base_currency,
-            total_positions=totals.positions,
-            open_positions_count=totals.open,
-            closed_positions_count=totals.positions - totals.open,
+            total_positions=totals["positions"],
+            open_positions_count=totals["open"],
+            closed_positions_count=totals["positions"] - totals["open"],
             deposits=deposits,
             cash=balance,
             market_value=market_value,
@@ -91,16 +86,33 @@ def _summary(account: Account, totals: Any, held: tuple[PositionDto, ...]) -> Po
         )
 
 
+# Whole microseconds and units of the 8th place, as packed 64-bit integers: a million positions are one row.
+_PACKED = """
+    SELECT string_agg(int8send((extract(epoch FROM opened_at) * 1000000)::bigint), ''::bytea) AS opened_at,
+           string_agg(int8send((extract(epoch FROM closed_at) * 1000000)::bigint), ''::bytea) AS closed_at,
+           string_agg(int8send((realized_pnl * 100000000)::bigint), ''::bytea) AS realized_pnl,
+           string_agg(int8send((commissions * 100000000)::bigint), ''::bytea) AS commission
+    FROM positions
+    WHERE account_id = %(account)s AND status = 'closed' AND NOT is_deleted
+      AND (%(start)s::timestamptz IS NULL OR closed_at >= %(start)s)
+      AND (%(end)s::timestamptz IS NULL OR closed_at < %(end)s)
+"""
+
+
 async def statistics(unit: UnitOfWork, account: Account, during: TimeRange) -> TradeStatistics:
     """Of the account's positions that were closed in the range."""
-    closed = sa.select(Position.opened_at, Position.closed_at, Position.realized_pnl, Position.commissions).where(
-        Position.account_id == account.id,
-        Position.status == PositionStatus.CLOSED,
-        *_within(Position.closed_at, during),
+    given = {"account": account.id, "start": during.start, "end": during.end}
+    ((packed,),) = await run(unit.session, Statement(_PACKED, given))
+    numbers = {name: np.frombuffer(column or b"", dtype=">i8").astype("=i8") for name, column in packed.items()}
+    closed = pl.DataFrame(
+        {
+            name: pl.Series(numbers[name], dtype=pl.Int64).cast(kind)
+            if isinstance(kind, pl.Datetime)
+            else pl.Series(numbers[name], dtype=pl.Int64).cast(pl.Int128).reinterpret(dtype=kind)
+            for name, kind in _CLOSED_TRADES.items()
+        }
     )
-    with translated():
-        rows = (await unit.session.execute(closed.order_by(Position.closed_at, Position.id))).all()
-    return trade_statistics(pl.DataFrame([tuple(row) for row in rows], schema=_CLOSED_TRADES, orient="row"))
+    return trade_statistics(closed.sort("closed_at", "opened_at"))
 
 
 async def performance(unit: UnitOfWork, account: Account, during: TimeRange) -> PortfolioPerformanceDto:

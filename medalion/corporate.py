@@ -1,9 +1,9 @@
 """Corporate actions in the books: a split restates open positions in new shares, a dividend pays cash on them."""
 
 from datetime import UTC, datetime, time
-from zoneinfo import ZoneInfo
 
 from medalion.errors import InputError
+from medalion.market import EXCHANGE_ZONE
 from medalion.refolding import settle
 from medalion.settling import Dividend, Settling, Split
 from medalion.types import CorporateActionType
@@ -11,12 +11,10 @@ from oltp.reference import CorporateAction
 from oltp.trading import Account, Position
 from oltp.unit_of_work import UnitOfWork
 
-_EXCHANGE_ZONE = ZoneInfo("America/New_York")
-
 
 def effective_at(action: CorporateAction) -> datetime:
     """The midnight in New York with which the ex-date begins, in UTC."""
-    return datetime.combine(action.ex_date, time(), _EXCHANGE_ZONE).astimezone(UTC)
+    return datetime.combine(action.ex_date, time(), EXCHANGE_ZONE).astimezone(UTC)
 
 
 async def settle_corporate_action(unit: UnitOfWork, action: CorporateAction, account: Account) -> list[Position]:

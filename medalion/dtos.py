@@ -3,7 +3,6 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any, Self, TypeAlias
 from uuid import UUID
 
@@ -32,11 +31,6 @@ Tradable: TypeAlias = Asset | OptionContract | PolymarketOutcome | Instrument | 
 """What to trade: the asset, contract or outcome, or its ticker, contract symbol or token id."""
 
 
-@cache
-def _names(model: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(model))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadModel:
     """A copy of an entity's fields, as they were when it was made."""
@@ -45,7 +39,8 @@ class ReadModel:
     def of(cls, entity: object) -> Self:
         """The read model of an entity that has every one of these fields."""
         held = vars(entity)  # what is there already is had without the mapper
-        return cls(**{name: held[name] if name in held else getattr(entity, name) for name in _names(cls)})
+        names: tuple[str, ...] = cls.__slots__
+        return cls(**{name: held[name] if name in held else getattr(entity, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,19 +3,17 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from medalion.dtos import CreateTradeRequest
 from medalion.errors import ConflictError, InputError
 from medalion.instruments import amount
-from medalion.market import Instrument
+from medalion.market import EXCHANGE_ZONE, Instrument
 from medalion.orders import price_fault
 from medalion.types import InstrumentKind, TradeSide, exact
 from oltp.trading import TradingSignal
 
 _ALL = Decimal(100)
 _ONE = Decimal(1)
-_EXCHANGE_ZONE = ZoneInfo("America/New_York")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ def check_not_ended(instrument: Instrument, at: datetime) -> None:
             f"the market of outcome {instrument.symbol} is resolved and trades no more; its resolution settles what is "
             "held"
         )
-    if instrument.expiration_date is not None and instrument.expiration_date < at.astimezone(_EXCHANGE_ZONE).date():
+    if instrument.expiration_date is not None and instrument.expiration_date < at.astimezone(EXCHANGE_ZONE).date():
         raise ConflictError(
             f"option {instrument.symbol} expired on {instrument.expiration_date} and trades no more; settle what is "
             "held of it"

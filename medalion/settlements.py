@@ -10,7 +10,6 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TypeVar
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
@@ -19,6 +18,7 @@ from medalion.dtos import AccountLike, PositionDto
 from medalion.errors import ConflictError, InputError
 from medalion.instruments import account_of, amount, instrument_of
 from medalion.lines import Line
+from medalion.market import EXCHANGE_ZONE
 from medalion.ordering import Ordering
 from medalion.orders import WORKING
 from medalion.portfolio import ZERO, checked, value_of
@@ -36,7 +36,6 @@ from oltp.translation import translated
 from oltp.unit_of_work import UnitOfWork
 
 OfOption = TypeVar("OfOption", Position, Trade)
-_EXCHANGE_ZONE = ZoneInfo("America/New_York")
 _CLOSE = time(16)
 _IN_THE_MONEY = Decimal("0.01")
 """From which on the clearing house exercises an option at expiry that its holder says nothing about."""
@@ -244,11 +243,11 @@ class Settlements(Ordering):
 
 def expired_at(contract: OptionContract) -> datetime:
     """The close of the New York session of the expiration day."""
-    return datetime.combine(contract.expiration_date, _CLOSE, _EXCHANGE_ZONE)
+    return datetime.combine(contract.expiration_date, _CLOSE, EXCHANGE_ZONE)
 
 
 def _day(moment: datetime) -> date:
-    return moment.astimezone(_EXCHANGE_ZONE).date()
+    return moment.astimezone(EXCHANGE_ZONE).date()
 
 
 async def _expired(

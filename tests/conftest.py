@@ -77,6 +77,13 @@ def database_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A migrated database that the tests of a module share, each with accounts of its own."""
+    with fresh_database() as url:
+        yield url
+
+
 @pytest.fixture
 def store(database_url: str, data_dir: Path) -> Iterator[Store]:
     """An open store without rows, which mirrors only when told to."""

@@ -1,6 +1,6 @@
 """What trading at the broker promises: every order once, and books that say what the broker says, whatever is lost."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,7 +18,6 @@ from oltp.engine import parse_url
 from oltp.trading import Account
 from oltp.unit_of_work import UnitOfWork, sessions
 from tests.alpaca_server import AlpacaServer, alpaca_server, connected, error, without_pauses
-from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Board
 
 pytestmark = pytest.mark.anyio
@@ -54,12 +53,6 @@ class Desk:
         summary = await self.service.get_portfolio_summary(self.account)
         assert all(position.side is PositionSide.LONG for position in positions)
         return sum((position.remaining_quantity for position in positions), Decimal(0)), summary.cash
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Busts, corrections and late fills leave the books as if every execution had been reported in time, and right."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,17 +14,10 @@ from medalion.types import CashMovementType, PositionStatus, TradeStatus
 from medalion.venues.base import FillReport
 from oltp.unit_of_work import acting_as
 from tests.ledger import agreement
-from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Board, Floor, floor
 
 pytestmark = pytest.mark.anyio
 FEE = Decimal("0.10")
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What an order may ask of its instrument; everything else is refused with a typed error, and nothing is written."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -14,17 +14,10 @@ from medalion.errors import ConflictError, InputError, MedalionError
 from medalion.types import SignalType, TradeSide, TradeStatus, TradeType
 from medalion.venues.paper import CommissionSchedule
 from oltp.reference import OptionContract, PolymarketOutcome
-from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Floor, floor
 
 pytestmark = pytest.mark.anyio
 LIMIT, STOP, STOP_LIMIT = TradeType.LIMIT, TradeType.STOP, TradeType.STOP_LIMIT
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the paper venue promises: the same order once, fills at the quote and never through the limit."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -20,18 +20,11 @@ from medalion.venues.matching import fill_price
 from medalion.venues.paper import CommissionSchedule, PaperVenue
 from oltp.engine import parse_url
 from oltp.unit_of_work import sessions
-from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Board
 
 pytestmark = pytest.mark.anyio
 AAPL = Instrument(InstrumentKind.STOCK, 1, "AAPL")
 CENTS = st.decimals("0.01", 1000, places=2)
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What positions and summaries promise: partial closes, crossing zero, marks, and identities to the last digit."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -14,17 +14,10 @@ from hypothesis import strategies as st
 from medalion.errors import ConflictError, InputError, NotFoundError
 from medalion.types import PositionSide, PositionStatus, TradeSide
 from medalion.venues.paper import CommissionSchedule
-from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Floor, floor, identities
 
 pytestmark = pytest.mark.anyio
 FEES = CommissionSchedule(bps=Decimal(5), per_unit=Decimal("0.005"), minimum=Decimal("0.35"))
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A market that is resolved ends what is held of its outcomes, in every account and once for all."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,16 +11,9 @@ import pytest
 from medalion.errors import ConflictError, InputError, NotFoundError
 from medalion.types import PositionStatus, SettlementType, TradeStatus
 from tests.ledger import agreement, cash, hold, late_fill, rest, settlements
-from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Floor, floor
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
 
 
 @pytest.fixture

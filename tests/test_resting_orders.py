@@ -33,12 +33,6 @@ SUBMITTED, PARTIALLY_FILLED, FILLED = TradeStatus.SUBMITTED, TradeStatus.PARTIAL
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def crowded_url() -> Iterator[str]:
     """Of a database in which orders are left resting, which others' advancing would fill."""
     with fresh_database() as made:

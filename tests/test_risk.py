@@ -1,7 +1,7 @@
 """What the limits of a strategy promise: no order opens more than they allow, and none that only reduces is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -25,18 +25,11 @@ from medalion.venues.paper import CommissionSchedule
 from oltp.engine import parse_url
 from oltp.trading import Strategy
 from oltp.unit_of_work import UnitOfWork, sessions
-from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Floor, floor, identities
 
 pytestmark = pytest.mark.anyio
 FEES = CommissionSchedule(per_unit=Decimal("0.5"))
 FILLED, SUBMITTED, REJECTED = TradeStatus.FILLED, TradeStatus.SUBMITTED, TradeStatus.REJECTED
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
 
 
 @pytest.fixture

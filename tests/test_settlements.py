@@ -1,7 +1,7 @@
 """Options and prediction markets end without a trade, and the books agree with the cash to the last digit."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,19 +13,12 @@ from medalion.errors import ConflictError, InputError, NotFoundError
 from medalion.store import Store
 from medalion.types import PositionSide, PositionStatus, SettlementType, TradeSide, TradeStatus
 from tests.ledger import agreement, cash, hold, late_fill, rest, settlements
-from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Board, Floor, floor
 
 pytestmark = pytest.mark.anyio
 EXPIRATION = date(2024, 3, 15)
 CLOSE = datetime(2024, 3, 15, 20, tzinfo=UTC)
 AFTER = CLOSE + timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
 
 
 @pytest.fixture

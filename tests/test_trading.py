@@ -1,7 +1,7 @@
 """What trading promises: every order once, every fill once, and books that agree with the cash to the last digit."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,17 +20,10 @@ from medalion.types import (
 )
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.paper import CommissionSchedule, PaperVenue
-from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Floor, floor, identities
 
 pytestmark = pytest.mark.anyio
 FEES = CommissionSchedule(bps=Decimal(5), per_unit=Decimal("0.005"), minimum=Decimal("0.35"))
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with fresh_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ PLACE := $(shell pwd -P | cksum | cut -d ' ' -f 1)
 LOCKED := .venv/.locked-$(PLACE)
 READY := .venv/.ready-$(PLACE)
 
-.PHONY: help demo test lint types check bench notebooks wheel constraints clean
+.PHONY: help demo test soak lint types check bench notebooks wheel constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -43,6 +43,10 @@ demo: $(READY)  ## Run the main job on real data that ships in wheels; leaves me
 
 test: $(READY)  ## Run every test, with branch coverage (make test TESTS=tests/test_layout.py for a part)
 	.venv/bin/python -m pytest --numprocesses 2 --cov --cov-report term $(TESTS)
+
+soak: $(READY)  ## Run the tests of the trading ledger at length: six times the steps, 30 s of races, 200 kills
+	MEDALION_LEDGER_STEPS=6 MEDALION_RACE_SECONDS=30 MEDALION_KILLS=200 .venv/bin/python -m pytest --timeout 1800 \
+		tests/test_fold_machine.py tests/test_ledger_machine.py tests/test_trading_races.py tests/test_trading_faults.py
 
 lint: $(READY)  ## Check style with ruff
 	.venv/bin/ruff check .

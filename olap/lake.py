@@ -185,7 +185,7 @@ class Lake:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self.root / ".writable"
             probe.touch(mode=0o600)
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another process may have been quicker
         except OSError as error:
             raise InputError(
                 f"the lake folder {self.root} cannot be written to ({error.strerror}); give another with lake=",

@@ -10,7 +10,7 @@ from typing import Any, Self, get_type_hints
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from medalion.errors import InputError
+from medalion.errors import InputError, StoreUnavailableError
 from oltp import record_repositories as records
 from oltp import repositories as of
 from oltp.base import LiveSession
@@ -107,15 +107,20 @@ class UnitOfWork:
         try:
             await self._introduce()
         except BaseException as error:
-            await self._scope.__aexit__(type(error), error, error.__traceback__)
+            await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with translated():
-            await self._scope.__aexit__(kind, error, trace)
+        try:
+            with translated():
+                await self._scope.__aexit__(kind, error, trace)
+        except StoreUnavailableError:
+            # A connection that is lost has nothing to roll back: what went wrong before is what the caller must know.
+            if error is None:
+                raise
         if error is not None and (ours := translation(error)) is not None:
             raise ours from error
 

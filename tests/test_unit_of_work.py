@@ -11,6 +11,8 @@ from oltp.engine import parse_url
 from oltp.unit_of_work import UnitOfWork, acting_as, sessions
 from tests.postgres import libpq
 
+pytestmark = pytest.mark.anyio
+
 _END_ALL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
               WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 

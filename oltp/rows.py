@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
-from psycopg import AsyncConnection
-from psycopg.rows import dict_row
+from psycopg import AsyncConnection, AsyncCursor, AsyncRawCursor
+from psycopg.rows import AsyncRowFactory, RowMaker
 from psycopg.types.json import Jsonb
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -122,14 +122,43 @@ async def run(session: AsyncSession, *statements: Statement) -> list[list[Row]]:
         driver = cast("AsyncConnection[Any]", (await connection.get_raw_connection()).driver_connection)
         # One alone is sooner done without a pipeline.
         async with driver.pipeline() if len(statements) > 1 else nullcontext():
-            cursors = [
-                await driver.cursor(row_factory=dict_row).execute(statement.text, statement.given)
-                for statement in statements
-            ]
+            cursors = [await _sent(driver, statement) for statement in statements]
         for statement, cursor in zip(statements, cursors, strict=True):
             if statement.changes and cursor.rowcount != 1:
                 raise ConflictError("the row was changed by someone else since it was read", retryable=True)
-        return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+        return [await cursor.fetchall() if _gives_rows(cursor) else [] for cursor in cursors]
+
+
+async def _sent(driver: "AsyncConnection[Any]", statement: Statement) -> "AsyncRawCursor[Row]":
+    text, names = _numbered(statement.text)
+    cursor = AsyncRawCursor(driver, row_factory=_named(text))
+    return await cursor.execute(text, [statement.given[name] for name in names])
+
+
+@cache
+def _numbered(text: str) -> tuple[str, tuple[str, ...]]:
+    """The statement with numbered parameters, and their names: the driver reads a text with named ones at every run."""
+    names = dict.fromkeys(named[1] for named in _PARAMETER.finditer(text))
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    return _PARAMETER.sub(lambda named: f"${numbers[named[1]]}", text), tuple(names)
+
+
+@cache
+def _named(text: str) -> "AsyncRowFactory[Row]":
+    """Rows as dictionaries, for which the names of a statement's columns are read once."""
+    known: list[str] = []
+
+    def factory(cursor: "AsyncCursor[Any]") -> "RowMaker[Row]":
+        if _gives_rows(cursor) and cursor.pgresult is not None and len(known) != cursor.pgresult.nfields:
+            known[:] = [column.name for column in cursor.description or ()]
+        names = tuple(known)
+        return lambda values: dict(zip(names, values, strict=True))
+
+    return factory
+
+
+def _gives_rows(cursor: "AsyncCursor[Any]") -> bool:
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 async def run_together(session: AsyncSession, *statements: Statement) -> None:

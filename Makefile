@@ -45,7 +45,7 @@ test: $(READY)  ## Run every test, with branch coverage (make test TESTS=tests/t
 	.venv/bin/python -m pytest --numprocesses 2 --cov --cov-report term $(TESTS)
 
 soak: $(READY)  ## Run the tests of the trading ledger at length: six times the steps, 30 s of races, 200 kills
-	MEDALION_LEDGER_STEPS=6 MEDALION_RACE_SECONDS=30 MEDALION_KILLS=200 .venv/bin/python -m pytest --timeout 1800 \
+	MEDALION_LEDGER_STEPS=6 MEDALION_RACE_SECONDS=30 MEDALION_KILLS=200 .venv/bin/python -m pytest \
 		tests/test_fold_machine.py tests/test_ledger_machine.py tests/test_trading_races.py tests/test_trading_faults.py
 
 lint: $(READY)  ## Check style with ruff

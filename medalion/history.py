@@ -54,6 +54,7 @@ class History:
         with self._postgres.connection() as writer, self._postgres.connection() as leader, ExitStack() as lead:
             try:
                 with writer.transaction():
+                    ledger.stage_import(writer, dataset)
                     opened = begin(writer, dataset)
                     if earlier := earlier_write(writer, dataset, identity):
                         return ImportResult.of(earlier)

@@ -5,18 +5,21 @@ carries both, and noted as done. Whatever dies in between, the next run finds th
 same rows. Lake and ledger that do not agree on number and nonce are never written to.
 """
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 
 import polars as pl
 
-from medalion import verification
+from medalion import maintenance, verification
 from medalion.checksum import signed
 from medalion.datasets import DATASETS, Dataset
 from medalion.datasets import dataset as dataset_named
-from medalion.errors import CorruptLakeError
+from medalion.errors import CorruptLakeError, InputError
+from medalion.maintenance import CompactionRun, RetentionRun, VacuumRun
 from medalion.metrics import MirrorMeter, Record, ignore
 from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable, Pin
@@ -28,6 +31,7 @@ from oltp.ledger import Batch
 from oltp.writes import keep_last, rows_checksum
 
 _CHUNK_ROWS = 500_000
+_LOG_KEPT = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,84 @@ class Mirror:
                     removed += (ledger.prune(connection, dataset, slot) or 0) if rows else 0
         return removed
 
+    def compact(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> CompactionRun:
+        """Rewrite many small files of a partition as few sorted ones; every row is kept, and a second run does nothing.
+
+        Reads and mirroring go on meanwhile. The old files stay until `vacuum` removes them. A partition is one commit.
+
+        Raises:
+            CorruptLakeError: a file is missing or damaged.
+        """
+        total = CompactionRun()
+        for dataset in map(dataset_named, datasets):
+            total += maintenance.compact(self._postgres, self._lake.table(dataset))
+        return total
+
+    def compact_meanwhile(self, dataset: str | Dataset, *, stopping: threading.Event | None = None) -> CompactionRun:
+        """Compact the one partition that gains most by it, if any is worth it yet and no other process maintains.
+
+        With `stopping` set it is given up, and nothing has changed.
+        """
+        return maintenance.compact_one(self._postgres, self._lake.table(dataset_named(dataset)), stopping=stopping)
+
+    def vacuum(
+        self,
+        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        *,
+        older_than: timedelta = timedelta(days=7),
+        dry_run: bool = False,
+    ) -> VacuumRun:
+        """Remove files of the lake that no version within the age refers to, and those that a dead writer left.
+
+        Reads and relations that were begun before may still need a file that was replaced since: `older_than` is how
+        long they may last. With `dry_run` nothing is removed, and the run lists what would be.
+
+        Raises:
+            InputError: a negative age, or one beyond the 30 days for which Delta keeps its log.
+            CorruptLakeError: lake and ledger do not belong together; nothing was removed.
+        """
+        if not timedelta() <= older_than <= _LOG_KEPT:
+            raise InputError(
+                f"an age of {older_than} was given; give 0 to 30 days", given=older_than, expected="0 to 30 days"
+            )
+        total = VacuumRun()
+        for dataset in map(dataset_named, datasets):
+            table = self._lake.table(dataset)
+            total += maintenance.vacuum(self._postgres, table, self.finish, older_than=older_than, dry_run=dry_run)
+        return total
+
+    def retain(
+        self,
+        datasets: Iterable[str | Dataset],
+        *,
+        versions_older_than: timedelta | None = None,
+        rows_older_than: timedelta | None = None,
+    ) -> RetentionRun:
+        """Remove from the lake, for good, what is older than the ages given; what is not mirrored yet stays.
+
+        `versions_older_than`: versions that were superseded so long ago, and rows that were deleted; reads without
+        `as_of`, or with a later one, stay as they are, and an earlier `as_of` is refused from then on.
+        `rows_older_than`: whole partitions (days, months, years) whose rows all have an older `ts`; reads with an
+        `as_of` before the removal are refused where their range starts earlier than what is left. The files stay
+        until `vacuum`.
+
+        Raises:
+            InputError: no age, or a negative one.
+            CorruptLakeError: a file is missing or damaged, or lake and ledger do not belong together.
+        """
+        if versions_older_than is None and rows_older_than is None:
+            raise InputError("no age was given", expected="versions_older_than= or rows_older_than=")
+        total = RetentionRun()
+        for dataset in map(dataset_named, datasets):
+            total += maintenance.retain(
+                self._postgres,
+                self._lake.table(dataset),
+                self.finish,
+                versions_older_than=versions_older_than,
+                rows_older_than=rows_older_than,
+            )
+        return total
+
     def status(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
         """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back."""
         return verification.status(self._postgres, self._lake, map(dataset_named, datasets))
@@ -105,6 +187,7 @@ class Mirror:
         drift: list[tuple[str, str, str]] = []
         for dataset in map(dataset_named, datasets):
             with self._postgres.connection() as connection, ledger.leading(connection, dataset):
+                maintenance.finish_removal(connection, self._lake.table(dataset))
                 found = verification.verify(self._postgres, self._lake.table(dataset), dataset, connection)
                 drift += ((dataset.name, subject, problem) for subject, problem in found)
         return pl.DataFrame(drift, schema=verification.DRIFT, orient="row")
@@ -116,6 +199,7 @@ class Mirror:
             CorruptLakeError: lake and ledger do not belong together.
         """
         table = self._lake.table(dataset)
+        maintenance.finish_removal(connection, table)
         pin = table.refresh()
         last, before = (*ledger.last_batches(connection, dataset), None, None)[:2]
         if last is None:

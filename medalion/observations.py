@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,21 +21,22 @@ from medalion.datasets import (
     Dataset,
 )
 from medalion.datasets import dataset as dataset_named
-from medalion.errors import InputError
+from medalion.errors import CorruptLakeError, InputError
 from medalion.frames import LAST_YEAR, Frame, conform, derive, polars_frame
 from medalion.history import History, ImportResult
 from medalion.metrics import Record, ignore, timed
 from medalion.mirror import Mirror
 from medalion.reading import Asked
+from medalion.rollups import Bars
 from medalion.routing import ReadPlan, plan_range
 from medalion.types import MICROSECOND, Instant, Timeframe, TimeRange, checked_name, utc
 from olap import sql
-from olap.asof import asof_join, split_adjusted
+from olap.asof import asof_join
 from olap.lake import Lake
 from olap.scan import Selection, collect, read, scan
 from oltp.engine import Postgres
 from oltp.hot import LAST_ARRIVAL, NEWEST
-from oltp.instruments import instrument_ids, kinds_of, splits_of, unknown_symbol
+from oltp.instruments import instrument_ids, kinds_of, unknown_symbol
 from oltp.last import last_entry, repair
 from oltp.writes import WriteResult, write
 
@@ -59,6 +60,7 @@ class Observations:
         self.record = record
         self.slow_ms = slow_ms
         self._history = History(postgres, lake, mirror)
+        self._bars = Bars(postgres, read=self._rows, newest=self._newest, planned=self._planned)
 
     def write(
         self,
@@ -147,11 +149,7 @@ class Observations:
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
         asked = asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
-        names = columns_of(asked.dataset, columns)
-        selection, plan = self._planned(asked)
-        if plan.engine == "duckdb":
-            return sql.frame(selection, names)
-        return read(selection, columns=names)
+        return self._rows(asked, columns_of(asked.dataset, columns))
 
     def scan(
         self,
@@ -184,10 +182,16 @@ class Observations:
         as_of: Instant | None = None,
         timeframe: str | None = None,
         source: str | None = None,
+        rollup: bool = False,
     ) -> ReadPlan:
-        """How `read` with the same arguments would be answered: store, engine, files, rows and the reason."""
-        return self._planned(asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source))[1]
+        """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
 
+        With `rollup` how `bars` would: the reason says what its bars are made from, if they are not stored.
+        """
+        asked = asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
+        return self._bars.plan(asked, symbols) if rollup and asked.timeframe else self._planned(asked)[1]
+
+    @timed
     def bars(
         self,
         symbol: Symbols,
@@ -198,27 +202,24 @@ class Observations:
         as_of: Instant | None = None,
         adjust: str = "none",
         columns: Sequence[str] | None = None,
+        rollup: bool = True,
     ) -> pl.DataFrame:
         """Bars of a stock or coin; `adjust="split"` restates earlier prices and volumes in today's shares.
 
+        Where a symbol has no bars of the timeframe, they are made from the coarsest finer bars that fit, else from
+        quotes, unless `rollup` is False; `explain(..., rollup=True)` tells. A bar made is known when it closes.
+
         Raises:
             NotFoundError: the symbol is neither a stock's nor a coin's.
-            InputError: `adjust` is not known.
+            InputError: `adjust` or the timeframe is not known, or a sum of volumes does not fit.
         """
         if adjust not in ("none", "split"):
             raise InputError(f"adjust {adjust!r} is not known", given=adjust, expected="'none' or 'split'")
         declared = self._dataset_for(symbol, (STOCK_BARS, CRYPTO_BARS))
-        wanted = None if adjust == "none" or columns is None else list(dict.fromkeys([*columns, "instrument_id", "ts"]))
-        rows = self.read(
-            declared, symbols=symbol, start=start, end=end, as_of=as_of, columns=wanted or columns, timeframe=timeframe
-        )
-        if adjust == "split":
-            with self._postgres.connection() as connection:
-                splits = splits_of(
-                    connection, rows["instrument_id"].unique().to_list(), as_of=None if as_of is None else utc(as_of)
-                )
-            rows = split_adjusted(rows, splits, is_intraday=Timeframe.parse(timeframe).is_intraday)
-        return rows if columns is None else rows.select(columns)
+        length = str(Timeframe.parse(timeframe))
+        asked = asked_for(self._postgres, declared, symbol, start, end, as_of, length, None)
+        names = columns_of(declared, columns)
+        return self._bars.rows(asked, names, symbols=symbol, is_adjusted=adjust == "split", is_rolled_up=rollup)
 
     def quotes(
         self,
@@ -300,9 +301,10 @@ class Observations:
 
         Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
         relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
+        `as_of` reads what this store held at that time: of entities, what the audit says that they were.
 
         Raises:
-            InputError: not one SELECT, or something in it is wrong.
+            InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.
             NotFoundError: a table is not known.
         """
         moment = None if as_of is None else utc(as_of, name="as_of")
@@ -334,16 +336,39 @@ class Observations:
             files=selection.files,
             hot_rows=selection.hot.height,
             instruments=None if instruments is None else len(instruments),
+            deduplicated=len(selection.paths[1]),
         )
         return selection, plan
+
+    def _rows(self, asked: Asked, columns: Sequence[str]) -> pl.DataFrame:
+        def answer() -> pl.DataFrame:
+            selection, plan = self._planned(asked)
+            return sql.frame(selection, columns) if plan.engine == "duckdb" else read(selection, columns=columns)
+
+        return self._read_again(asked.dataset, answer)
+
+    def _read_again(self, dataset: Dataset, answer: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """The answer, asked for twice where a vacuum has removed files that only this process still knew of."""
+        table = self._lake.table(dataset)
+        pin = table.pin()
+        try:
+            return answer()
+        except CorruptLakeError:
+            if table.refresh().version == pin.version:
+                raise
+        return answer()
 
     def _newest(self, asked: Asked, bound: datetime | None) -> pl.DataFrame:
         """The last row in (ts, arrival), as stored; looks ever further back from `bound`, the newest `ts` seen."""
         spans = [] if bound is None else [TimeRange(bound - span, None) for span in _BACKWARDS]
         names = [column.name for column in (*asked.dataset.columns, *LAST_ARRIVAL)]
         for during in (*spans, TimeRange()):
-            selection, _ = self._planned(replace(asked, during=during))
-            rows = collect(scan(selection, columns=names).sort(*NEWEST).tail(1))
+            span = replace(asked, during=during)
+
+            def answer(span: Asked = span) -> pl.DataFrame:
+                return collect(scan(self._planned(span)[0], columns=names).sort(*NEWEST).tail(1))
+
+            rows = self._read_again(asked.dataset, answer)
             if rows.height:
                 return rows
         return rows

@@ -8,13 +8,14 @@ import duckdb
 import pyarrow as pa
 
 from medalion.datasets import DATASETS, Dataset
-from medalion.errors import CorruptLakeError, InputError, NotFoundError
-from medalion.reading import check_settled, fits
+from medalion.errors import CorruptLakeError, NotFoundError
+from medalion.reading import check_kept, check_settled, fits
 from medalion.types import TimeRange
 from olap import sql
 from olap.lake import Lake, Pin
 from olap.scan import Selection
 from oltp.engine import Postgres
+from oltp.past import check_past, past_table
 from oltp.snapshot import entity_names, entity_table, snapshot
 from oltp.tail import tail_list, tail_rows
 
@@ -28,7 +29,7 @@ def query(
     """The relation of one SELECT over datasets and entities, all as of one moment.
 
     Raises:
-        InputError: not one SELECT, or something in it is wrong.
+        InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.
         NotFoundError: a table it names is not known.
     """
     named, local = sql.tables_of(text)
@@ -38,15 +39,14 @@ def query(
     datasets = [DATASETS[name] for name in sorted(named) if name in DATASETS]
     entities = sorted(named.intersection(known).difference(DATASETS))
     if as_of is not None:
-        if entities:
-            raise InputError(
-                f"as_of reads datasets; {', '.join(entities)} are kept in their present state, see store.audit",
-                given=entities,
-                expected=list(DATASETS),
-            )
         for dataset in datasets:
             check_settled(postgres, dataset, as_of)
+        with postgres.connection() as connection:
+            check_past(connection, entities, as_of)
     selections, tables = _moment(postgres, lake, datasets, entities, as_of)
+    if as_of is not None:
+        for dataset in datasets:
+            check_kept(postgres, dataset, as_of, _ALWAYS)
     return sql.run(sql.database(selections, tables), text, parameters)
 
 
@@ -68,7 +68,10 @@ def _moment(
                 is_whole = is_whole and fits(pin, tail)
                 root = lake.table(dataset).path
                 selections.append(Selection(dataset, root, pin.files, hot, _ALWAYS, as_of=as_of))
-            tables = {name: entity_table(connection, name) for name in entities}
+            tables = {
+                name: entity_table(connection, name) if as_of is None else past_table(connection, name, as_of)
+                for name in entities
+            }
         if is_whole and all(_still_fits(postgres, dataset, pins[dataset.name]) for dataset in datasets):
             return selections, tables
     raise CorruptLakeError("lake and ledger do not belong together; see `medalion mirror status`")

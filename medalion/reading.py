@@ -13,6 +13,7 @@ from olap.lake import LakeTable, Pin
 from olap.scan import Selection, Series
 from oltp.engine import Postgres
 from oltp.ledger import settle
+from oltp.removals import kept
 from oltp.tail import Tail, tail_list, tail_rows
 
 _ATTEMPTS = 20
@@ -40,12 +41,14 @@ def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selectio
     """Files and unmirrored rows that together hold every row asked for, once.
 
     Raises:
-        InputError: `as_of` lies later than any settled time.
+        InputError: `as_of` lies later than any settled time, or retention has removed what it asks for.
         CorruptLakeError: lake and ledger do not belong together.
     """
     if asked.as_of is not None:
         check_settled(postgres, asked.dataset, asked.as_of)
     pin, tail, hot = _consistent(postgres, table, asked)
+    if asked.as_of is not None:
+        check_kept(postgres, asked.dataset, asked.as_of, asked.during)
     files = pin.files.selected(asked.instruments, asked.during, asked.timeframe)
     selection = Selection(
         asked.dataset, table.path, files, hot, asked.during, asked.series, asked.timeframe, asked.as_of
@@ -54,7 +57,8 @@ def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selectio
 
 
 def _consistent(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Pin, Tail, pl.DataFrame]:
-    pin = table.pin()
+    # What retention removes is entered in the ledger first: a pin from before that may not meet a check from after.
+    pin = table.pin() if asked.as_of is None else table.refresh()
     has_refreshed = False
     for _ in range(_ATTEMPTS):
         with postgres.connection() as connection:
@@ -97,4 +101,26 @@ def check_settled(postgres: Postgres, dataset: Dataset, as_of: datetime) -> None
             "a later one may still be open; ask for that time, or wait",
             given=as_of,
             expected=settled,
+        )
+
+
+def check_kept(postgres: Postgres, dataset: Dataset, as_of: datetime, during: TimeRange) -> None:
+    """Raise InputError where retention has removed what was known at `as_of`; asked once the lake is pinned."""
+    with postgres.connection() as connection:
+        left = kept(connection, dataset)
+    if as_of < left.known_from:
+        raise InputError(
+            f"as_of {as_of.isoformat()} cannot be answered: versions of {dataset.name} that were superseded before "
+            f"{left.known_from.isoformat()} have been removed by retention; ask for that time or a later one",
+            given=as_of,
+            expected=left.known_from,
+        )
+    is_before = during.start is None or during.start < left.kept_from
+    if is_before and (left.is_dropping or as_of < left.dropped_at):
+        raise InputError(
+            f"as_of {as_of.isoformat()} cannot be answered: rows of {dataset.name} from before "
+            f"{left.kept_from.isoformat()} were removed by retention at {left.dropped_at.isoformat()}; "
+            "ask for a range that starts there, or for a later as_of",
+            given=as_of,
+            expected=left.dropped_at,
         )

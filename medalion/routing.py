@@ -13,7 +13,10 @@ WIDE_ROWS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """How a read is answered; `files` and `rows` are what is opened at most, before filters within a file."""
+    """How a read is answered; `files` and `rows` are what is opened at most, before filters within a file.
+
+    `deduplicated` of the files may share a key with another row; the rest is read as it is.
+    """
 
     dataset: str
     store: str
@@ -22,6 +25,7 @@ class ReadPlan:
     rows: int
     hot_rows: int
     reason: str
+    deduplicated: int = 0
 
     def __str__(self) -> str:
         return (
@@ -34,7 +38,9 @@ def plan_latest(dataset: Dataset) -> ReadPlan:
     return ReadPlan(dataset.name, "last values (PostgreSQL)", "psycopg", 0, 1, 0, "one row by its primary key")
 
 
-def plan_range(dataset: Dataset, *, files: Files, hot_rows: int, instruments: int | None) -> ReadPlan:
+def plan_range(
+    dataset: Dataset, *, files: Files, hot_rows: int, instruments: int | None, deduplicated: int
+) -> ReadPlan:
     """Narrow reads go through Polars, wide ones through DuckDB; both see the lake and the unmirrored rows.
 
     `files` are those that statistics leave; `instruments` None is all of them.
@@ -50,7 +56,8 @@ def plan_range(dataset: Dataset, *, files: Files, hot_rows: int, instruments: in
         store, reason = "lake + PostgreSQL", f"{width}; some rows are not mirrored yet"
     else:
         store, reason = "lake", f"{width}; everything is mirrored, no hot row was touched"
-    return ReadPlan(dataset.name, store, "duckdb" if is_wide else "polars", len(files), rows, hot_rows, reason)
+    engine = "duckdb" if is_wide else "polars"
+    return ReadPlan(dataset.name, store, engine, len(files), rows, hot_rows, reason, deduplicated)
 
 
 def _share(files: Files, instruments: int) -> int:

@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     start_timeout: float = Field(default=600.0, gt=0, description="Seconds to wait for the embedded server's recovery.")
     mirror_interval: float = Field(default=2.0, gt=0, description="Seconds between two looks of the background mirror.")
     mirror_background: bool = Field(default=True, description="Whether open() starts the background mirror.")
+    compact_interval: float = Field(default=60.0, gt=0, description="Seconds between two turns of compaction.")
+    compact_background: bool = Field(default=True, description="Whether a store that mirrors itself compacts too.")
     batch_rows: int = Field(default=2_000_000, gt=0, description="Rows of one mirror batch, about.")
     slot_rows: int = Field(default=2_000_000, gt=0, description="Rows after which the next hot slot is taken.")
     log_retention_days: int = Field(default=90, ge=0, le=36_500, description="0 keeps logs for ever.")

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from medalion.anchors import Anchors, BackgroundAnchors
 from medalion.audit import Audit
-from medalion.background import BackgroundMirror
+from medalion.background import BackgroundCompaction, BackgroundMirror
 from medalion.errors import InputError, StoreError
 from medalion.faces import Blocking, LoopThread, RepositoryFace, Threaded
 from medalion.jobs import Jobs
@@ -72,6 +72,7 @@ class Parts:
         self.anchors = Anchors(self.postgres, self.lake)
         self.background = (
             BackgroundMirror(self.mirror, interval=settings.mirror_interval),
+            *([BackgroundCompaction(self.mirror, interval=settings.compact_interval)] * settings.compact_background),
             BackgroundRetention(self.postgres, settings),
             BackgroundAnchors(self.anchors, interval=settings.anchor_interval),
         )
@@ -218,7 +219,7 @@ class AsyncStore:
 
     @property
     def mirror(self) -> Any:
-        """The mirror: `run()`, `status()`, `verify()`, `prune()`."""
+        """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`."""
         return Threaded(self._parts.used().mirror)
 
     @property
@@ -343,7 +344,7 @@ class Store:
 
     @property
     def mirror(self) -> Mirror:
-        """The mirror: `run()`, `status()`, `verify()`, `prune()`."""
+        """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`."""
         return self._parts.used().mirror
 
     def _loop(self) -> BlockingPortal:

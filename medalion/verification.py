@@ -127,8 +127,9 @@ def _against_ledger(
     connection: Connection, writes: pl.DataFrame, pin: Pin, in_lake: Sums, in_hot: Sums
 ) -> Iterator[tuple[str, str]]:
     emptied = set(writes.filter("is_hot")["write_id"]) - still_hot(connection, writes["write_id"].to_list())
-    for write_id, rows, checksum, batch, is_done, is_hot in writes.iter_rows():
-        if is_done and batch <= pin.batch and (problem := in_lake.problem(write_id, rows, checksum)):
+    for write_id, rows, checksum, dropped_rows, dropped_checksum, batch, is_done, is_hot in writes.iter_rows():
+        left = (rows - dropped_rows, signed(checksum - dropped_checksum))
+        if is_done and batch <= pin.batch and (problem := in_lake.problem(write_id, *left)):
             yield f"write {write_id}, batch {batch}", f"in the lake {problem}"
         if not is_done and write_id in in_lake.held:
             yield f"write {write_id}", "in the lake although no batch that is done holds it"

@@ -67,6 +67,11 @@ def split_adjusted(
 def _scaled(name: str, times: pl.Expr, per: pl.Expr, precision: int) -> pl.Expr:
     """The decimal column times a ratio of positive whole numbers, half-even in the eighth place."""
     product = pl.col(name).reinterpret(dtype=pl.Int128) * times
-    whole, twice_rest = product.floordiv(per), (product % per) * 2
+    return half_even(product, per).reinterpret(dtype=pl.Decimal(precision, 8)).alias(name)
+
+
+def half_even(number: pl.Expr, per: pl.Expr) -> pl.Expr:
+    """The quotient of whole numbers of 128 bits, `per` above zero, rounded half-even to a whole number."""
+    whole, twice_rest = number.floordiv(per), (number % per) * 2
     rounds_up = (twice_rest > per) | ((twice_rest == per) & (whole % 2 != 0))
-    return (whole + rounds_up.cast(pl.Int128)).reinterpret(dtype=pl.Decimal(precision, 8)).alias(name)
+    return whole + rounds_up.cast(pl.Int128)

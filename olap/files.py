@@ -1,6 +1,6 @@
 """What is known of the lake's files without opening them, held as arrays so that planning a read takes microseconds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -24,7 +24,10 @@ def microseconds(moment: datetime) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Files:
-    """A row a file; the spans are exact and include their ends, times are microseconds since 1970 in UTC."""
+    """A row a file; the spans are exact and include their ends, times are microseconds since 1970 in UTC.
+
+    `added_at` is the time of the commit that added the file, `is_clean` and `is_compact` what its name says.
+    """
 
     path: Column
     period: Column
@@ -34,7 +37,9 @@ class Files:
     last_instrument: Column
     first_ts: Column
     last_ts: Column
+    added_at: Column
     is_clean: Column
+    is_compact: Column
 
     @classmethod
     def of(cls, frame: pl.DataFrame) -> Self:
@@ -70,6 +75,12 @@ class Files:
             keep &= is_year != timeframe.endswith(("Min", "Hour"))
         return self.where(keep)
 
+    def by_period(self) -> Iterator[tuple[str, Self]]:
+        """The files of each partition, in order of partitions."""
+        periods, place = np.unique(self.period.astype(str), return_inverse=True)
+        for number, period in enumerate(periods.tolist()):
+            yield period, self.where(place == number)
+
     def boxes(self) -> list[Box]:
         names = ("period", "first_instrument", "last_instrument", "first_ts", "last_ts")
         return [Box(*values) for values in zip(*(getattr(self, name).tolist() for name in names), strict=True)]
@@ -100,7 +111,9 @@ NO_FILES = Files.of(
             "last_instrument": pl.Int64,
             "first_ts": pl.Datetime("us", "UTC"),
             "last_ts": pl.Datetime("us", "UTC"),
+            "added_at": pl.Datetime("us", "UTC"),
             "is_clean": pl.Boolean,
+            "is_compact": pl.Boolean,
         }
     )
 )

@@ -1,6 +1,7 @@
 """The lake: one Delta table per dataset, appended to in numbered batches and read at a pin."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,26 +10,36 @@ import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import RemoveAction
 
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError, InputError, StoreError
 from medalion.frames import polars_schema
 from olap.files import NO_FILES, Files
-from olap.layout import CLEAN, PERIOD
+from olap.layout import CLEAN, COMPACT, PERIOD
 from olap.parquet import StagedFile, stage, sync
 
 _BATCH = "medalion-mirror"
 _NONCE = "medalion-nonce"
+_MAINTENANCE = "medalion-maintenance"
+_REMOVAL = "medalion-removal"
+# A pin that is never looked after would name files that a vacuum has removed, however long it keeps them.
+_PIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A fixed version of a table: the last batch in it, that batch's nonce, and its files with their statistics."""
+    """A fixed version of a table: the last batch in it, that batch's nonce, and its files with their statistics.
+
+    `maintenance` counts the commits that removed files, `removal` is the nonce of the last that removed rows as well.
+    """
 
     version: int
     batch: int
     nonce: int | None
     files: Files
+    maintenance: int = 0
+    removal: int | None = None
 
 
 EMPTY = Pin(version=-1, batch=0, nonce=None, files=NO_FILES)
@@ -43,10 +54,15 @@ class LakeTable:
         self._lock = threading.Lock()
         self._handle: DeltaTable | None = None
         self._pin: Pin | None = None
+        self._looked = 0.0
 
     def pin(self) -> Pin:
-        """The newest version this process has seen; cheap. Reads prove that it is new enough, or refresh."""
-        return self._pin or self.refresh()
+        """The newest version this process has seen, within the last minute; cheap.
+
+        Reads prove that it is new enough, or refresh.
+        """
+        is_fresh = time.monotonic() - self._looked < _PIN_SECONDS
+        return self._pin if self._pin is not None and is_fresh else self.refresh()
 
     def refresh(self) -> Pin:
         """The newest version there is.
@@ -66,6 +82,7 @@ class LakeTable:
                 self._pin = EMPTY
             except (DeltaError, OSError) as error:
                 raise CorruptLakeError(f"the log of {self.path} cannot be read: {error}") from error
+            self._looked = time.monotonic()
             return self._pin
 
     def stage(self, rows: pl.DataFrame, newest: dict[str, int]) -> list[StagedFile]:
@@ -123,14 +140,65 @@ class LakeTable:
             self._handle = None
         return self.refresh()
 
-    def sync(self, pin: Pin) -> None:
-        """Have the disk keep the newest commit: it is a new name in a folder, and so is each of its files.
+    def replace(
+        self, pin: Pin, removed: Files, added: Sequence[StagedFile], *, removal: int | None = None
+    ) -> Pin | None:
+        """Commit staged files in place of files of the pin, all or nothing, and have the disk keep it.
 
-        Called before the ledger says that a batch is done, also by who finishes it after a crash.
+        None where another has removed files since the pin was taken; nothing was committed then. Batches that are
+        appended meanwhile do no harm, nor does it harm them. `removal` is the nonce of a commit after which rows are
+        missing. Without any file it only makes a commit fail that is based on the same pin.
+        """
+        if not all((self.path / file.path).is_file() for file in added):
+            return None
+        is_change, now = removal is not None, int(time.time() * 1000)
+        gone = [
+            RemoveAction(path, is_change, now, size, {PERIOD: period})
+            for path, size, period in zip(
+                removed.path.tolist(), removed.bytes.tolist(), removed.period.tolist(), strict=True
+            )
+        ]
+        # The same application transaction in two commits makes the second of them fail, whatever it was based on.
+        marks = [Transaction(_MAINTENANCE, pin.maintenance + 1)]
+        if removal is not None:
+            marks.append(Transaction(_REMOVAL, removal))
+        try:
+            handle = DeltaTable(self.path)
+            if (handle.transaction_version(_MAINTENANCE) or 0) != pin.maintenance:
+                return None
+            handle.create_write_transaction(
+                [*(file.action(data_change=is_change) for file in added), *gone],
+                mode="append",
+                schema=handle.schema(),
+                partition_by=[PERIOD],
+                commit_properties=CommitProperties(app_transactions=marks),
+            )
+        except CommitFailedError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"{self.path} cannot be committed to: {error}") from error
+        with self._lock:
+            self._handle = None
+        newer = self.refresh()
+        self.sync(newer)
+        return newer
+
+    def sync(self, pin: Pin) -> None:
+        """Have the disk keep the newest commits: each is a new name in a folder, and so is each of its files.
+
+        Called before the ledger says that a batch is done, also by who finishes it after a crash: commits of
+        maintenance may stand above the batch's by then.
         """
         log = self.path / "_delta_log"
+        for version in range(pin.version, -1, -1):
+            commit = log / f"{version:020}.json"
+            if not commit.exists():  # expired, so long ago was it written
+                break
+            sync(commit)
+            if _BATCH in commit.read_text("utf-8"):
+                break
         folders = {self.path / f"{PERIOD}={period}" for period in pin.files.period}
-        for place in (log / f"{pin.version:020}.json", log, *folders):
+        for place in (log, *folders):
             sync(place)
 
     def _create_or_open(self) -> DeltaTable:
@@ -153,7 +221,9 @@ class LakeTable:
             last_instrument="max.instrument_id",
             first_ts="min.ts",
             last_ts="max.ts",
-            is_clean=pl.col("path").str.contains(f"{CLEAN}.parquet", literal=True),
+            added_at=pl.from_epoch("modification_time", "ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+            is_clean=pl.col("path").str.ends_with(f"{CLEAN}.parquet"),
+            is_compact=pl.col("path").str.contains(f"{COMPACT}(-|\\.)"),
         )
         foreign = files.filter(pl.any_horizontal(pl.all().is_null()))
         if foreign.height:
@@ -165,6 +235,8 @@ class LakeTable:
             batch=handle.transaction_version(_BATCH) or 0,
             nonce=handle.transaction_version(_NONCE),
             files=Files.of(files) if files.height else NO_FILES,
+            maintenance=handle.transaction_version(_MAINTENANCE) or 0,
+            removal=handle.transaction_version(_REMOVAL),
         )
 
 

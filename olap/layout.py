@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -9,6 +10,9 @@ from medalion.datasets import Dataset, Period
 
 PERIOD = "period"
 CLEAN = "-clean"
+"""In the name of a file in which every key occurs once and no tombstone stands."""
+COMPACT = "-compact"
+"""In the name of a file that compaction or retention wrote, before `CLEAN`."""
 
 
 def period_of(dataset: Dataset) -> pl.Expr:
@@ -18,6 +22,19 @@ def period_of(dataset: Dataset) -> pl.Expr:
         return ts.dt.strftime("%Y-%m-%d").alias(PERIOD)
     is_intraday = pl.col("timeframe").str.contains("Min|Hour")
     return pl.when(is_intraday).then(ts.dt.strftime("%Y-%m")).otherwise(ts.dt.strftime("%Y")).alias(PERIOD)
+
+
+def end_of(period: str) -> datetime:
+    """The first moment after a partition.
+
+    >>> [end_of(period).date().isoformat() for period in ("2024", "2024-02", "2024-12", "2024-02-29")]
+    ['2025-01-01', '2024-03-01', '2025-01-01', '2024-03-01']
+    """
+    year, *rest = map(int, period.split("-"))
+    if len(rest) == 2:
+        return datetime(year, rest[0], rest[1], tzinfo=UTC) + timedelta(days=1)
+    months = year * 12 + (rest[0] if rest else 12)
+    return datetime(months // 12, months % 12 + 1, 1, tzinfo=UTC)
 
 
 def sort_key(dataset: Dataset) -> tuple[str, ...]:

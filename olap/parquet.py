@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from medalion.datasets import Dataset
-from olap.layout import CLEAN, PERIOD, period_of, sort_key
+from olap.layout import CLEAN, COMPACT, PERIOD, period_of, sort_key
 
 GROUP_ROWS = 131_072
 """A row group holds about as many rows at most, unless one series alone has more."""
@@ -56,7 +56,7 @@ def stage(
     """
     rows = rows.with_columns(period_of(dataset)).sort(PERIOD, *sort_key(dataset))
     return [
-        _write(root, dataset, part.drop(PERIOD), period)
+        write_file(root, dataset, part.drop(PERIOD), period)
         for period, partition in _runs(rows)
         for part in _by_lateness(partition, (newest or {}).get(period))
     ]
@@ -81,11 +81,16 @@ def _by_lateness(partition: pl.DataFrame, newest: int | None) -> Iterator[pl.Dat
             yield part
 
 
-def _write(root: Path, dataset: Dataset, rows: pl.DataFrame, period: str) -> StagedFile:
-    """One file; its name holds the hash of its bytes, so that any later change of them shows."""
+def write_file(
+    root: Path, dataset: Dataset, rows: pl.DataFrame, period: str, *, is_compact: bool = False
+) -> StagedFile:
+    """One file of sorted rows of one partition; its name holds the hash of its bytes, so that a change of them shows.
+
+    An existing file is never written to: part of the name is random.
+    """
     content = _encoded(dataset, rows)
-    clean = CLEAN if _is_clean(dataset, rows) else ""
-    path = f"{PERIOD}={period}/{token_hex(4)}-{digest(content)}{clean}.parquet"
+    marks = COMPACT * is_compact + CLEAN * (not repeated(dataset, rows).any())
+    path = f"{PERIOD}={period}/{token_hex(4)}-{digest(content)}{marks}.parquet"
     target = root / path
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -111,8 +116,7 @@ def digest(content: bytes | memoryview | pa.Buffer) -> str:
 
 def digest_in(path: str) -> str:
     """The hash that a file's name says its bytes have."""
-    name = path.rsplit("/", 1)[-1].removesuffix(".parquet").removesuffix(CLEAN)
-    return name.partition("-")[2]
+    return "".join(Path(path).stem.split("-")[1:2])
 
 
 def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:
@@ -144,9 +148,9 @@ def row_groups(instruments: pl.Series) -> Iterator[tuple[int, int]]:
         yield start, length
 
 
-def _is_clean(dataset: Dataset, rows: pl.DataFrame) -> bool:
-    """Whether every key occurs once and no tombstone stands; the rows are sorted by key but for source and event."""
-    return not rows["is_deleted"].any() and rows.select(pl.struct(dataset.key).is_unique().all()).item()
+def repeated(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
+    """For each row whether its key occurs again among the rows, or it is a tombstone."""
+    return rows.select(pl.struct(dataset.key).is_duplicated() | pl.col("is_deleted")).to_series()
 
 
 def _repetitive(dataset: Dataset) -> list[str]:

@@ -96,13 +96,21 @@ def run(connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[s
 
 
 def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
-    """What `olap.scan.scan` gives, for ranges so wide that DuckDB is sooner done."""
+    """What `olap.scan.scan` gives, for ranges so wide that DuckDB is sooner done.
+
+    Raises:
+        CorruptLakeError: a file that the log names is missing or damaged.
+    """
     dataset = selection.dataset
-    with database([selection], {}) as connection:
-        rows: pl.DataFrame = connection.sql(
-            f'SELECT {", ".join(map(_quoted, columns))} FROM "{dataset.name}" '
-            f"ORDER BY {', '.join((*dataset.order, 'write_id', 'ordinal'))}"
-        ).pl()
+    query = (
+        f'SELECT {", ".join(map(_quoted, columns))} FROM "{dataset.name}" '
+        f"ORDER BY {', '.join((*dataset.order, 'write_id', 'ordinal'))}"
+    )
+    try:
+        with database([selection], {}) as connection:
+            rows: pl.DataFrame = connection.sql(query).pl()
+    except (duckdb.IOException, duckdb.HTTPException) as error:
+        raise CorruptLakeError(f"a file of the lake cannot be read: {error}; run `medalion mirror verify`") from error
     return rows.cast({name: kind for name, kind in polars_schema(dataset.schema).items() if name in columns})
 
 

@@ -16,6 +16,8 @@ WRITES: Any = {
     "write_id": pl.Int64,
     "rows": pl.Int64,
     "checksum": pl.Int64,
+    "dropped_rows": pl.Int64,
+    "dropped_checksum": pl.Int64,
     "batch": pl.Int64,
     "is_done": pl.Boolean,
     "is_hot": pl.Boolean,
@@ -26,8 +28,8 @@ def ledger_writes(connection: Any, dataset: Dataset) -> pl.DataFrame:
     """Every write of the dataset that has rows; `is_hot` while they are in the hot table. Takes an Arrow connection."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT writes.id AS write_id, writes.rows, writes.checksum, writes.batch::bigint,
-                      coalesce(status = 'done', false) AS is_done, slot IS NOT NULL AS is_hot
+            """SELECT writes.id AS write_id, writes.rows, writes.checksum, dropped_rows, dropped_checksum,
+                      writes.batch::bigint, coalesce(status = 'done', false) AS is_done, slot IS NOT NULL AS is_hot
                FROM writes LEFT JOIN mirror_batches AS batches
                  ON batches.dataset = writes.dataset AND batches.number = writes.batch
                WHERE writes.dataset = $1 AND writes.rows > 0 ORDER BY writes.id""",

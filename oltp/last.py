@@ -1,5 +1,6 @@
 """The newest row of a series by its primary key, and the repair of an entry that a deletion made stale."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -94,6 +95,28 @@ def repair(connection: Connection, dataset: Dataset, entry: LastEntry, row: pl.D
     )
     values = plain(row).row(0, named=True)
     connection.execute(statement, [*(values[name] for name in (*shown, *key)), entry.touched_by])
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSeries:
+    """A series of bars that has had rows; whether it still has one, only a read can tell where it `is_stale`."""
+
+    source: str
+    instrument_id: int
+    timeframe: str
+    is_stale: bool
+    newest_ts: datetime
+
+
+def held_series(
+    connection: Connection, dataset: Dataset, sources: Sequence[str], instruments: Sequence[int]
+) -> list[HeldSeries]:
+    """Every series of these instruments from these sources, of a dataset with timeframes."""
+    statement = sql.SQL(
+        """SELECT source, instrument_id, timeframe, is_stale, newest_ts FROM {}
+           WHERE instrument_id = ANY(%s) AND source = ANY(%s)"""
+    ).format(sql.Identifier(last_name(dataset)))
+    return [HeldSeries(*row) for row in connection.execute(statement, (list(instruments), list(sources))).fetchall()]
 
 
 def _frame(dataset: Dataset, values: dict[str, Any]) -> pl.DataFrame:

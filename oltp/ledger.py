@@ -24,6 +24,8 @@ from oltp.hot import SLOTS, partition_name
 from oltp.writes import open_write_mark, signed32
 
 _LEADER = crc32(b"medalion leader")
+_MAINTAINER = crc32(b"medalion maintainer")
+_STAGING = crc32(b"medalion staging")
 _CLAIM_WRITES = 20_000
 
 
@@ -51,20 +53,48 @@ def leading(connection: Connection, dataset: Dataset, *, wait: bool = True) -> I
 
     Without `wait` it is False where another leads.
     """
+    with _holding(connection, _lock(_LEADER, dataset), wait=wait) as leads:
+        yield leads
+
+
+@contextmanager
+def maintaining(connection: Connection, dataset: Dataset, *, wait: bool = True) -> Iterator[bool]:
+    """The same for who rewrites or removes files of the dataset; batches are appended meanwhile.
+
+    The order of the locks is this one, that against staging, and that of the leader.
+    """
+    with _holding(connection, _lock(_MAINTAINER, dataset), wait=wait) as maintains:
+        yield maintains
+
+
+@contextmanager
+def without_staging(connection: Connection, dataset: Dataset) -> Iterator[None]:
+    """Within, no import is writing files that no batch lists yet; waits for those that are."""
+    with _holding(connection, _lock(_STAGING, dataset), wait=True):
+        yield
+
+
+def stage_import(connection: Connection, dataset: Dataset) -> None:
+    """Until the caller's transaction ends, files that it writes are not taken for those of a writer that died."""
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", _lock(_STAGING, dataset))
+
+
+@contextmanager
+def _holding(connection: Connection, lock: tuple[int, int], *, wait: bool) -> Iterator[bool]:
     function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
     statement = sql.SQL("SELECT {}(%s, %s)").format(sql.Identifier(function))
-    (taken,) = one(connection.execute(statement, _leader_lock(dataset)).fetchone())
-    leads = wait or bool(taken)
+    (taken,) = one(connection.execute(statement, lock).fetchone())
+    holds = wait or bool(taken)
     try:
-        yield leads
+        yield holds
     finally:
-        if leads and not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s, %s)", _leader_lock(dataset))
+        if holds and not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
 
 
 def leader(connection: Connection, dataset: Dataset) -> int | None:
     """Process id of the server session that leads, if any."""
-    classid, objid = (word % (1 << 32) for word in _leader_lock(dataset))
+    classid, objid = (word % (1 << 32) for word in _lock(_LEADER, dataset))
     row = connection.execute(
         """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s::bigint::oid
            AND objid = %s::bigint::oid
@@ -74,8 +104,8 @@ def leader(connection: Connection, dataset: Dataset) -> int | None:
     return None if row is None else int(row[0])
 
 
-def _leader_lock(dataset: Dataset) -> tuple[int, int]:
-    return signed32(_LEADER), signed32(crc32(dataset.name.encode()))
+def _lock(purpose: int, dataset: Dataset) -> tuple[int, int]:
+    return signed32(purpose), signed32(crc32(dataset.name.encode()))
 
 
 def last_batches(connection: Connection, dataset: Dataset) -> list[Batch]:

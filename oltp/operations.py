@@ -12,6 +12,8 @@ from oltp.columns import JSON, JsonObject
 
 WRITE_IDS = sa.Sequence("write_id_seq", data_type=sa.BigInteger, metadata=Base.metadata)
 
+_EPOCH = sa.text("'1970-01-01 00:00:00+00'::timestamptz")
+
 
 class Write(Base):
     """One durable call of `store.write`, or one import."""
@@ -37,6 +39,12 @@ class Write(Base):
     first_instrument: Mapped[int | None] = mapped_column(sa.BigInteger)
     last_instrument: Mapped[int | None] = mapped_column(sa.BigInteger)
     checksum: Mapped[int] = mapped_column(sa.BigInteger, doc="The unsigned sum, as 64 signed bits.")
+    dropped_rows: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="Rows of it that retention has removed."
+    )
+    dropped_checksum: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The sum of the hashes of those rows."
+    )
     idempotency_key: Mapped[str | None]
     slot: Mapped[int | None] = mapped_column(sa.SmallInteger, doc="Null once its rows left the hot table.")
     batch: Mapped[int | None] = mapped_column(doc="Null until a mirror run claims it.")
@@ -77,8 +85,16 @@ class MirrorState(Base):
     newest_import: Mapped[int] = mapped_column(
         sa.BigInteger, default=0, server_default=sa.text("0"), doc="The last batch that was an import and is done."
     )
-    settled: Mapped[datetime] = mapped_column(
-        server_default=sa.text("'1970-01-01 00:00:00+00'::timestamptz"), doc="No write at or before it is still open."
+    settled: Mapped[datetime] = mapped_column(server_default=_EPOCH, doc="No write at or before it is still open.")
+    known_from: Mapped[datetime] = mapped_column(
+        server_default=_EPOCH, doc="Of versions superseded before it, retention has removed some."
+    )
+    kept_from: Mapped[datetime] = mapped_column(
+        server_default=_EPOCH, doc="Of rows whose ts is before it, retention has removed some."
+    )
+    dropped_at: Mapped[datetime] = mapped_column(server_default=_EPOCH, doc="When it last removed such rows.")
+    removal: Mapped[JsonObject | None] = mapped_column(
+        doc="What retention is removing: the nonce of its commit, and rows and checksum by write."
     )
 
 

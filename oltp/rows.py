@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from typing import Any, Generic, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from psycopg import AsyncConnection, AsyncCursor, AsyncRawCursor
@@ -143,15 +144,17 @@ def _numbered(text: str) -> tuple[str, tuple[str, ...]]:
     return _PARAMETER.sub(lambda named: f"${numbers[named[1]]}", text), tuple(names)
 
 
-@cache
+_names: "WeakKeyDictionary[AsyncConnection[Any], dict[str, tuple[str, ...]]]" = WeakKeyDictionary()
+
+
 def _named(text: str) -> "AsyncRowFactory[Row]":
-    """Rows as dictionaries, for which the names of a statement's columns are read once."""
-    known: list[str] = []
+    """Rows as dictionaries, for which a connection reads the names of a statement's columns once."""
 
     def factory(cursor: "AsyncCursor[Any]") -> "RowMaker[Row]":
-        if _gives_rows(cursor) and cursor.pgresult is not None and len(known) != cursor.pgresult.nfields:
-            known[:] = [column.name for column in cursor.description or ()]
-        names = tuple(known)
+        known = _names.setdefault(cursor.connection, {})
+        if _gives_rows(cursor) and text not in known:
+            known[text] = tuple(column.name for column in cursor.description or ())
+        names = known.get(text, ())
         return lambda values: dict(zip(names, values, strict=True))
 
     return factory

@@ -35,8 +35,13 @@ def snapshot(postgres: Postgres) -> Iterator[Any]:
             cursor.execute("COMMIT")
 
 
-def entity_table(connection: Any, name: str) -> pa.Table:
-    """The live rows of a table: ids and JSON as text, money as decimals, times in UTC."""
+def entity_table(
+    connection: Any, name: str, *, rows: sql.Composable | None = None, given: Sequence[Any] = ()
+) -> pa.Table:
+    """The live rows of a table: ids and JSON as text, money as decimals, times in UTC.
+
+    `rows` are read in place of the table's own: what stands after FROM, with `$1` and so on for what is `given`.
+    """
     table = Base.metadata.tables[name]
     columns = list(table.columns)
     statement = sql.SQL("SELECT {} FROM {}").format(
@@ -46,14 +51,14 @@ def entity_table(connection: Any, name: str) -> pa.Table:
             + sql.Identifier(column.name)
             for column in columns
         ),
-        sql.Identifier(name),
+        sql.Identifier(name) if rows is None else rows,
     )
     if "is_deleted" in table.columns:
         statement += sql.SQL(" WHERE NOT is_deleted")
     with connection.cursor() as cursor:
-        cursor.execute(statement.as_string(None))
-        rows = cursor.fetch_arrow_table()
-    return _decoded(rows, columns)
+        cursor.execute(statement.as_string(None), tuple(given) or None)
+        fetched = cursor.fetch_arrow_table()
+    return _decoded(fetched, columns)
 
 
 def _selected(kind: sa.types.TypeEngine[Any]) -> str:

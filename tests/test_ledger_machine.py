@@ -103,6 +103,7 @@ async def _prepare(desk: Floor) -> tuple[dict[UUID, tuple[str, model.Happened]],
     return known, strategies
 
 
+@pytest.mark.timeout(1_500)  # of the whole history; each of its calls is short
 def test_the_books_agree_with_the_model_after_every_step(
     exchange: Exchange, record_testsuite_property: Callable[[str, object], None]
 ) -> None:

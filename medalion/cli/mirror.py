@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,9 @@ app = typer.Typer(no_args_is_help=True, help="Copy new rows to the lake, exactly
 
 _LOOK_SECONDS = 0.1
 
+Chosen = Annotated[
+    list[str] | None, typer.Option("--dataset", "-d", help="Only this dataset; may be given again. Default: all.")
+]
 Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 
 
@@ -81,6 +85,67 @@ def prune(ctx: typer.Context) -> None:
     """Remove from PostgreSQL the rows that are in the lake."""
     with ctx.obj.open() as store:
         say(f"removed {store.mirror.prune():,} rows from PostgreSQL")
+
+
+@app.command()
+def compact(ctx: typer.Context, dataset: Chosen = None) -> None:
+    """Merge the small files of each partition of the lake; no row is lost, and reads go on."""
+    with ctx.obj.open() as store:
+        done = store.mirror.compact(_datasets(dataset))
+    say(
+        f"rewrote {done.files_before:,} files as {done.files_after:,} in {done.partitions:,} partitions, "
+        f"{done.rows:,} rows in {done.seconds:.1f} s"
+    )
+
+
+@app.command()
+def vacuum(
+    ctx: typer.Context,
+    dataset: Chosen = None,
+    older_than_days: Annotated[int, typer.Option(min=0, max=30, help="Files replaced or left since then stay.")] = 7,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+) -> None:
+    """Remove files of the lake that no recent version needs."""
+    with ctx.obj.open() as store:
+        done = store.mirror.vacuum(_datasets(dataset), older_than=timedelta(days=older_than_days), dry_run=dry_run)
+    if dry_run:
+        for path in done.files:
+            typer.echo(path)
+    say(
+        f"{'would remove' if dry_run else 'removed'} {len(done.files):,} files of {done.bytes / 1e6:,.1f} MB "
+        f"and {done.log_entries:,} entries of logs"
+    )
+
+
+@app.command()
+def retain(
+    ctx: typer.Context,
+    dataset: Annotated[list[str], typer.Option("--dataset", "-d", help="Dataset to remove from; may be given again.")],
+    versions_older_than_days: Annotated[
+        int | None, typer.Option(min=0, max=36_500, help="Remove versions that were corrected or deleted so long ago.")
+    ] = None,
+    rows_older_than_days: Annotated[
+        int | None, typer.Option(min=0, max=36_500, help="Remove whole partitions whose rows are all so old.")
+    ] = None,
+) -> None:
+    """Remove old rows from the lake, for good; reads as of an earlier time are refused from then on."""
+    with ctx.obj.open() as store:
+        done = store.mirror.retain(
+            _datasets(dataset),
+            versions_older_than=_days(versions_older_than_days),
+            rows_older_than=_days(rows_older_than_days),
+        )
+    say(f"removed {done.versions:,} versions, and {done.rows:,} rows of {done.partitions:,} partitions")
+
+
+def _datasets(names: list[str] | None) -> list[str]:
+    from medalion.datasets import DATASETS
+
+    return names or list(DATASETS)
+
+
+def _days(days: int | None) -> timedelta | None:
+    return None if days is None else timedelta(days=days)
 
 
 def _said(done: MirrorRun) -> str:

@@ -581,6 +581,7 @@ def _operations() -> None:
         *_optional(TIME, "first_ts", "last_ts"),
         *_optional(sa.BigInteger, "first_instrument", "last_instrument"),
         *_required(sa.BigInteger, "checksum"),
+        *_required(sa.BigInteger, "dropped_rows", "dropped_checksum", default="0"),
         *_optional(sa.Text, "idempotency_key"),
         *_optional(sa.SmallInteger, "slot"),
         *_optional(sa.Integer, "batch"),
@@ -618,7 +619,10 @@ def _operations() -> None:
         *_required(sa.String(63), "dataset"),
         *_required(sa.SmallInteger, "slot", default="0"),
         *_required(sa.BigInteger, "floor", "newest_import", default="0"),
-        *_required(TIME, "settled", default="'1970-01-01 00:00:00+00'::timestamptz"),
+        *_required(
+            TIME, "settled", "known_from", "kept_from", "dropped_at", default="'1970-01-01 00:00:00+00'::timestamptz"
+        ),
+        *_optional(JSON, "removal"),
         key=("dataset",),
     )
     _table(

@@ -1,0 +1,178 @@
+"""Bars of any timeframe: those stored, else made on reading from the coarsest finer bars that fit, else from quotes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeAlias
+
+import polars as pl
+
+from medalion.asking import Symbols, asked_for, names_of
+from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES
+from medalion.reading import Asked
+from medalion.routing import ReadPlan
+from medalion.types import InstrumentKind, Timeframe
+from olap.asof import split_adjusted
+from olap.rollup import Grid, mid_bars, minutes, needed, rolled_up
+from olap.scan import Selection
+from oltp.engine import Postgres
+from oltp.instruments import primary_series, splits_of
+from oltp.last import HeldSeries, held_series
+
+_QUOTES = {STOCK_BARS.name: STOCK_QUOTES, CRYPTO_BARS.name: CRYPTO_QUOTES}
+
+Feed: TypeAlias = tuple[str, int]
+"""A source and the instrument it answers for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is read for some of the series, and whether bars are made of it or it has them."""
+
+    asked: Asked
+    is_made: bool = False
+
+    @property
+    def timeframe(self) -> Timeframe | None:
+        """That of the bars that are read; None for quotes."""
+        return None if self.asked.timeframe is None else Timeframe.parse(self.asked.timeframe)
+
+
+class Bars:
+    """Bars of one timeframe, read through one store; every series is wholly stored or wholly made."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        *,
+        read: Callable[[Asked, Sequence[str]], pl.DataFrame],
+        newest: Callable[[Asked, datetime | None], pl.DataFrame],
+        planned: Callable[[Asked], tuple[Selection, ReadPlan]],
+    ) -> None:
+        self._postgres = postgres
+        self._read = read
+        self._newest = newest
+        self._planned = planned
+
+    def rows(
+        self, asked: Asked, columns: Sequence[str], *, symbols: Symbols, is_adjusted: bool, is_rolled_up: bool
+    ) -> pl.DataFrame:
+        """The bars that `asked` asks for, in order; `is_adjusted` restates them for splits before they are added up."""
+        routes = self._routes(asked, symbols) if is_rolled_up else [Route(asked)]
+        if len(routes) == 1 and not routes[0].is_made:
+            extra = ("instrument_id", "ts") if is_adjusted else ()
+            rows = self._read(asked, list(dict.fromkeys([*columns, *extra])))
+            return (self._adjusted(rows, routes[0]) if is_adjusted else rows).select(columns)
+        order = (*asked.dataset.order, "instrument_id")
+        wanted = list(dict.fromkeys([*columns, *order]))
+        parts = [self._part(route, asked, wanted, is_adjusted=is_adjusted) for route in routes]
+        return pl.concat(parts).sort(order).select(columns)
+
+    def plan(self, asked: Asked, symbols: Symbols) -> ReadPlan:
+        """How `rows` is answered: the plans of what is read, and what is made of it."""
+        routes = self._routes(asked, symbols)
+        plans = [_said(route, asked, self._planned(route.asked)[1]) for route in routes]
+        if len(plans) == 1:
+            return plans[0]
+        shares = [len(route.asked.instruments or ()) for route in routes]
+        return ReadPlan(
+            dataset=_joined(plan.dataset for plan in plans),
+            store=_joined(plan.store for plan in plans),
+            engine=_joined(plan.engine for plan in plans),
+            files=sum(plan.files for plan in plans),
+            rows=sum(plan.rows for plan in plans),
+            hot_rows=sum(plan.hot_rows for plan in plans),
+            reason="; ".join(f"of {n} series, {plan.reason}" for n, plan in zip(shares, plans, strict=True)),
+            deduplicated=sum(plan.deduplicated for plan in plans),
+        )
+
+    def _part(self, route: Route, asked: Asked, columns: Sequence[str], *, is_adjusted: bool) -> pl.DataFrame:
+        names = needed(columns, from_quotes=route.timeframe is None) if route.is_made else columns
+        rows = self._read(route.asked, names)
+        if route.timeframe is None:
+            rows = mid_bars(rows)
+        if is_adjusted:
+            rows = self._adjusted(rows, route)
+        if not route.is_made:
+            return rows
+        return rolled_up(asked.dataset, rows, _grid(asked), route.timeframe, columns=columns)
+
+    def _adjusted(self, rows: pl.DataFrame, route: Route) -> pl.DataFrame:
+        with self._postgres.connection() as connection:
+            splits = splits_of(connection, rows["instrument_id"].unique().to_list(), as_of=route.asked.as_of)
+        return split_adjusted(rows, splits, is_intraday=route.timeframe is None or route.timeframe.is_intraday)
+
+    def _routes(self, asked: Asked, symbols: Symbols) -> list[Route]:
+        """One for each timeframe that answers for some series; the read as it was asked where nothing is made."""
+        grid = _grid(asked)
+        feeds = self._feeds(asked)
+        with self._postgres.connection() as connection:
+            sources, instruments = {source for source, _ in feeds}, {instrument for _, instrument in feeds}
+            found = held_series(connection, asked.dataset, list(sources), list(instruments))
+        held: dict[Timeframe, list[HeldSeries]] = {}
+        for series in found:
+            held.setdefault(Timeframe.parse(series.timeframe), []).append(series)
+        finer = sorted((each for each in held if grid.is_divided_by(each)), key=minutes, reverse=True)
+        routes: list[Route] = []
+        for timeframe in [grid.timeframe, *finer]:
+            during = asked.during if timeframe == grid.timeframe else grid.rows(asked.during, timeframe)
+            wanted = replace(asked, during=during, timeframe=str(timeframe))
+            waiting = [series for series in held.get(timeframe, ()) if (series.source, series.instrument_id) in feeds]
+            stored = self._stored(wanted, waiting)
+            feeds -= stored
+            if stored:
+                routes.append(Route(replace(wanted, series=_series(stored)), timeframe != grid.timeframe))
+        answered = {instrument for route in routes for instrument in route.asked.instruments or ()}
+        if grid.is_made and (quotes := self._quotes(asked, symbols, answered)):
+            routes.append(Route(replace(quotes, during=grid.rows(asked.during, None)), is_made=True))
+        return routes if any(route.is_made for route in routes) else [Route(asked)]
+
+    def _feeds(self, asked: Asked) -> set[Feed]:
+        if asked.series is not None and None not in asked.series.values():
+            return {(source, instrument) for source, group in asked.series.items() for instrument in group or ()}
+        with self._postgres.connection() as connection:
+            every = primary_series(connection, asked.dataset, None)
+        return {(source, instrument) for _, instrument, source in every if source and source in (asked.series or ())}
+
+    def _stored(self, asked: Asked, held: Sequence[HeldSeries]) -> set[Feed]:
+        """Those of the series that have a row, at `as_of` if it is given: then, and where it is stale, reads tell."""
+        doubtful = {(s.source, s.instrument_id): s.newest_ts for s in held if s.is_stale or asked.as_of is not None}
+        stored = {feed for s in held if (feed := (s.source, s.instrument_id)) not in doubtful}
+        if doubtful:
+            seen = self._read(replace(asked, series=_series(doubtful)), ["source", "instrument_id"]).unique().rows()
+            stored.update(seen)
+            for feed in doubtful.keys() - stored:
+                if self._newest(replace(asked, series=_series([feed])), doubtful[feed]).height:
+                    stored.add(feed)
+        return stored
+
+    def _quotes(self, asked: Asked, symbols: Symbols, answered: set[int]) -> Asked | None:
+        """The quotes of the instruments that no stored bar answers for, if there are such."""
+        names = names_of(symbols)
+        if names is not None and len(answered) == len(names):
+            return None
+        quotes = asked_for(self._postgres, _QUOTES[asked.dataset.name], symbols, None, None, None, None, None)
+        left = {feed for feed in self._feeds(quotes) if feed[1] not in answered}
+        return replace(quotes, series=_series(left), as_of=asked.as_of) if left else None
+
+
+def _grid(asked: Asked) -> Grid:
+    return Grid(Timeframe.parse(asked.timeframe or ""), has_sessions=asked.dataset.kind is InstrumentKind.STOCK)
+
+
+def _series(feeds: Iterable[Feed]) -> dict[str, list[int]]:
+    series: dict[str, list[int]] = {}
+    for source, instrument in sorted(feeds):
+        series.setdefault(source, []).append(instrument)
+    return series
+
+
+def _joined(names: Iterable[str]) -> str:
+    return " + ".join(dict.fromkeys(names))
+
+
+def _said(route: Route, asked: Asked, plan: ReadPlan) -> ReadPlan:
+    if not route.is_made:
+        return plan
+    finer = "the mid prices of quotes" if route.timeframe is None else f"{route.timeframe} bars"
+    return replace(plan, reason=f"{asked.timeframe} bars are made from {finer}; {plan.reason}")

@@ -1,0 +1,126 @@
+"""The ledger's side of retention: what is being removed from the lake, what was, and which reads it leaves whole.
+
+A removal is entered here before the lake loses a row, and noted after, so that a read refuses rather than miss rows
+and the checksums of writes stay provable. At most one a dataset is undone; whoever leads finishes it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from medalion.checksum import signed
+from medalion.datasets import Dataset
+from oltp import ledger
+from oltp.engine import Connection, one
+from oltp.hot import last_name
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which `as_of` can be answered: from `known_from` on, and for rows before `kept_from` from `dropped_at` on."""
+
+    known_from: datetime
+    kept_from: datetime
+    dropped_at: datetime
+    is_dropping: bool
+
+
+def kept(connection: Connection, dataset: Dataset) -> Kept:
+    row = connection.execute(
+        """SELECT known_from, kept_from, dropped_at, coalesce((removal->>'drops')::boolean, false)
+           FROM mirror_state WHERE dataset = %s""",
+        (dataset.name,),
+    ).fetchone()
+    return Kept(*one(row))
+
+
+def removable(connection: Connection, dataset: Dataset, *, age: timedelta) -> tuple[datetime, int]:
+    """A time so long ago, or earlier, and the number from which on writes are not in the lake.
+
+    A write that is still open has drawn its number after the time, hence above every write recorded until then. The
+    caller leads, and no batch is undone.
+    """
+    settled = ledger.settle(connection, dataset)
+    row = connection.execute(
+        """SELECT least(clock_timestamp() - %(age)s, %(settled)s),
+                  coalesce(min(id), (SELECT last_value FROM write_id_seq) + 1)
+           FROM writes WHERE dataset = %(dataset)s AND batch IS NULL""",
+        {"age": age, "settled": settled, "dataset": dataset.name},
+    ).fetchone()
+    moment, number = one(row)
+    return moment, int(number)
+
+
+def undone(connection: Connection, dataset: Dataset) -> int | None:
+    """The nonce of a removal that was entered and not noted, if any."""
+    row = connection.execute(
+        "SELECT (removal->>'nonce')::bigint FROM mirror_state WHERE dataset = %s", (dataset.name,)
+    ).fetchone()
+    nonce: int | None = one(row)[0]
+    return nonce
+
+
+def enter_removal(
+    connection: Connection,
+    dataset: Dataset,
+    dropped: Mapping[int, tuple[int, int]],
+    *,
+    nonce: int,
+    known_from: datetime | None = None,
+    kept_from: datetime | None = None,
+) -> None:
+    """Durably say what will be removed: by write the rows and the sum of their hashes.
+
+    From here on `as_of` before `known_from` is refused, and while it lasts any for rows before `kept_from`.
+    """
+    with connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit = on")
+        before = connection.execute(
+            "SELECT id, dropped_rows, dropped_checksum FROM writes WHERE id = ANY(%s)", (list(dropped),)
+        ).fetchall()
+        writes = {
+            str(write_id): [rows + dropped[write_id][0], signed(checksum + dropped[write_id][1])]
+            for write_id, rows, checksum in before
+        }
+        removal = {"nonce": nonce, "drops": kept_from is not None, "writes": writes}
+        connection.execute(
+            """UPDATE mirror_state SET removal = %s, known_from = greatest(known_from, %s),
+                                       kept_from = greatest(kept_from, %s) WHERE dataset = %s""",
+            (Jsonb(removal), known_from, kept_from, dataset.name),
+        )
+
+
+def note_removal(connection: Connection, dataset: Dataset) -> None:
+    """The rows are gone: the ledger counts without them, and last values that may be among them are looked for anew."""
+    with connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit = on")
+        connection.execute(
+            """UPDATE writes SET dropped_rows = (entry.value->>0)::bigint, dropped_checksum = (entry.value->>1)::bigint
+               FROM mirror_state AS state, jsonb_each(state.removal->'writes') AS entry
+               WHERE state.dataset = %s AND writes.id = entry.key::bigint""",
+            (dataset.name,),
+        )
+        connection.execute(
+            sql.SQL(
+                """UPDATE {} SET is_stale = true WHERE ts < (
+                       SELECT kept_from FROM mirror_state WHERE dataset = %s AND (removal->>'drops')::boolean)"""
+            ).format(sql.Identifier(last_name(dataset))),
+            (dataset.name,),
+        )
+        _end(connection, dataset)
+
+
+def abandon_removal(connection: Connection, dataset: Dataset) -> None:
+    """Nothing was removed; what was said of reads stays, which refuses more than it must and never too little."""
+    _end(connection, dataset)
+
+
+def _end(connection: Connection, dataset: Dataset) -> None:
+    connection.execute(
+        """UPDATE mirror_state SET removal = NULL, dropped_at = CASE WHEN (removal->>'drops')::boolean
+                  THEN clock_timestamp() ELSE dropped_at END WHERE dataset = %s""",
+        (dataset.name,),
+    )

@@ -3,10 +3,9 @@
 from datetime import UTC, datetime, time
 
 from medalion.errors import InputError
-from medalion.market import EXCHANGE_ZONE
 from medalion.refolding import settle
 from medalion.settling import Dividend, Settling, Split
-from medalion.types import CorporateActionType
+from medalion.types import EXCHANGE_ZONE, CorporateActionType
 from oltp.reference import CorporateAction
 from oltp.trading import Account, Position
 from oltp.unit_of_work import UnitOfWork

@@ -8,7 +8,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from medalion.datasets import (
     CRYPTO_BARS,
@@ -23,8 +22,6 @@ from medalion.types import InstrumentKind, TradeSide, cash, exact
 
 Row: TypeAlias = dict[str, Any]
 
-EXCHANGE_ZONE = ZoneInfo("America/New_York")
-"""Whose days are the sessions, ex-dates and expirations of stocks and options."""
 
 _QUOTES = {
     InstrumentKind.STOCK: STOCK_QUOTES,

@@ -7,9 +7,9 @@ from decimal import Decimal
 from medalion.dtos import CreateTradeRequest
 from medalion.errors import ConflictError, InputError
 from medalion.instruments import amount
-from medalion.market import EXCHANGE_ZONE, Instrument
+from medalion.market import Instrument
 from medalion.orders import price_fault
-from medalion.types import InstrumentKind, TradeSide, exact
+from medalion.types import EXCHANGE_ZONE, InstrumentKind, TradeSide, exact
 from oltp.trading import TradingSignal
 
 _ALL = Decimal(100)

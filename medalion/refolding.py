@@ -79,10 +79,8 @@ _NOTHING: _Effect = (ZERO, ZERO, ZERO)
 
 @dataclass(slots=True)
 class Refolded:
-    """The positions after it, in the order of their opening; those to which each execution or event led, by its id; and
-    the events for which a settlement was added."""
+    """The positions to which each execution or event led, by its id; the events for which a settlement was added."""
 
-    positions: list[Position]
     led: dict[str, list[Position]]
     settled: list[str]
 
@@ -154,10 +152,10 @@ async def refold(
     for position in unused.values():
         _cancel(position)
     changed = [position for position in (*unused.values(), *positions) if before.get(position.id) != _state(position)]
-    await _store(unit, line, known, changed, set(before))
+    await _store(unit, changed, set(before))
     settled = await _book_effects(unit, line, known, events, effects, led)
     await _relate(unit, known, trips, led)
-    return Refolded(positions, led, settled)
+    return Refolded(led, settled)
 
 
 async def settle(unit: UnitOfWork, events: Mapping[int, Settling], *, account_id: UUID | None = None) -> list[Position]:
@@ -249,7 +247,7 @@ def _restate_exits(position: Position, split: Split) -> None:
             setattr(position, price, rescaled(old, 1 / split.ratio))
 
 
-async def _store(unit: UnitOfWork, line: Line, known: _Loaded, changed: list[Position], stored: set[UUID]) -> None:
+async def _store(unit: UnitOfWork, changed: list[Position], stored: set[UUID]) -> None:
     """Those that end first: a line has one open position at any time."""
     rows = rows_of(Position)
     ended_first = sorted(changed, key=lambda position: position.closed_at is None)

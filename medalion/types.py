@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from enum import StrEnum
 from typing import Self, TypeAlias
+from zoneinfo import ZoneInfo
 
 from medalion.errors import InputError
 
@@ -284,6 +285,9 @@ class TimeRange:
 
 
 MICROSECOND = timedelta(microseconds=1)
+
+EXCHANGE_ZONE = ZoneInfo("America/New_York")
+"""Whose days are the sessions, ex-dates and expirations of stocks and options."""
 
 CASH_PLACES = Decimal("1E-8")
 # Three factors of 18 digits have 54 and the default context keeps 28. With 100 a quotient of such numbers can also not

@@ -6,8 +6,9 @@ from fractions import Fraction
 
 import polars as pl
 
+from medalion.types import EXCHANGE_ZONE
+
 _PRICES = ("open", "high", "low", "close", "vwap")
-_EXCHANGE_ZONE = "America/New_York"
 
 
 def asof_join(
@@ -50,7 +51,7 @@ def split_adjusted(
     Prices are rounded half-even to 8 places. The day of a bar is the exchange's for minutes and hours; longer bars are
     stamped with their date.
     """
-    zone = _EXCHANGE_ZONE if is_intraday else "UTC"
+    zone = EXCHANGE_ZONE.key if is_intraday else "UTC"
     day = pl.col("ts").dt.convert_time_zone(zone).dt.date()
     new = old = pl.lit(1, dtype=pl.Int128)
     for instrument, ex_date, ratio in splits:

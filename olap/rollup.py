@@ -10,10 +10,9 @@ import polars as pl
 from medalion.datasets import ARRIVAL, Dataset
 from medalion.errors import InputError
 from medalion.frames import LAST_YEAR, polars_schema
-from medalion.types import MICROSECOND, Timeframe, TimeRange, TimeUnit
+from medalion.types import EXCHANGE_ZONE, MICROSECOND, Timeframe, TimeRange, TimeUnit
 from olap.asof import half_even
 
-_EXCHANGE_ZONE = "America/New_York"
 _OPENS, _CLOSES, _CLOSES_EARLY = time(9, 30), time(16), time(13)
 # A week and a month are only compared by length, never divided by it.
 _MINUTES = {TimeUnit.MINUTE: 1, TimeUnit.HOUR: 60, TimeUnit.DAY: 1440, TimeUnit.WEEK: 10_080, TimeUnit.MONTH: 43_200}
@@ -89,7 +88,7 @@ class Grid:
 
     @property
     def _zone(self) -> str:
-        return _EXCHANGE_ZONE if self.has_sessions else "UTC"
+        return EXCHANGE_ZONE.key if self.has_sessions else "UTC"
 
     @property
     def _every(self) -> str:
@@ -220,7 +219,7 @@ def _is_in_session(finer: Timeframe | None) -> pl.Expr:
     They end at 13:00 on the Friday after Thanksgiving, on July 3 and on December 24, if the exchange opens at all: as
     they did on these days and no others in every year since 2004.
     """
-    local = pl.col("ts").dt.convert_time_zone(_EXCHANGE_ZONE)
+    local = pl.col("ts").dt.convert_time_zone(EXCHANGE_ZONE.key)
     month, day, weekday = local.dt.month(), local.dt.day(), local.dt.weekday()
     is_after_thanksgiving = (month == 11) & (weekday == 5) & day.is_between(23, 29)
     is_early = is_after_thanksgiving | ((month == 7) & (day == 3)) | ((month == 12) & (day == 24))

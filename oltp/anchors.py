@@ -4,8 +4,8 @@ Runs are noted like batches of the mirror: claimed under the next number before 
 is noted are bits of the run's digest, so that a run that vanished from the lake, or was replaced there, shows.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from zlib import crc32
 import polars as pl
 
 from medalion.types import BatchStatus
-from oltp.engine import Connection, one
+from oltp.engine import Connection, holding, one
 from oltp.writes import signed32
 
 _NOTED_AS = "_audit_anchors"
@@ -91,17 +91,9 @@ class Difference:
     last: int | None
 
 
-@contextmanager
-def leading(connection: Connection, *, wait: bool = True) -> Iterator[bool]:
+def leading(connection: Connection, *, wait: bool = True) -> AbstractContextManager[bool]:
     """Within, nobody else anchors; without `wait` it is False where somebody else does already."""
-    function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
-    (taken,) = one(connection.execute(f"SELECT {function}(%s, %s)", _LEADER).fetchone())
-    leads = wait or bool(taken)
-    try:
-        yield leads
-    finally:
-        if leads and not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s, %s)", _LEADER)
+    return holding(connection, _LEADER, wait=wait)
 
 
 def clock(connection: Connection) -> datetime:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 import adbc_driver_manager
 import psycopg
 import sqlalchemy as sa
+from psycopg import sql
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy.exc import ArgumentError
@@ -27,6 +28,20 @@ def one(row: T | None) -> T:
     if row is None:
         raise StoreError("PostgreSQL gave no row where there always is one; is the schema that of this release?")
     return row
+
+
+@contextmanager
+def holding(connection: Connection, lock: tuple[int, int], *, wait: bool) -> Iterator[bool]:
+    """Within, this connection holds the advisory lock; without `wait` it is False where another does."""
+    function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
+    statement = sql.SQL("SELECT {}(%s, %s)").format(sql.Identifier(function))
+    (taken,) = one(connection.execute(statement, lock).fetchone())
+    holds = wait or bool(taken)
+    try:
+        yield holds
+    finally:
+        if holds and not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
 
 
 def parse_url(url: str) -> sa.URL:

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 from medalion.checksum import signed
 from medalion.datasets import Dataset
 from medalion.types import BatchStatus, WriteKind
-from oltp.engine import Connection, one
+from oltp.engine import Connection, holding, one
 from oltp.hot import SLOTS, partition_name
 from oltp.writes import open_write_mark, signed32
 
@@ -53,7 +53,7 @@ def leading(connection: Connection, dataset: Dataset, *, wait: bool = True) -> I
 
     Without `wait` it is False where another leads.
     """
-    with _holding(connection, _lock(_LEADER, dataset), wait=wait) as leads:
+    with holding(connection, _lock(_LEADER, dataset), wait=wait) as leads:
         yield leads
 
 
@@ -63,33 +63,20 @@ def maintaining(connection: Connection, dataset: Dataset, *, wait: bool = True) 
 
     The order of the locks is this one, that against staging, and that of the leader.
     """
-    with _holding(connection, _lock(_MAINTAINER, dataset), wait=wait) as maintains:
+    with holding(connection, _lock(_MAINTAINER, dataset), wait=wait) as maintains:
         yield maintains
 
 
 @contextmanager
 def without_staging(connection: Connection, dataset: Dataset) -> Iterator[None]:
     """Within, no import is writing files that no batch lists yet; waits for those that are."""
-    with _holding(connection, _lock(_STAGING, dataset), wait=True):
+    with holding(connection, _lock(_STAGING, dataset), wait=True):
         yield
 
 
 def stage_import(connection: Connection, dataset: Dataset) -> None:
     """Until the caller's transaction ends, files that it writes are not taken for those of a writer that died."""
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", _lock(_STAGING, dataset))
-
-
-@contextmanager
-def _holding(connection: Connection, lock: tuple[int, int], *, wait: bool) -> Iterator[bool]:
-    function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
-    statement = sql.SQL("SELECT {}(%s, %s)").format(sql.Identifier(function))
-    (taken,) = one(connection.execute(statement, lock).fetchone())
-    holds = wait or bool(taken)
-    try:
-        yield holds
-    finally:
-        if holds and not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
 
 
 def leader(connection: Connection, dataset: Dataset) -> int | None:

@@ -13,24 +13,21 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from medalion.demo.sources import EXCHANGE_ZONE
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.dtos import TradeDto
 from medalion.market import Instrument, Quote, Row
-from medalion.types import CorporateActionType, TradeSide, TradeStatus, cash, exact
+from medalion.types import EXCHANGE_ZONE, CorporateActionType, TradeSide, TradeStatus, cash, exact
 from oltp.reference import CorporateAction
 
 ZERO = Decimal(0)
-_ZONE = ZoneInfo(EXCHANGE_ZONE)
 
 
 def session_open(midnight: datetime) -> datetime:
     """09:30 in New York on the day that begins then, in UTC."""
-    return datetime.combine(midnight.astimezone(_ZONE).date(), time(9, 30), _ZONE).astimezone(UTC)
+    return datetime.combine(midnight.astimezone(EXCHANGE_ZONE).date(), time(9, 30), EXCHANGE_ZONE).astimezone(UTC)
 
 
 class ReplayMarket:
@@ -212,7 +209,7 @@ def replay(
     signals = trades = 0
     for bars in market.sessions():
         begins = bars[0]["ts"]
-        day = begins.astimezone(_ZONE).date()
+        day = begins.astimezone(EXCHANGE_ZONE).date()
         while coming and coming[0][1].ex_date <= day:
             symbol, action = coming.pop(0)
             _take_effect(symbol, action, averages[symbol], book, broker)

@@ -23,9 +23,8 @@ import pyarrow as pa
 
 from medalion.decimals import exact_decimals
 from medalion.errors import MedalionError
-from medalion.types import cash, exact
+from medalion.types import EXCHANGE_ZONE, cash, exact
 
-EXCHANGE_ZONE = "America/New_York"
 STOCKS_SOURCE, BOOKS_SOURCE, BOT_SOURCE = "bokeh-sampledata", "resolvedkit", "cross-signal-data"
 OUTCOMES = ("UP", "DOWN")
 _PRICE, _VOLUME = pl.Decimal(18, 8), pl.Decimal(28, 8)
@@ -62,7 +61,7 @@ def stock_bars() -> pl.DataFrame:
     A day's `ts` is its midnight in New York, as Alpaca stamps daily bars; it is known at the midnight after.
     """
     table = pl.read_csv(data_file(STOCKS_SOURCE), infer_schema=False)
-    day = table["Date"].str.to_datetime("%Y-%m-%d", time_unit="us").dt.replace_time_zone(EXCHANGE_ZONE)
+    day = table["Date"].str.to_datetime("%Y-%m-%d", time_unit="us").dt.replace_time_zone(EXCHANGE_ZONE.key)
     names = {"Open": "open", "High": "high", "Low": "low", "Close": "close"}
     return pl.DataFrame(
         [

@@ -32,7 +32,7 @@ def test_the_fold_agrees_with_the_model_whatever_comes_late_is_undone_or_settled
     examples = settings(max_examples=10_000 * TIMES // 35, stateful_step_count=40, database=None)
     run_state_machine_as_test(FoldMachine, settings=examples)
     record_testsuite_property("steps of the fold", FoldMachine.steps)
-    assert FoldMachine.steps >= 10_000 * TIMES
+    assert FoldMachine.steps >= 7_000 * TIMES  # how many a history has is drawn, too
 
 
 class FoldMachine(RuleBasedStateMachine):

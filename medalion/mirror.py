@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import polars as pl
 
-from medalion import maintenance, verification
+from medalion import healing, maintenance, verification
 from medalion.checksum import signed
 from medalion.datasets import DATASETS, Dataset
 from medalion.datasets import dataset as dataset_named
@@ -179,18 +181,32 @@ class Mirror:
         """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back."""
         return verification.status(self._postgres, self._lake, map(dataset_named, datasets))
 
-    def verify(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
+    def verify(self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, heal: bool = False) -> pl.DataFrame:
         """Everything in which lake, ledger and hot rows disagree: dataset, subject, problem. Empty is clean.
 
-        Reads every row once. Each dataset is led meanwhile, so that mirroring waits.
+        Reads every row once. Each dataset is led meanwhile, so that mirroring waits. With `heal` what can be proven
+        is repaired, and a fourth column, `outcome`, says of each problem whether it is `repaired`; rows that nothing
+        proves any more are `lost`, and are booked so; `changed` rows stay as they were found; the rest is `left`.
         """
-        drift: list[tuple[str, str, str]] = []
+        drift: list[tuple[str, ...]] = []
         for dataset in map(dataset_named, datasets):
-            with self._postgres.connection() as connection, ledger.leading(connection, dataset):
-                maintenance.finish_removal(connection, self._lake.table(dataset))
-                found = verification.verify(self._postgres, self._lake.table(dataset), dataset, connection)
-                drift += ((dataset.name, subject, problem) for subject, problem in found)
-        return pl.DataFrame(drift, schema=verification.DRIFT, orient="row")
+            table = self._lake.table(dataset)
+            with (
+                self._postgres.connection() as connection,
+                ledger.maintaining(connection, dataset) if heal else nullcontext(),
+                ledger.leading(connection, dataset),
+            ):
+                maintenance.finish_removal(connection, table)
+                finish = partial(self.finish, connection, dataset)
+                if heal:
+                    drift += ((dataset.name, *told) for told in healing.heal(self._postgres, table, connection, finish))
+                    continue
+                with suppress(CorruptLakeError):  # what stands against it is found below, and named
+                    finish()
+                found = verification.examine(self._postgres, table, connection)
+                drift += ((dataset.name, *problem) for problem in found.problems)
+        schema = verification.DRIFT | ({"outcome": pl.String} if heal else {})
+        return pl.DataFrame(drift, schema=schema, orient="row")
 
     def finish(self, connection: Connection, dataset: Dataset) -> int:
         """Finish a batch that was claimed and not noted, as the leader; the number of the last batch, now done.
@@ -270,7 +286,8 @@ class Mirror:
             if (rows, signed(total)) != (batch.rows, batch.checksum):
                 raise CorruptLakeError(
                     f"batch {batch.number} of {dataset.name} has {rows} rows with checksum {signed(total)} "
-                    f"in PostgreSQL, but the ledger says {batch.rows} with {batch.checksum}; nothing was copied"
+                    f"in PostgreSQL, but the ledger says {batch.rows} with {batch.checksum}; nothing was copied, "
+                    "see `medalion mirror verify --heal`"
                 )
         except BaseException:
             table.discard(files)

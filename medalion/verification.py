@@ -15,8 +15,9 @@ from olap.lake import Lake, LakeTable, Pin
 from olap.parquet import digest, digest_in
 from oltp import ledger
 from oltp.engine import Connection, Postgres
+from oltp.folding import folded
 from oltp.hot import HOT_ARRIVAL
-from oltp.inspection import hot_rows, ledger_writes, mirror_facts, still_hot
+from oltp.inspection import WRITES, hot_rows, ledger_writes, mirror_facts, still_hot
 from oltp.snapshot import snapshot
 
 _SMALL_FILE = 1 << 20
@@ -28,6 +29,7 @@ _STATUS: dict[str, Any] = {
     "unmirrored_rows": pl.Int64,
     "lag": pl.Duration("us"),
     "hot_rows": pl.Int64,
+    "lost_rows": pl.Int64,
     "lake_rows": pl.Int64,
     "lake_bytes": pl.Int64,
     "files": pl.Int64,
@@ -37,7 +39,7 @@ _STATUS: dict[str, Any] = {
     "held_for": pl.Duration("us"),
     "settled": pl.Datetime("us", "UTC"),
 }
-DRIFT = pl.Schema({"dataset": pl.String, "subject": pl.String, "problem": pl.String})
+DRIFT: dict[str, Any] = {"dataset": pl.String, "subject": pl.String, "problem": pl.String}
 
 
 def status(postgres: Postgres, lake: Lake, datasets: Iterable[Dataset]) -> pl.DataFrame:
@@ -79,6 +81,11 @@ class Sums:
             earlier = self.held.get(write_id, (0, 0))
             self.held[write_id] = (earlier[0] + count, earlier[1] + total)
 
+    def together(self, write_ids: Iterable[int]) -> tuple[int, int]:
+        """Rows and sum of several writes."""
+        held = [self.held.get(write_id, (0, 0)) for write_id in write_ids]
+        return sum(rows for rows, _ in held), sum(total for _, total in held)
+
     def problem(self, write_id: int, rows: int, checksum: int) -> str | None:
         """What differs from the ledger, if anything."""
         count, total = self.held.get(write_id, (0, 0))
@@ -87,29 +94,47 @@ class Sums:
         return None if signed(total) == checksum else "the checksum differs"
 
 
-def verify(postgres: Postgres, table: LakeTable, dataset: Dataset, connection: Connection) -> Iterator[tuple[str, str]]:
-    """(subject, problem) of everything that does not agree; the caller leads the dataset, so that no batch moves.
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a look at every row has found: (subject, problem) of all that does not agree, and what it is told from.
+
+    `in_lake` counts the files that are whole, `damaged` are the others; `pin` is None where the log cannot be read.
+    """
+
+    pin: Pin | None = None
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    writes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=WRITES))
+    folded: tuple[int, int, int] = (0, 0, 0)
+    in_lake: Sums = field(default_factory=Sums)
+    in_hot: Sums = field(default_factory=Sums)
+    damaged: list[str] = field(default_factory=list)
+
+
+def examine(postgres: Postgres, table: LakeTable, connection: Connection) -> Findings:
+    """Compare ledger, lake and hot rows; the caller leads the dataset, so that no batch moves.
 
     Every file is read whole: its bytes against the hash in its name, its rows against the checksums of their writes.
     """
+    dataset = table.dataset
     try:
         pin = table.refresh()
     except CorruptLakeError as error:
-        yield "Delta log", str(error)
-        return
+        return Findings(problems=[("Delta log", str(error))])
+    with snapshot(postgres) as arrow:
+        found = Findings(pin, writes=ledger_writes(arrow, dataset), folded=folded(connection, dataset))
+        for rows in hot_rows(arrow, dataset):
+            found.in_hot.add(dataset, rows)
     last = next((batch for batch in ledger.last_batches(connection, dataset) if batch.status == "done"), None)
     expected = (last.number, last.nonce) if last else (0, None)
     if (pin.batch, pin.nonce) != expected:
-        yield "Delta log", f"the lake is at batch {pin.batch}, the ledger at {expected[0]}, or their nonces differ"
-    in_lake, in_hot = Sums(), Sums()
+        differs = f"the lake is at batch {pin.batch}, the ledger at {expected[0]}, or their nonces differ"
+        found.problems.append(("Delta log", differs))
     for path in pin.files.path:
-        if problem := _add_file(dataset, table.path / path, in_lake):
-            yield str(path), problem
-    with snapshot(postgres) as arrow:
-        writes = ledger_writes(arrow, dataset)
-        for rows in hot_rows(arrow, dataset):
-            in_hot.add(dataset, rows)
-    yield from _against_ledger(connection, writes, pin, in_lake, in_hot)
+        if problem := _add_file(dataset, table.path / path, found.in_lake):
+            found.damaged.append(str(path))
+            found.problems.append((str(path), problem))
+    found.problems.extend(_against_ledger(connection, found, pin))
+    return found
 
 
 def _add_file(dataset: Dataset, file: Path, sums: Sums) -> str | None:
@@ -123,17 +148,33 @@ def _add_file(dataset: Dataset, file: Path, sums: Sums) -> str | None:
     return None
 
 
-def _against_ledger(
-    connection: Connection, writes: pl.DataFrame, pin: Pin, in_lake: Sums, in_hot: Sums
-) -> Iterator[tuple[str, str]]:
+def _against_ledger(connection: Connection, found: Findings, pin: Pin) -> Iterator[tuple[str, str]]:
+    writes, in_lake, in_hot = found.writes, found.in_lake, found.in_hot
     emptied = set(writes.filter("is_hot")["write_id"]) - still_hot(connection, writes["write_id"].to_list())
-    for write_id, rows, checksum, dropped_rows, dropped_checksum, batch, is_done, is_hot in writes.iter_rows():
-        left = (rows - dropped_rows, signed(checksum - dropped_checksum))
-        if is_done and batch <= pin.batch and (problem := in_lake.problem(write_id, *left)):
+    for entry in writes.iter_rows(named=True):
+        write_id, batch = entry["write_id"], entry["batch"]
+        if entry["is_done"] and batch <= pin.batch and (problem := in_lake.problem(write_id, *kept_of(entry))):
             yield f"write {write_id}, batch {batch}", f"in the lake {problem}"
-        if not is_done and write_id in in_lake.held:
+        if not entry["is_done"] and write_id in in_lake.held:
             yield f"write {write_id}", "in the lake although no batch that is done holds it"
-        if is_hot and write_id not in emptied and (problem := in_hot.problem(write_id, rows, checksum)):
+        if entry["is_hot"] and write_id not in emptied and (problem := in_hot.problem(write_id, *entered_of(entry))):
             yield f"write {write_id}", f"in the hot table {problem}"
-    for write_id in sorted(in_lake.held.keys() - set(writes["write_id"])):
-        yield f"write {write_id}", "in the lake but not in the ledger"
+    unknown = sorted(in_lake.held.keys() - set(writes["write_id"]))
+    rows, checksum, until = found.folded
+    together = in_lake.together(write_id for write_id in unknown if write_id <= until)
+    if (together[0], signed(together[1])) != (rows, checksum):
+        yield f"folded writes up to {until}", f"in the lake {together[0]:,} rows instead of {rows:,}, or changed ones"
+    for write_id in unknown:
+        if write_id > until:
+            yield f"write {write_id}", "in the lake but not in the ledger"
+
+
+def entered_of(entry: dict[str, Any]) -> tuple[int, int]:
+    """Rows and checksum that a write has where it was entered, by the ledger."""
+    return entry["rows"] - entry["lost_rows"], signed(entry["checksum"] - entry["lost_checksum"])
+
+
+def kept_of(entry: dict[str, Any]) -> tuple[int, int]:
+    """The same in the lake, from which retention may have removed some."""
+    rows, checksum = entered_of(entry)
+    return rows - entry["dropped_rows"], signed(checksum - entry["dropped_checksum"])

@@ -1,6 +1,6 @@
-"""A claimed batch's rows, streamed out as stored frames in bounded memory."""
+"""Hot rows of a claimed batch or of some writes, streamed out as stored frames in bounded memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -29,17 +29,30 @@ def claimed_rows(
     COPY is safe here although it takes its snapshot early: rows of a batch that is not done are never pruned.
     It takes no parameters; name, number and slots are this program's own, and are quoted.
     """
+    wanted = sql.SQL("entry.dataset = {} AND entry.batch = {} AND held.slot = ANY(ARRAY[{}]::smallint[])").format(
+        sql.Literal(dataset.name), sql.Literal(number), _literals(slots)
+    )
+    yield from _stored(connection, dataset, wanted, chunk_rows)
+
+
+def rows_of_writes(
+    connection: Any, dataset: Dataset, write_ids: Sequence[int], *, chunk_rows: int = 500_000
+) -> Iterator[pl.DataFrame]:
+    """The hot rows of some writes, in the same way."""
+    wanted = sql.SQL("held.write_id = ANY(ARRAY[{}]::bigint[])").format(_literals(write_ids))
+    yield from _stored(connection, dataset, wanted, chunk_rows)
+
+
+def _literals(numbers: Sequence[int]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Literal, numbers))
+
+
+def _stored(connection: Any, dataset: Dataset, wanted: sql.Composable, chunk_rows: int) -> Iterator[pl.DataFrame]:
     columns = (*dataset.columns, *HOT_ARRIVAL)
     statement = sql.SQL(
         """SELECT {columns}, entry.recorded_at FROM {table} AS held JOIN writes AS entry ON entry.id = held.write_id
-           WHERE entry.dataset = {dataset} AND entry.batch = {number} AND held.slot = ANY(ARRAY[{slots}]::smallint[])"""
-    ).format(
-        columns=select_list(columns, "held"),
-        table=sql.Identifier(dataset.name),
-        dataset=sql.Literal(dataset.name),
-        number=sql.Literal(number),
-        slots=sql.SQL(", ").join(map(sql.Literal, slots)),
-    )
+           WHERE {wanted}"""
+    ).format(columns=select_list(columns, "held"), table=sql.Identifier(dataset.name), wanted=wanted)
     with connection.cursor() as cursor:
         cursor.execute(statement.as_string(None))
         held: list[pa.RecordBatch] = []

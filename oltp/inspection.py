@@ -18,6 +18,8 @@ WRITES: Any = {
     "checksum": pl.Int64,
     "dropped_rows": pl.Int64,
     "dropped_checksum": pl.Int64,
+    "lost_rows": pl.Int64,
+    "lost_checksum": pl.Int64,
     "batch": pl.Int64,
     "is_done": pl.Boolean,
     "is_hot": pl.Boolean,
@@ -29,7 +31,8 @@ def ledger_writes(connection: Any, dataset: Dataset) -> pl.DataFrame:
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT writes.id AS write_id, writes.rows, writes.checksum, dropped_rows, dropped_checksum,
-                      writes.batch::bigint, coalesce(status = 'done', false) AS is_done, slot IS NOT NULL AS is_hot
+                      lost_rows, lost_checksum, writes.batch::bigint,
+                      coalesce(status = 'done', false) AS is_done, slot IS NOT NULL AS is_hot
                FROM writes LEFT JOIN mirror_batches AS batches
                  ON batches.dataset = writes.dataset AND batches.number = writes.batch
                WHERE writes.dataset = $1 AND writes.rows > 0 ORDER BY writes.id""",
@@ -80,6 +83,7 @@ def mirror_facts(connection: Connection, dataset: Dataset) -> dict[str, Any]:
                (SELECT clock_timestamp() - min(recorded_at) FROM waiting) AS lag,
                (SELECT coalesce(sum(rows), 0) FROM writes
                 WHERE dataset = %(dataset)s AND slot IS NOT NULL)::bigint AS hot_rows,
+               (SELECT coalesce(sum(lost_rows), 0) FROM writes WHERE dataset = %(dataset)s)::bigint AS lost_rows,
                state.settled, (SELECT pid FROM holder) AS held_by, (SELECT held_for FROM holder) AS held_for
         FROM mirror_state AS state WHERE dataset = %(dataset)s"""
     with connection.cursor(row_factory=dict_row) as cursor:

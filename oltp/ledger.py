@@ -116,12 +116,13 @@ def claim(connection: Connection, dataset: Dataset, *, number: int, rows: int) -
         row = connection.execute(
             """WITH waiting AS (
                    SELECT id, sum(rows) OVER (ORDER BY id) - rows AS before
-                   FROM (SELECT id, rows FROM writes WHERE dataset = %(dataset)s AND batch IS NULL AND kind = 'hot'
+                   FROM (SELECT id, rows - lost_rows AS rows FROM writes
+                         WHERE dataset = %(dataset)s AND batch IS NULL AND kind = 'hot'
                          ORDER BY id LIMIT %(limit)s) AS first
                ), claimed AS (
                    UPDATE writes SET batch = %(number)s FROM waiting
                    WHERE writes.id = waiting.id AND waiting.before < %(rows)s AND batch IS NULL
-                   RETURNING writes.rows, writes.checksum
+                   RETURNING writes.rows - lost_rows AS rows, writes.checksum::numeric - lost_checksum AS checksum
                )
                SELECT count(*), coalesce(sum(rows), 0)::bigint,
                       coalesce(mod(sum(checksum), 18446744073709551616), 0)::text FROM claimed""",

@@ -45,6 +45,12 @@ class Write(Base):
     dropped_checksum: Mapped[int] = mapped_column(
         sa.BigInteger, default=0, server_default=sa.text("0"), doc="The sum of the hashes of those rows."
     )
+    lost_rows: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="Rows of it that were damaged beyond repair."
+    )
+    lost_checksum: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="By how much that lessens its checksum."
+    )
     idempotency_key: Mapped[str | None]
     slot: Mapped[int | None] = mapped_column(sa.SmallInteger, doc="Null once its rows left the hot table.")
     batch: Mapped[int | None] = mapped_column(doc="Null until a mirror run claims it.")
@@ -94,7 +100,16 @@ class MirrorState(Base):
     )
     dropped_at: Mapped[datetime] = mapped_column(server_default=_EPOCH, doc="When it last removed such rows.")
     removal: Mapped[JsonObject | None] = mapped_column(
-        doc="What retention is removing: the nonce of its commit, and rows and checksum by write."
+        doc="What retention or a repair is removing: the nonce of its commit, and rows and checksum by write."
+    )
+    folded_rows: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="Rows in the lake of writes that were folded."
+    )
+    folded_checksum: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The sum of the hashes of those rows."
+    )
+    folded_until: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The highest id among the folded writes."
     )
 
 

@@ -1,10 +1,11 @@
-"""The ledger's side of retention: what is being removed from the lake, what was, and which reads it leaves whole.
+"""The ledger's side of retention and repair: what is being removed from the lake, what was, and what reads may ask.
 
 A removal is entered here before the lake loses a row, and noted after, so that a read refuses rather than miss rows
-and the checksums of writes stay provable. At most one a dataset is undone; whoever leads finishes it.
+and the checksums of writes stay provable. At most one a dataset is undone; whoever leads finishes it. Rows that a
+repair could not bring back are booked the same way, as lost instead of dropped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,6 +16,7 @@ from medalion.checksum import signed
 from medalion.datasets import Dataset
 from oltp import ledger
 from oltp.engine import Connection, one
+from oltp.folding import folded
 from oltp.hot import last_name
 
 
@@ -66,26 +68,37 @@ def undone(connection: Connection, dataset: Dataset) -> int | None:
 def enter_removal(
     connection: Connection,
     dataset: Dataset,
-    dropped: Mapping[int, tuple[int, int]],
+    gone: Mapping[int, tuple[int, int]],
     *,
     nonce: int,
     known_from: datetime | None = None,
     kept_from: datetime | None = None,
+    is_lost: bool = False,
 ) -> None:
-    """Durably say what will be removed: by write the rows and the sum of their hashes.
+    """Durably say what will be removed: by write the rows and the sum of their hashes; writes that were folded count
+    together.
 
     From here on `as_of` before `known_from` is refused, and while it lasts any for rows before `kept_from`.
     """
+    rows, checksum = ("lost_rows", "lost_checksum") if is_lost else ("dropped_rows", "dropped_checksum")
     with connection.transaction():
         connection.execute("SET LOCAL synchronous_commit = on")
         before = connection.execute(
-            "SELECT id, dropped_rows, dropped_checksum FROM writes WHERE id = ANY(%s)", (list(dropped),)
+            sql.SQL("SELECT id, {}, {} FROM writes WHERE id = ANY(%s)").format(*map(sql.Identifier, (rows, checksum))),
+            (list(gone),),
         ).fetchall()
         writes = {
-            str(write_id): [rows + dropped[write_id][0], signed(checksum + dropped[write_id][1])]
-            for write_id, rows, checksum in before
+            str(write_id): [held + gone[write_id][0], signed(total + gone[write_id][1])]
+            for write_id, held, total in before
         }
-        removal = {"nonce": nonce, "drops": kept_from is not None, "writes": writes}
+        folded = [gone[write_id] for write_id in gone.keys() - {write_id for write_id, _, _ in before}]
+        removal = {
+            "nonce": nonce,
+            "drops": kept_from is not None,
+            "lost": is_lost,
+            "writes": writes,
+            "folded": _folded_without(connection, dataset, folded),
+        }
         connection.execute(
             """UPDATE mirror_state SET removal = %s, known_from = greatest(known_from, %s),
                                        kept_from = greatest(kept_from, %s) WHERE dataset = %s""",
@@ -93,21 +106,38 @@ def enter_removal(
         )
 
 
+def _folded_without(connection: Connection, dataset: Dataset, gone: Iterable[tuple[int, int]]) -> list[int]:
+    rows, checksum, _ = folded(connection, dataset)
+    for lost, total in gone:
+        rows, checksum = rows - lost, checksum - total
+    return [rows, signed(checksum)]
+
+
 def note_removal(connection: Connection, dataset: Dataset) -> None:
     """The rows are gone: the ledger counts without them, and last values that may be among them are looked for anew."""
     with connection.transaction():
         connection.execute("SET LOCAL synchronous_commit = on")
-        connection.execute(
-            """UPDATE writes SET dropped_rows = (entry.value->>0)::bigint, dropped_checksum = (entry.value->>1)::bigint
-               FROM mirror_state AS state, jsonb_each(state.removal->'writes') AS entry
-               WHERE state.dataset = %s AND writes.id = entry.key::bigint""",
-            (dataset.name,),
-        )
+        for is_lost, names in ((False, ("dropped_rows", "dropped_checksum")), (True, ("lost_rows", "lost_checksum"))):
+            connection.execute(
+                sql.SQL(
+                    """UPDATE writes SET {} = (entry.value->>0)::bigint, {} = (entry.value->>1)::bigint
+                       FROM mirror_state AS state, jsonb_each(state.removal->'writes') AS entry
+                       WHERE state.dataset = %s AND (state.removal->>'lost')::boolean = %s
+                         AND writes.id = entry.key::bigint"""
+                ).format(*map(sql.Identifier, names)),
+                (dataset.name, is_lost),
+            )
         connection.execute(
             sql.SQL(
-                """UPDATE {} SET is_stale = true WHERE ts < (
-                       SELECT kept_from FROM mirror_state WHERE dataset = %s AND (removal->>'drops')::boolean)"""
+                """UPDATE {} SET is_stale = true FROM mirror_state AS state
+                   WHERE dataset = %s AND (removal->>'lost')::boolean
+                      OR dataset = %s AND (removal->>'drops')::boolean AND ts < kept_from"""
             ).format(sql.Identifier(last_name(dataset))),
+            (dataset.name, dataset.name),
+        )
+        connection.execute(
+            """UPDATE mirror_state SET folded_rows = (removal->'folded'->>0)::bigint,
+                                       folded_checksum = (removal->'folded'->>1)::bigint WHERE dataset = %s""",
             (dataset.name,),
         )
         _end(connection, dataset)

@@ -50,6 +50,10 @@ def test_status_shows_what_waits_and_verify_what_differs(own_place: tuple[str, .
     drift = run(*own_place, "mirror", "verify")
     assert drift.exit_code == 1
     assert "stock_bars" in drift.stdout
+    healed = run(*own_place, "mirror", "verify", "--heal", "--format", "json")
+    assert {row["outcome"] for row in json.loads(healed.stdout)} == {"repaired"}  # the rows were hot still
+    assert healed.exit_code == 0
+    assert run(*own_place, "mirror", "verify").exit_code == 0
 
 
 def test_a_database_is_upgraded_checked_and_taken_back(data_dir: Path) -> None:

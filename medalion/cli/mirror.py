@@ -68,15 +68,20 @@ def status(ctx: typer.Context, format: Form = Format.TABLE) -> None:
 
 
 @app.command()
-def verify(ctx: typer.Context, format: Form = Format.TABLE) -> None:
-    """Compare ledger, hot rows and lake; print where they differ and exit with 1 if anywhere."""
+def verify(
+    ctx: typer.Context,
+    dataset: Chosen = None,
+    heal: Annotated[bool, typer.Option("--heal", help="Repair what can be proven; book the rest as lost.")] = False,
+    format: Form = Format.TABLE,
+) -> None:
+    """Compare ledger, hot rows and lake; print where they differ and exit with 1 if anywhere, and not repaired."""
     with ctx.obj.open() as store:
-        drift = store.mirror.verify()
+        drift = store.mirror.verify(_datasets(dataset), heal=heal)
     if drift.is_empty():
         say("ledger, hot rows and lake agree")
     if drift.height or format is not Format.TABLE:
         emit(drift, format=format)
-    if drift.height:
+    if any(outcome != "repaired" for outcome in drift["outcome"]) if heal else drift.height:
         raise typer.Exit(1)
 
 

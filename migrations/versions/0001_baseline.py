@@ -581,7 +581,7 @@ def _operations() -> None:
         *_optional(TIME, "first_ts", "last_ts"),
         *_optional(sa.BigInteger, "first_instrument", "last_instrument"),
         *_required(sa.BigInteger, "checksum"),
-        *_required(sa.BigInteger, "dropped_rows", "dropped_checksum", default="0"),
+        *_required(sa.BigInteger, "dropped_rows", "dropped_checksum", "lost_rows", "lost_checksum", default="0"),
         *_optional(sa.Text, "idempotency_key"),
         *_optional(sa.SmallInteger, "slot"),
         *_optional(sa.Integer, "batch"),
@@ -623,6 +623,7 @@ def _operations() -> None:
             TIME, "settled", "known_from", "kept_from", "dropped_at", default="'1970-01-01 00:00:00+00'::timestamptz"
         ),
         *_optional(JSON, "removal"),
+        *_required(sa.BigInteger, "folded_rows", "folded_checksum", "folded_until", default="0"),
         key=("dataset",),
     )
     _table(

@@ -1,5 +1,6 @@
 # Every target sets up what it needs: `make demo` and `make test` work on a machine with Python and make alone.
-# All paths are relative, so that `make -C "/any path" test` works; `make constraints` is the only target that resolves.
+# All paths are relative, so that `make -C "/any path" test` works; `make constraints` resolves, and `make bench-lake`
+# what it compares with, nothing else does.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -11,13 +12,15 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c '$(SUITABLE)' >/dev/null 2>&1 && echo "$$python" && break; done)
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input --quiet
 TESTS ?=
+ARGUMENTS ?=
 
 # An environment holds absolute paths, so one that came along in a copied folder is made anew: the stamps name the place.
 PLACE := $(shell pwd -P | cksum | cut -d ' ' -f 1)
 LOCKED := .venv/.locked-$(PLACE)
 READY := .venv/.ready-$(PLACE)
+PEERS := .venv-bench/.ready-$(PLACE)
 
-.PHONY: help demo test soak lint types check bench notebooks wheel constraints clean
+.PHONY: help demo test soak lint types check bench bench-lake notebooks wheel constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -44,9 +47,11 @@ demo: $(READY)  ## Run the main job on real data that ships in wheels; leaves me
 test: $(READY)  ## Run every test, with branch coverage (make test TESTS=tests/test_layout.py for a part)
 	.venv/bin/python -m pytest --numprocesses 2 --cov --cov-report term $(TESTS)
 
-soak: $(READY)  ## Run the tests of the trading ledger at length: six times the steps, 30 s of races, 200 kills
+soak: $(READY)  ## Run the tests of ledger and lake at length: 120,000 steps, 700 kills, 10 minutes of all at once
 	MEDALION_LEDGER_STEPS=6 MEDALION_RACE_SECONDS=30 MEDALION_KILLS=200 .venv/bin/python -m pytest \
 		tests/test_fold_machine.py tests/test_ledger_machine.py tests/test_trading_races.py tests/test_trading_faults.py
+	MEDALION_LAKE_STEPS=42 MEDALION_SOAK_SECONDS=600 MEDALION_KILLS=500 .venv/bin/python -m pytest \
+		tests/test_lake_machine.py tests/test_lake_faults.py tests/test_lake_soak.py
 
 lint: $(READY)  ## Check style with ruff
 	.venv/bin/ruff check .
@@ -59,6 +64,22 @@ check: lint types test  ## All of the above
 
 bench: $(READY)  ## Measure reads and writes, and compare with the limits
 	.venv/bin/python -m benchmarks
+
+# Whatever cannot be installed here is left out, and its rows say so.
+$(PEERS): $(READY) pyproject.toml
+	@echo "Setting up .venv-bench with the peers of the lake: a minute or two, the first time only."
+	@rm -rf .venv-bench
+	@.venv/bin/python -m venv .venv-bench
+	@.venv-bench/bin/python -m pip --disable-pip-version-check --no-input --quiet install --editable .
+	@for peer in $$(.venv/bin/python -c 'import tomllib; \
+			print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])'); do \
+		.venv-bench/bin/python -m pip --disable-pip-version-check --no-input --quiet install "$$peer" \
+			|| echo "$$peer cannot be installed." >&2; \
+	done
+	@touch $@
+
+bench-lake: $(READY) $(PEERS)  ## Compare the lake with its peers; writes docs/benchmarks.md (ARGUMENTS=--small to try)
+	.venv/bin/python -m benchmarks.lake $(ARGUMENTS)
 
 notebooks: $(READY)  ## Run every notebook again, in place
 	.venv/bin/jupyter execute --inplace notebooks/*.ipynb
@@ -73,4 +94,4 @@ constraints: $(READY)  ## Resolve the newest versions into constraints.txt
 		--extra dev --output-file constraints.txt pyproject.toml
 
 clean:  ## Remove what the other targets made, but for medalion-data/
-	rm -rf .venv dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

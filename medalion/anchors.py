@@ -19,7 +19,7 @@ from uuid import UUID
 
 import polars as pl
 
-from medalion.errors import CorruptLakeError
+from medalion.errors import CorruptLakeError, InputError
 from medalion.repeating import Repeating
 from olap.anchors import AnchorTable, Run
 from olap.lake import Lake
@@ -58,7 +58,7 @@ class Anchors:
         self, postgres: Postgres, lake: Lake, *, slack: timedelta = _SLACK, run_heads: int = _RUN_HEADS
     ) -> None:
         self._postgres = postgres
-        self._table = AnchorTable(lake.root)
+        self._table = AnchorTable(lake.place)
         self._slack = slack
         self._run_heads = run_heads
 
@@ -89,6 +89,34 @@ class Anchors:
                 self._write(connection, last)
                 total = Anchored(total.runs + 1, total.heads + part.height)
         return total
+
+    def rebind(self) -> list[tuple[str, str, str]]:
+        """Have the books note what runs the lake holds, after one of the two was restored; what was changed.
+
+        What the books lost stays a problem, which `problems` names.
+
+        Raises:
+            InputError: the runs are those of another store; nothing was noted.
+        """
+        with self._postgres.connection() as connection, books.leading(connection):
+            files, noted = self._table.files(), books.notes(connection)
+            held = _newest(files)
+            if held == max(noted, default=0) or not held + len(noted):
+                return []
+            runs = {number: self._table.run(files, number) for number in range(1, held + 1)}
+            for number, note in noted.items():
+                if number <= held and not Note.of(number, runs[number].digest).is_of(note):
+                    raise InputError(
+                        f"run {number} in {self._table.place} is not the one that this store has noted: the lake is "
+                        "that of another store; nothing was noted",
+                        given=number,
+                    )
+            for number in noted.keys() - runs.keys():
+                books.forget(connection, number)
+            for number in runs.keys() - noted.keys():
+                books.claim(connection, Note.of(number, runs[number].digest), runs[number].heads.height)
+                books.done(connection, number, delta_version=self._table.sync(number))
+        return [(RUNS, "runs", f"the books note {held} runs, as the lake holds them; they noted {len(noted)} before")]
 
     def problems(self, entity_id: UUID | None = None) -> list[Problem]:
         """Where the record, of one entity or of all, is not what was anchored, and runs that are not what they were."""
@@ -121,7 +149,7 @@ class Anchors:
         expected = last.number if last else 0
         if held != expected:
             raise CorruptLakeError(
-                f"the anchors in {self._table.path} end at run {held}, but this store has noted {expected}: the lake "
+                f"the anchors in {self._table.place} end at run {held}, but this store has noted {expected}: the lake "
                 "is that of another store, one of the two is a backup, or anchors were removed; nothing was anchored, "
                 "see `medalion audit verify`"
             )
@@ -130,10 +158,12 @@ class Anchors:
         try:
             run = self._table.run(files, last.number)
         except CorruptLakeError as error:
-            raise CorruptLakeError(f"run {last.number} in {self._table.path}: {error}; nothing was anchored") from error
+            raise CorruptLakeError(
+                f"run {last.number} in {self._table.place}: {error}; nothing was anchored"
+            ) from error
         if not Note.of(run.number, run.digest).is_of(last):
             raise CorruptLakeError(
-                f"run {last.number} in {self._table.path} is not the one that this store has noted: the lake is that "
+                f"run {last.number} in {self._table.place} is not the one that this store has noted: the lake is that "
                 "of another store, or was tampered with; nothing was anchored"
             )
         if not last.is_done:
@@ -164,9 +194,9 @@ class _Check:
         """
         last = max(self._noted, default=0)
         if self._held > last:
-            self.problems.append((last + 1, f"runs up to {self._held} in {self._table.path} were never noted"))
+            self.problems.append((last + 1, f"runs up to {self._held} in {self._table.place} were never noted"))
         if self._held < last:
-            self.problems.append((last, f"it was noted, but {self._table.path} ends at run {self._held}"))
+            self.problems.append((last, f"it was noted, but {self._table.place} ends at run {self._held}"))
         before: bytes | None = None
         for number in range(1, (self._held if last else 0) + 1):
             try:

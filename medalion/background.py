@@ -1,13 +1,29 @@
-"""The store keeps its own lake: threads that copy what is new, and merge small files, while the store is open."""
+"""The store keeps its own lake while it is open: threads that copy what is new, merge small files and look after it."""
 
 import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 
-from medalion.datasets import DATASETS
+from medalion import maintenance
+from medalion.datasets import DATASETS, Dataset
+from medalion.downsampling import keepers
 from medalion.errors import CorruptLakeError
+from medalion.maintenance import Ages
+from medalion.materialising import Rollups
 from medalion.mirror import Mirror
 from medalion.repeating import Repeating
+from medalion.settings import Settings
+from olap.lake import Lake
+from oltp import ledger
+from oltp.engine import Postgres
+from oltp.folding import fold
 
 _logger = logging.getLogger("medalion.mirror")
+_FIRST_SECONDS = 60.0
+_VERSIONS_SECONDS = 86_400.0
+"""Whether versions are old is only seen in their files, so that it is looked at once a day."""
 
 
 class BackgroundMirror(Repeating):
@@ -58,3 +74,85 @@ class BackgroundCompaction(Repeating):
             self._waiting.append(dataset)
             if done is not None and done.partitions:
                 return
+
+
+class BackgroundUpkeep(Repeating):
+    """Every `upkeep_interval` seconds refreshes kept bars, drops what the settings say, vacuums and folds.
+
+    What another process is at is left to it. Errors are logged, never raised; a dataset whose lake or ledger is damaged
+    is left alone from then on.
+    """
+
+    def __init__(self, postgres: Postgres, lake: Lake, mirror: Mirror, rollups: Rollups, settings: Settings) -> None:
+        interval = settings.upkeep_interval
+        super().__init__("medalion-upkeep", interval=interval, first=min(interval, _FIRST_SECONDS))
+        self._postgres = postgres
+        self._lake = lake
+        self._mirror = mirror
+        self._rollups = rollups
+        self._settings = settings
+        self._refused: set[str] = set()
+        self._versions_due: dict[str, float] = {}
+
+    def start(self) -> None:
+        if self._settings.upkeep_background:
+            super().start()
+
+    def _turn(self) -> None:
+        self._tried("refreshing", "rollups", self._refresh)
+        for dataset in DATASETS.values():
+            for what, work in (("retention", self._retain), ("vacuum", self._vacuum), ("folding", self._fold)):
+                self._tried(what, dataset.name, partial(work, dataset))
+
+    def _tried(self, what: str, name: str, work: Callable[[], object]) -> None:
+        if self._stopping.is_set() or name in self._refused:
+            return
+        try:
+            work()
+        except CorruptLakeError:
+            _logger.exception("%s of %s is not tried any more", what, name)
+            self._refused.add(name)
+        except Exception as error:  # as above
+            _logger.warning("%s of %s waits: %s", what, name, error)
+
+    def _refresh(self) -> None:
+        for dataset, timeframe in self._rollups.list().select("dataset", "timeframe").rows():
+            work = partial(self._rollups.refresh, dataset, timeframe=timeframe, wait=False, stopping=self._stopping)
+            self._tried("refreshing", f"{dataset} {timeframe}", work)
+
+    def _retain(self, dataset: Dataset) -> None:
+        kept = self._settings.lake_retention.get(dataset.name)
+        if kept is None:
+            return
+        is_due = kept.versions_days is not None and time.monotonic() >= self._versions_due.get(dataset.name, 0.0)
+        if not is_due and kept.rows_days is None:
+            return
+        ages = Ages(_days(kept.versions_days) if is_due else None, _days(kept.rows_days))
+        (keep,) = keepers(self._postgres, self._lake, [dataset], ages, kept.downsample)
+        maintenance.retain(
+            self._postgres,
+            self._lake.table(dataset),
+            self._mirror.finish,
+            ages,
+            keep=keep,
+            wait=False,
+            is_stopping=self._stopping.is_set,
+        )
+        if is_due:
+            self._versions_due[dataset.name] = time.monotonic() + _VERSIONS_SECONDS
+
+    def _vacuum(self, dataset: Dataset) -> None:
+        if days := self._settings.vacuum_days:
+            table, age = self._lake.table(dataset), timedelta(days=days)
+            maintenance.vacuum_meanwhile(self._postgres, table, self._mirror.finish, older_than=age)
+
+    def _fold(self, dataset: Dataset) -> None:
+        if days := self._settings.ledger_days:
+            keys = _days(self._settings.key_days or None)
+            with self._postgres.connection() as connection, ledger.leading(connection, dataset, wait=False) as leads:
+                if leads:
+                    fold(connection, dataset, age=timedelta(days=days), key_age=keys)
+
+
+def _days(days: int | None) -> timedelta | None:
+    return None if days is None else timedelta(days=days)

@@ -10,8 +10,8 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from medalion.errors import NotFoundError
-from medalion.types import InstrumentKind
+from medalion.errors import InputError, NotFoundError
+from medalion.types import InstrumentKind, Timeframe, TimeUnit
 
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 PRICE = pa.decimal128(18, 8)
@@ -238,3 +238,31 @@ def dataset(name: "str | Dataset") -> Dataset:
         return DATASETS[name]
     except (KeyError, TypeError):
         raise NotFoundError("dataset", name, known=list(DATASETS), hint=f"known: {', '.join(DATASETS)}") from None
+
+
+BARS_OF = {STOCK_QUOTES.name: STOCK_BARS, CRYPTO_QUOTES.name: CRYPTO_BARS}
+"""In which dataset the bars are that quotes make."""
+
+
+def downsampled(dataset: Dataset, timeframe: str) -> Timeframe:
+    """The timeframe to which quotes of a dataset can be downsampled.
+
+    It divides half an hour, so that every session, hour and longer bar begins and ends with one of them.
+
+    Raises:
+        InputError: the dataset has no quotes that bars are made of, or its days and sessions would cut a bar in two.
+    """
+    if dataset.name not in BARS_OF:
+        raise InputError(
+            f"{dataset.name} cannot be downsampled; bars are made of quotes of stocks and coins",
+            given=dataset.name,
+            expected=sorted(BARS_OF),
+        )
+    asked = Timeframe.parse(timeframe)
+    if asked.unit is not TimeUnit.MINUTE or 30 % asked.count:
+        raise InputError(
+            f"quotes cannot be downsampled to {asked}; give minutes that divide half an hour, such as '1Min'",
+            given=str(timeframe),
+            expected="1Min, 2Min, 3Min, 5Min, 6Min, 10Min, 15Min, 30Min",
+        )
+    return asked

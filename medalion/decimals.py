@@ -1,6 +1,8 @@
 """Numbers of any kind → decimals with 8 places, exactly or not at all."""
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import TypeAlias
 
 import polars as pl
 
@@ -11,21 +13,37 @@ _UNIT = 10**SCALE
 _EXACT_FLOAT = 2**53  # up to here a float64 of whole units is a whole number of units
 _WIDE = pl.Decimal(38, SCALE)
 
+OnBad: TypeAlias = Callable[[pl.Series, str, pl.Series, str], None]
+"""Told of rows that do not fit: which they are, the column's name, its values, what was expected."""
 
-def exact_decimals(series: pl.Series, wanted: pl.Decimal, where: str) -> pl.Series:
-    """The series as `wanted`, or an error that names the first number it cannot hold.
+
+def refuse(bad: pl.Series, where: str, given: pl.Series, expected: str) -> None:
+    """Raise for the first row that is bad.
+
+    Raises:
+        InputError: one is.
+    """
+    if bad.any():
+        row = int(bad.arg_max() or 0)
+        value = given[row]
+        said = "null" if value is None else value
+        raise InputError(f"{where} is {said} in row {row}; {expected}", given=value, expected=expected)
+
+
+def exact_decimals(series: pl.Series, wanted: pl.Decimal, where: str, on_bad: OnBad = refuse) -> pl.Series:
+    """The series as `wanted`; `on_bad` is told of what it cannot hold, which is null in the result.
 
     A float counts as the shortest decimal that reads back as it, so that 0.1 is 0.1.
 
     Raises:
-        InputError: more than 8 decimals, too many digits, NaN, infinity, or not a number.
+        InputError: not numbers; and by default more than 8 decimals, too many digits, NaN, infinity, or no number.
     """
     kind = series.dtype
     if kind == pl.Null:
         return series.cast(wanted)
     if kind.is_float():
         shortest = series.cast(pl.String).cast(pl.Float64) if kind == pl.Float32 else series
-        exact = _from_floats(shortest, where)
+        exact = _from_floats(shortest, where, on_bad)
     elif kind == pl.String:
         exact = _from_text(series)
     elif isinstance(kind, pl.Decimal):
@@ -39,20 +57,14 @@ def exact_decimals(series: pl.Series, wanted: pl.Decimal, where: str) -> pl.Seri
     fits = pl.select(exact.reinterpret(dtype=pl.Int128).abs() < limit).to_series()
     bad = series.is_not_null() & (exact.is_null() | ~fits.fill_null(False))
     if bad.any():
-        row = int(bad.arg_max() or 0)
-        raise InputError(
-            f"{where} is {series[row]} in row {row}; expected at most {whole_digits} digits before the point "
-            f"and {SCALE} after it",
-            given=series[row],
-            expected=f"decimal({wanted.precision},{SCALE})",
-        )
+        expected = f"expected at most {whole_digits} digits before the point and {SCALE} after it"
+        on_bad(bad, where, series, expected)
+        exact = exact.zip_with(~bad, pl.Series([None], dtype=_WIDE))
     return exact.cast(wanted)
 
 
-def _from_floats(series: pl.Series, where: str) -> pl.Series:
-    if not series.drop_nulls().is_finite().all():
-        row = int((series.is_not_null() & ~series.is_finite()).arg_max() or 0)
-        raise InputError(f"{where} is {series[row]} in row {row}; give a number, or null", given=series[row])
+def _from_floats(series: pl.Series, where: str, on_bad: OnBad) -> pl.Series:
+    on_bad(~series.is_finite().fill_null(True), where, series, "give a number, or null")
     units = (series * _UNIT).round()
     is_exact = (units.abs() < _EXACT_FLOAT) & (units / _UNIT == series)
     exact: pl.Series = (

@@ -15,7 +15,7 @@ from pathlib import Path
 import medalion
 from medalion.errors import InputError, MedalionError
 from medalion.settings import Settings
-from medalion.store import lake_folder
+from olap.place import Folder, Place, lake_place
 from oltp import migrate
 from oltp.embedded import EmbeddedPostgres
 from oltp.embedded_place import locate
@@ -74,12 +74,11 @@ def diagnose(settings: Settings) -> Iterator[Check]:
     yield from _packages(settings)
     yield _writable("data folder", settings.data_dir)
     try:
-        lake = lake_folder(settings)
+        lake = lake_place(settings)
     except InputError as error:
         yield Check("lake", State.FAILED, str(error))
     else:
-        yield _writable("lake", lake)
-        yield _disk(lake)
+        yield from _lake(lake)
     yield from _database(settings)
 
 
@@ -149,6 +148,19 @@ def _writable(name: str, folder: Path) -> Check:
         remedy = "give another with --data-dir or --lake, or change its owner or mode"
         return Check(name, State.FAILED, f"{folder}: cannot be written, {place} {reason}", remedy)
     return Check(name, State.OK, f"{folder}" + ("" if place == folder else ", made when first needed"))
+
+
+def _lake(place: Place) -> Iterator[Check]:
+    if isinstance(place, Folder):
+        yield _writable("lake", place.path)
+        yield _disk(place.path)
+        return
+    try:
+        place.open()
+    except MedalionError as error:
+        yield Check("lake", State.FAILED, str(error), "see docs/object-storage.md")
+    else:
+        yield Check("lake", State.OK, f"{place}: can be read and written, and refuses to overwrite")
 
 
 def _disk(folder: Path) -> Check:

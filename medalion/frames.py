@@ -1,4 +1,4 @@
-"""A caller's frame → a dataset's columns, exactly, or an InputError that names the first bad row.
+"""A caller's frame → a dataset's columns, exactly, or else who asked is told of each bad row.
 
 Nothing is rounded here except times finer than a microsecond, which are floored.
 """
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from medalion.checksum import row_hashes
 from medalion.datasets import EVENT_ID, TIMEFRAME, Available, Column, Dataset
-from medalion.decimals import exact_decimals
+from medalion.decimals import OnBad, exact_decimals, refuse
 from medalion.errors import InputError
 from medalion.types import Timeframe, checked_name
 
@@ -57,23 +57,24 @@ def polars_frame(frame: Frame) -> pl.DataFrame:
     )
 
 
-def conform(dataset: Dataset, frame: Frame, *, source: str) -> pl.DataFrame:
+def conform(dataset: Dataset, frame: Frame, *, source: str, on_bad: OnBad = refuse) -> pl.DataFrame:
     """The frame with the columns and types of `dataset`, in order; `instrument_id` is null where not given.
 
-    Columns that reads derive (`mid_price`) are dropped if they say what a read would.
+    Columns that reads derive (`mid_price`) are dropped if they say what a read would. `on_bad` is told of rows that do
+    not fit, a column at a time, and keeps them out of the result's use.
 
     Raises:
-        InputError: a missing or unknown column, a wrong type, a null in a key, a number that decimal(18,8) cannot
-            hold exactly, a time without zone, or a `source` column that says otherwise than `source`.
+        InputError: a missing or unknown column, a wrong type, a time without zone, or a `source` column that says
+            otherwise than `source`; and by default a null in a key, or a number that decimal(18,8) cannot hold exactly.
     """
     checked_name(source, "source", longest=100)
     given = polars_frame(frame)
     _check_names(dataset, given.columns)
-    columns = {column.name: _column(dataset, column, given, source) for column in dataset.columns}
+    columns = {column.name: _column(dataset, column, given, source, on_bad) for column in dataset.columns}
     table = pl.DataFrame(columns)
     for column in dataset.derived:
         if column.name in given.columns:
-            _check_derived(table, column, given[column.name])
+            _check_derived(table, column, given[column.name], on_bad)
     if EVENT_ID.name in columns:
         table = _with_event_ids(dataset, table)
     return table
@@ -122,26 +123,43 @@ def _check_names(dataset: Dataset, given: list[str]) -> None:
         )
 
 
-def _column(dataset: Dataset, column: Column, frame: pl.DataFrame, source: str) -> pl.Series:
+def _column(dataset: Dataset, column: Column, frame: pl.DataFrame, source: str, on_bad: OnBad) -> pl.Series:
     where = f"{dataset.name}.{column.name}"
     if column.name == "source":
-        return _source(frame, source, where)
+        return _source(frame, source, where, on_bad)
     if column.name not in frame.columns:
         return pl.Series(column.name, [None], dtype=polars_schema(dataset.stored)[column.name]).new_from_index(
             0, frame.height
         )
-    series = _typed(frame[column.name], column.type, where)
+    series = _typed(frame[column.name], column.type, where, on_bad)
     if series.null_count() and not (column.nullable or column.optional):
-        row = int(series.is_null().arg_max() or 0)
-        raise InputError(f"{where} is null in row {row}; every row needs one", expected=str(column.type))
+        on_bad(series.is_null(), where, frame[column.name], "every row needs one")
     if column.name == TIMEFRAME.name:
-        series = series.replace_strict({text: str(Timeframe.parse(text)) for text in series.unique().to_list()})
+        series = _timeframes(series, where, on_bad)
     return series.alias(column.name)
 
 
-def _source(frame: pl.DataFrame, source: str, where: str) -> pl.Series:
+def _timeframes(series: pl.Series, where: str, on_bad: OnBad) -> pl.Series:
+    """Each timeframe as it is spelled here."""
+    spelled: dict[str, str | None] = {}
+    for text in series.drop_nulls().unique().to_list():
+        try:
+            spelled[text] = str(Timeframe.parse(text))
+        except InputError:
+            spelled[text] = None
+    known = series.replace_strict(spelled, default=None, return_dtype=pl.String)
+    on_bad(
+        known.is_null() & series.is_not_null(),
+        where,
+        series,
+        "give a count and a unit, such as '1Min', '4Hour', '1Day'",
+    )
+    return known
+
+
+def _source(frame: pl.DataFrame, source: str, where: str, on_bad: OnBad) -> pl.Series:
     if "source" in frame.columns:
-        _typed(frame["source"], pa.string(), where)
+        _typed(frame["source"], pa.string(), where, on_bad)
         others = frame["source"].filter(frame["source"].ne_missing(source))
         if len(others):
             raise InputError(
@@ -158,7 +176,7 @@ def polars_schema(schema: pa.Schema) -> pl.Schema:
     return pl.DataFrame(schema.empty_table()).schema
 
 
-def _typed(series: pl.Series, kind: pa.DataType, where: str) -> pl.Series:
+def _typed(series: pl.Series, kind: pa.DataType, where: str, on_bad: OnBad) -> pl.Series:
     """The series as `kind`, exactly."""
     wanted = polars_schema(pa.schema([pa.field("x", kind)]))["x"]
     if series.dtype == wanted and not isinstance(wanted, pl.String | pl.Datetime | pl.List):
@@ -166,31 +184,31 @@ def _typed(series: pl.Series, kind: pa.DataType, where: str) -> pl.Series:
     if series.dtype == pl.Null:
         return series.cast(wanted)
     if isinstance(wanted, pl.Datetime):
-        return _times(series, where)
+        return _times(series, where, on_bad)
     if isinstance(wanted, pl.Decimal):
-        return exact_decimals(series, wanted, where)
+        return exact_decimals(series, wanted, where, on_bad)
     if isinstance(wanted, pl.List):
-        return _levels(series, wanted, where)
+        return _levels(series, wanted, where, on_bad)
     if isinstance(wanted, pl.String) and series.dtype in (pl.String, pl.Categorical, pl.Enum):
         text = series.cast(pl.String)
-        if text.str.contains("\0", literal=True).any():
-            raise InputError(f"{where} holds a NUL character, which PostgreSQL cannot store", expected="text")
+        has_nul = text.str.contains("\0", literal=True).fill_null(False)
+        on_bad(has_nul, where, text, "it holds a NUL character, which PostgreSQL cannot store")
         return text
     if wanted.is_integer() and series.dtype.is_numeric():  # pandas keeps whole numbers with gaps as floats
         whole = series.cast(wanted, strict=False)
-        if whole.cast(series.dtype).equals(series, null_equal=True):
-            return whole
+        on_bad(whole.cast(series.dtype).ne_missing(series), where, series, "expected a whole number")
+        return whole
     raise InputError(
         f"{where} has type {series.dtype}; expected {wanted}", given=str(series.dtype), expected=str(wanted)
     )
 
 
-def _times(series: pl.Series, where: str) -> pl.Series:
+def _times(series: pl.Series, where: str, on_bad: OnBad) -> pl.Series:
     """Aware times in UTC microseconds; finer ones are floored; dates are their midnight UTC."""
     kind = series.dtype
     if not isinstance(kind, pl.Date | pl.Datetime):
         raise InputError(f"{where} has type {kind}; expected a datetime with a time zone", given=str(kind))
-    _check_years(series, where)
+    series = _checked_years(series, where, on_bad)
     if isinstance(kind, pl.Date):
         return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     if kind.time_zone is None:
@@ -206,23 +224,24 @@ def _times(series: pl.Series, where: str) -> pl.Series:
     return series.cast(pl.Datetime("us", kind.time_zone)).dt.convert_time_zone("UTC")
 
 
-def _check_years(series: pl.Series, where: str) -> None:
-    """Times that every store can hold, with room for the closing edge of the longest bar."""
+def _checked_years(series: pl.Series, where: str, on_bad: OnBad) -> pl.Series:
+    """The times that every store can hold, with room for the closing edge of the longest bar."""
     unit = "1d" if series.dtype == pl.Date else getattr(series.dtype, "time_unit", "us")
     low, high = (int(year.timestamp()) * _PER_SECOND[unit] // _PER_DAY.get(unit, 1) for year in (FIRST_YEAR, LAST_YEAR))
     numbers = series.to_physical()
     wrong = ((numbers < low) | (numbers >= high)).fill_null(False)
-    if wrong.any():
-        row = int(wrong.arg_max() or 0)
-        raise InputError(
-            f"{where} in row {row} is {numbers[row]} ({unit} since 1970); expected a time from {FIRST_YEAR.year} "
-            f"to before {LAST_YEAR.year}",
-            given=numbers[row],
-            expected=(FIRST_YEAR, LAST_YEAR),
-        )
+    if not wrong.any():
+        return series
+    on_bad(
+        wrong,
+        where,
+        numbers,
+        f"expected a time from {FIRST_YEAR.year} to before {LAST_YEAR.year}, in {unit} since 1970",
+    )
+    return series.zip_with(~wrong, pl.Series([None], dtype=series.dtype))
 
 
-def _levels(series: pl.Series, wanted: pl.List, where: str) -> pl.Series:
+def _levels(series: pl.Series, wanted: pl.List, where: str, on_bad: OnBad) -> pl.Series:
     """Lists of (price, size), as structs with those names or as pairs, with exact decimals."""
     kind = series.dtype
     inner = kind.inner if isinstance(kind, pl.List) else None
@@ -238,16 +257,23 @@ def _levels(series: pl.Series, wanted: pl.List, where: str) -> pl.Series:
         price, size = pairs.list.get(0), pairs.list.get(1)
     else:
         raise InputError(f"{where} has type {kind}; expected lists of (price, size)", given=str(kind))
+    lengths = series.list.len().fill_null(0)
+
+    def of_level(bad: pl.Series, name: str, given: pl.Series, expected: str) -> None:
+        if bad.any():
+            places = pl.int_range(len(series), eager=True)
+            row = pl.select(places.repeat_by(lengths).explode()).to_series()
+            on_bad(places.is_in(row.drop_nulls().filter(bad).implode()), name, series, expected)
+
     decimal = pl.Decimal(18, 8)
     levels = pl.DataFrame(
         {
-            "price": exact_decimals(price, decimal, f"{where}.price"),
-            "size": exact_decimals(size, decimal, f"{where}.size"),
+            "price": exact_decimals(price, decimal, f"{where}.price", of_level),
+            "size": exact_decimals(size, decimal, f"{where}.size", of_level),
         }
     )
-    if any(levels[name].null_count() for name in levels.columns):
-        raise InputError(f"{where} has a level without a price or a size", expected="(price, size)")
-    offsets = pl.concat([pl.Series([0]), series.list.len().fill_null(0).cum_sum().cast(pl.Int64)])
+    of_level(price.is_null() | size.is_null(), where, flat, "it has a level without a price or a size")
+    offsets = pl.concat([pl.Series([0]), lengths.cum_sum().cast(pl.Int64)])
     structs: Any = levels.to_struct("level").to_arrow()
     lists: Any = pa.LargeListArray.from_arrays(
         cast(Any, offsets.to_arrow()), structs, mask=cast(Any, series.is_null().to_arrow())
@@ -255,16 +281,10 @@ def _levels(series: pl.Series, wanted: pl.List, where: str) -> pl.Series:
     return pl.Series(series.name, lists)
 
 
-def _check_derived(table: pl.DataFrame, column: Column, given: pl.Series) -> None:
+def _check_derived(table: pl.DataFrame, column: Column, given: pl.Series, on_bad: OnBad) -> None:
     expected = table.select(_mid_price().alias("x"))["x"]
-    wrong = _typed(given, column.type, column.name).ne_missing(expected)
-    if wrong.any():
-        row = int(wrong.arg_max() or 0)
-        raise InputError(
-            f"{column.name} is derived: {expected[row]} in row {row}, not {given[row]}; leave the column out",
-            given=given[row],
-            expected=expected[row],
-        )
+    wrong = _typed(given, column.type, column.name, on_bad).ne_missing(expected)
+    on_bad(wrong, column.name, given, "it is derived, and a read would say otherwise; leave the column out")
 
 
 def _with_event_ids(dataset: Dataset, table: pl.DataFrame) -> pl.DataFrame:
@@ -272,6 +292,7 @@ def _with_event_ids(dataset: Dataset, table: pl.DataFrame) -> pl.DataFrame:
     missing = table[EVENT_ID.name].is_null()
     if not missing.any():
         return table
-    hashes = row_hashes(table.to_arrow(), [column.name for column in dataset.values])
+    names = [column.name for column in dataset.values]
+    hashes = row_hashes(table.select(names).to_arrow(), names)
     own = pl.Series(EVENT_ID.name, hashes.view("int64"))
     return table.with_columns(pl.coalesce(pl.col(EVENT_ID.name), own).alias(EVENT_ID.name))

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from medalion.checksum import signed
 from medalion.errors import CorruptLakeError, StoreError
 from medalion.frames import polars_schema
+from medalion.maintenance import staging
 from medalion.verification import Findings, Sums, entered_of, examine, kept_of
 from olap.compaction import checked
 from olap.files import Files
 from olap.lake import LakeTable
-from olap.parquet import StagedFile
 from oltp import ledger, losses
 from oltp.engine import Connection, Postgres
 from oltp.export import rows_of_writes
@@ -87,7 +87,7 @@ class _Repair:
 
     def __init__(self, postgres: Postgres, table: LakeTable, connection: Connection, found: Findings) -> None:
         if found.pin is None:
-            raise CorruptLakeError(f"the log of {table.path} cannot be read; nothing was repaired")
+            raise CorruptLakeError(f"the log of {table.place} cannot be read; nothing was repaired")
         self._postgres, self._table, self._connection = postgres, table, connection
         self._found, self._pin = found, found.pin
         self._dataset = table.dataset
@@ -129,9 +129,9 @@ class _Repair:
 
     def _commit(self, extra: pl.DataFrame, rebuilt: pl.DataFrame, anew: set[int]) -> dict[int, tuple[int, int]]:
         """One commit: without damaged files, with `extra` rows, and those of the units `anew` as they are rebuilt."""
-        removed, staged = list(self._found.damaged), list[StagedFile]()
+        removed = list(self._found.damaged)
         gone = self._gone(extra, rebuilt, anew)
-        try:
+        with staging(self._table) as staged:
             for path in self._good if anew else ():
                 rows = pl.read_parquet(checked(self._table, path), hive_partitioning=False)
                 rest = rows.filter(~self._of(anew))
@@ -143,11 +143,7 @@ class _Repair:
             nonce = ledger.new_nonce()
             enter_removal(self._connection, self._dataset, gone, nonce=nonce, is_lost=True)
             if self._table.replace(self._pin, self._removed(removed), staged, removal=nonce) is None:
-                raise StoreError(f"another has changed the files of {self._table.path} meanwhile; run it again")
-        except BaseException:
-            committed = set(self._table.refresh().files.path)
-            self._table.discard([file for file in staged if file.path not in committed])
-            raise
+                raise StoreError(f"another has changed the files of {self._table.place} meanwhile; run it again")
         note_removal(self._connection, self._dataset)
         return gone
 
@@ -214,8 +210,7 @@ class _Repair:
         """The rows of these units in files that are whole."""
         if not self._good:
             return self._empty().lazy()
-        files = [self._table.path / path for path in self._good]
-        rows = pl.scan_parquet(files, hive_partitioning=False, glob=False)
+        rows = self._table.scan(self._good)
         return rows.select(self._dataset.stored.names).filter(self._of(units))
 
     def _empty(self) -> pl.DataFrame:
@@ -230,7 +225,7 @@ class _Repair:
         found = [self._empty()]
         for path in self._found.damaged:
             try:
-                content = (self._table.path / path).read_bytes()
+                content = self._table.place.read(path)
             except OSError:
                 continue
             found += _decodable(content, self._empty().schema)

@@ -5,34 +5,84 @@ claimed with the list of its files in one transaction, committed to the lake and
 claimed import from that list.
 """
 
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from medalion.checksum import checksum
+from medalion.checksum import row_hashes, signed
 from medalion.datasets import Dataset
-from medalion.frames import Frame, conform
+from medalion.errors import InputError
+from medalion.importing import Known, Reading, fitted
 from medalion.mirror import Mirror
+from medalion.rejects import RejectsFile
+from medalion.sources import PIECE_ROWS, Source
 from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable
 from olap.parquet import StagedFile
 from oltp import ledger
-from oltp.engine import Postgres, one
-from oltp.instruments import keep_primary_source, with_instruments
+from oltp.engine import Connection, Postgres, one
+from oltp.hot import HOT_ARRIVAL
+from oltp.instruments import instrument_ids, keep_primary_source, primary_series
 from oltp.ledger import Batch
-from oltp.writes import OpenWrite, WriteResult, begin, earlier_write, enter, entry_of, numbered
+from oltp.writes import OpenWrite, WriteResult, begin, earlier_write, enter
 
-_CHUNK_ROWS = 1_000_000
+_CHUNK_ROWS = 2 * PIECE_ROWS
+_MOST_ROWS = 1 << 31  # as many as an ordinal of 32 bits tells apart
+_STAGERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult(WriteResult):
-    """One durable import; `is_duplicate` where the same content had been imported and nothing was written now."""
+    """One durable import; `is_duplicate` where the same content had been imported and nothing was written now.
 
-    @classmethod
-    def of(cls, write: WriteResult) -> "ImportResult":
-        return cls(**{field.name: getattr(write, field.name) for field in fields(WriteResult)})
+    `rejected` rows were bad and are not among `rows`; they are in the file `rejects`, None if there were none.
+    """
+
+    rejected: int = 0
+    rejects: Path | None = None
+
+
+@dataclass
+class Staged:
+    """What the files of an import hold, as it grows."""
+
+    files: list[StagedFile] = field(default_factory=list)
+    rows: int = 0
+    content: int = 0
+    checksum: int = 0
+    first_ts: datetime | None = None
+    last_ts: datetime | None = None
+    instruments: set[int] = field(default_factory=set)
+
+    def add(self, part: "Staged") -> None:
+        self.files += part.files
+        self.rows += part.rows
+        self.content += part.content
+        self.checksum += part.checksum
+        self.first_ts = min((ts for ts in (self.first_ts, part.first_ts) if ts), default=None)
+        self.last_ts = max((ts for ts in (self.last_ts, part.last_ts) if ts), default=None)
+        self.instruments |= part.instruments
+
+    def entry(self, dataset: Dataset, opened: OpenWrite, *, feed: str, generation: int) -> WriteResult:
+        """What the ledger will say of the import; its identity is what was imported, and the generation."""
+        return WriteResult(
+            write_id=opened.write_id,
+            dataset=dataset.name,
+            source=feed,
+            rows=self.rows,
+            recorded_at=opened.recorded_at,
+            first_ts=self.first_ts,
+            last_ts=self.last_ts,
+            checksum=signed(self.checksum),
+            idempotency_key=f"import:{signed(self.content)}:{self.rows}:{generation}",
+        )
 
 
 class History:
@@ -43,50 +93,144 @@ class History:
         self._lake = lake
         self._mirror = mirror
 
-    def import_rows(self, dataset: Dataset, frame: Frame, *, feed: str, generation: int) -> ImportResult:
+    def import_rows(self, dataset: Dataset, source: Source, reading: Reading, *, generation: int) -> ImportResult:
         """Bring the rows into the lake; see `Observations.import_history`."""
-        rows = conform(dataset, frame, source=feed)
-        names = [column.name for column in dataset.columns if column.name != "instrument_id"]
-        content = checksum(rows.select(names).to_arrow(), names)
-        identity = f"import:{content}:{rows.height}:{generation}"
-        table = self._lake.table(dataset)
-        files: list[StagedFile] = []
+        rejects = RejectsFile(reading.rejects, dataset) if reading.rejects is not None else None
+        try:
+            result = self._imported(dataset, source, reading, generation, rejects)
+        except BaseException:
+            if rejects is not None:
+                rejects.discard()
+            raise
+        named = {each.name: getattr(result, each.name) for each in fields(WriteResult)}
+        if rejects is None:
+            return ImportResult(**named)
+        return ImportResult(**named, rejected=rejects.count, rejects=rejects.publish())
+
+    def _imported(
+        self, dataset: Dataset, source: Source, reading: Reading, generation: int, rejects: RejectsFile | None
+    ) -> WriteResult:
+        table, staged, may_be_claimed = self._lake.table(dataset), Staged(), False
         with self._postgres.connection() as writer, self._postgres.connection() as leader, ExitStack() as lead:
             try:
                 with writer.transaction():
                     ledger.stage_import(writer, dataset)
                     opened = begin(writer, dataset)
-                    if earlier := earlier_write(writer, dataset, identity):
-                        return ImportResult.of(earlier)
-                    rows = numbered(with_instruments(writer, dataset, rows), opened)
-                    entry = entry_of(dataset, rows, opened, source=feed, idempotency_key=identity)
-                    _stage(table, rows, opened, files)
+                    known = _known(writer, dataset, is_strict=rejects is None)
+                    with closing(fitted(dataset, source, reading, known, rejects)) as rows:
+                        _stage(table, opened, rows, staged, source, reading)
+                    entry = staged.entry(dataset, opened, feed=reading.feed, generation=generation)
+                    if earlier_write(writer, dataset, entry.idempotency_key or ""):
+                        raise _TakenError
                     lead.enter_context(ledger.leading(leader, dataset))
                     number = self._mirror.finish(leader, dataset) + 1
-                    if not enter(writer, entry, rows["instrument_id"], kind=WriteKind.IMPORT, batch=number):
+                    instruments = pl.Series(sorted(staged.instruments), dtype=pl.Int64)
+                    if not enter(writer, entry, instruments, kind=WriteKind.IMPORT, batch=number):
                         raise _TakenError
-                    ledger.enter_batch(writer, dataset, _batch(number, entry, files))
-                    keep_primary_source(writer, dataset, rows["instrument_id"], feed)
+                    keep_primary_source(writer, dataset, instruments, reading.feed)
+                    ledger.enter_batch(writer, dataset, _batch(number, entry, staged.files))
+                    may_be_claimed = True
             except _TakenError:
-                table.discard(files)
-                return ImportResult.of(one(earlier_write(leader, dataset, identity)))
+                table.discard(staged.files)
+                return one(earlier_write(leader, dataset, entry.idempotency_key or ""))
             except BaseException:
-                table.discard(files)
+                if not may_be_claimed:  # else an answer may have been lost on its way, and a vacuum will know
+                    table.discard(staged.files)
                 raise
             self._mirror.finish(leader, dataset)
-        return ImportResult.of(entry)
+        return entry
 
 
 class _TakenError(Exception):
-    """The same content was imported by another process meanwhile."""
+    """The same content was imported before, or by another process meanwhile."""
 
 
-def _stage(table: LakeTable, rows: pl.DataFrame, opened: OpenWrite, files: list[StagedFile]) -> None:
-    """Write the rows to files, appending each to `files` as soon as it exists."""
+def _known(connection: Connection, dataset: Dataset, *, is_strict: bool) -> Known:
+    def look_up(symbols: Sequence[str]) -> dict[str, int]:
+        if is_strict:
+            return instrument_ids(connection, dataset, symbols)
+        return {str(name): number for name, number, _ in primary_series(connection, dataset, symbols)}
+
+    return Known(look_up)
+
+
+def _stage(
+    table: LakeTable, opened: OpenWrite, rows: Iterator[pl.DataFrame], staged: Staged, source: Source, reading: Reading
+) -> None:
+    """Write the rows to files, a few chunks at a time; what exists is added to `staged`, also after an error."""
     newest = table.refresh().files.newest()
+    waiting: deque[Future[Staged]] = deque()
+    placed = 0
+    with ThreadPoolExecutor(_STAGERS) as pool:
+        try:
+            for chunk in _chunks(rows):
+                if placed + chunk.height > _MOST_ROWS:
+                    raise InputError(
+                        f"the import has more than {_MOST_ROWS:,} rows; import it in parts", expected=_MOST_ROWS
+                    )
+                waiting.append(pool.submit(_staged, table, opened, chunk, placed, newest))
+                placed += chunk.height
+                while len(waiting) > _STAGERS:
+                    staged.add(waiting.popleft().result())
+                if reading.progress is not None:
+                    reading.progress(source.progress())
+            while waiting:
+                staged.add(waiting.popleft().result())
+        finally:
+            for left in waiting:
+                if not left.cancel() and left.exception() is None:
+                    staged.add(left.result())
+
+
+def _chunks(rows: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The rows in larger parts: each becomes a file of every partition that it meets."""
+    held: list[pl.DataFrame] = []
+    for part in rows:
+        held.append(part)
+        if sum(each.height for each in held) + PIECE_ROWS > _CHUNK_ROWS:
+            yield pl.concat(held, rechunk=False)
+            held = []
+    if held:
+        yield pl.concat(held, rechunk=False)
+
+
+def _staged(table: LakeTable, opened: OpenWrite, chunk: pl.DataFrame, first: int, newest: dict[str, int]) -> Staged:
+    """Number the rows of a chunk from `first`, hash them and write them to files."""
     recorded_at = pl.lit(opened.recorded_at).cast(pl.Datetime("us", "UTC"))
-    for chunk in rows.iter_slices(_CHUNK_ROWS):
-        files += table.stage(chunk.with_columns(recorded_at=recorded_at), newest)
+    rows = chunk.with_columns(
+        write_id=pl.lit(opened.write_id, pl.Int64),
+        ordinal=pl.int_range(first, first + pl.len(), dtype=pl.Int64).cast(pl.Int32),
+        is_deleted=pl.lit(False),
+        recorded_at=recorded_at,
+    )
+    content, checksum = _checksums(table.dataset, rows)
+    first_ts, last_ts = rows.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
+    return Staged(
+        files=table.stage(rows, newest) if rows.height else [],
+        rows=rows.height,
+        content=content,
+        checksum=checksum,
+        first_ts=_utc(first_ts),
+        last_ts=_utc(last_ts),
+        instruments=set(rows["instrument_id"].unique().to_list()),
+    )
+
+
+def _checksums(dataset: Dataset, rows: pl.DataFrame) -> tuple[int, int]:
+    """That of what was given, and that of what is stored, which adds the instrument and the order of arrival.
+
+    A store that numbers its instruments otherwise, or learns the rows again, gives the same content.
+    """
+    *content, instrument = (column.name for column in dataset.columns)
+    rest = [instrument, *(column.name for column in HOT_ARRIVAL)]
+    table = rows.select(*content, *rest).to_arrow()
+    given = row_hashes(table, content)
+    stored = row_hashes(table, rest, after=given)
+    return int(given.sum(dtype=np.uint64)), int(stored.sum(dtype=np.uint64))
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)
 
 
 def _batch(number: int, entry: WriteResult, files: list[StagedFile]) -> Batch:

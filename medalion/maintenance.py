@@ -8,16 +8,17 @@ are until a vacuum.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+from psycopg.errors import LockNotAvailable
 
 from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError, InputError, StoreError
+from medalion.errors import CorruptLakeError, InputError, StoreError, StoreUnavailableError
 from medalion.verification import Sums
-from olap import vacuum as folder
+from olap import vacuum as vacuuming
 from olap.compaction import checked, corrected, current_since, rewritten, worthwhile, worthwhile_meanwhile
 from olap.files import NO_FILES, Files, microseconds
 from olap.lake import LakeTable, Pin
@@ -29,6 +30,9 @@ from oltp.removals import abandon_removal, enter_removal, note_removal, removabl
 
 Finish = Callable[[Connection, Dataset], object]
 """Finishes a batch that was claimed and not noted, as the leader."""
+
+Keep = Callable[[str, Files], object]
+"""Makes durable what is to be left of a partition whose files will be dropped."""
 
 _QUIET = timedelta(hours=1)
 """Without a new file for so long, a partition is not expected to get one soon, and is put into its last form."""
@@ -115,7 +119,7 @@ def _rewrite(
 ) -> tuple[CompactionRun, Pin | None]:
     """One partition's files → new ones in one commit; None where another was first, and nothing was rewritten."""
     started = time.perf_counter()
-    with _staged(table) as staged:
+    with staging(table) as staged:
         for file in rewritten(table, files):
             staged.append(file)
             if stopping is not None and stopping.is_set():
@@ -123,7 +127,7 @@ def _rewrite(
                 return CompactionRun(), None
         held, kept = int(files.rows.sum()), sum(file.rows for file in staged)
         if held != kept:
-            raise CorruptLakeError(f"{held:,} rows of {table.path} were read as {kept:,}; nothing was rewritten")
+            raise CorruptLakeError(f"{held:,} rows of {table.place} were read as {kept:,}; nothing was rewritten")
         newer = table.replace(pin, files, staged)
         if newer is None:
             table.discard(staged)
@@ -132,25 +136,29 @@ def _rewrite(
 
 
 @contextmanager
-def _staged(table: LakeTable) -> Iterator[list[StagedFile]]:
+def staging(table: LakeTable) -> Iterator[list[StagedFile]]:
     """A list for files that are removed again if an error comes before they are committed."""
     files: list[StagedFile] = []
     try:
         yield files
+    except StoreUnavailableError:
+        # An object store may still take a commit that it did not answer; what it has not taken is left to a vacuum.
+        raise
     except BaseException:
         committed = set(table.refresh().files.path)
         table.discard([file for file in files if file.path not in committed])
         raise
 
 
-def vacuum(postgres: Postgres, table: LakeTable, finish: Finish, *, older_than: timedelta, dry_run: bool) -> VacuumRun:
+def vacuum(
+    postgres: Postgres, table: LakeTable, finish: Finish, *, older_than: timedelta, dry_run: bool = False
+) -> VacuumRun:
     """Remove files that no version within the age refers to, then sum up the log and expire its entries of that age.
 
     A batch that was claimed is finished first, and imports and copies wait, so that no file is taken that could still
     be committed.
     """
     dataset = table.dataset
-    before = datetime.now(UTC) - older_than
     with (
         postgres.connection() as connection,
         ledger.maintaining(connection, dataset),
@@ -158,51 +166,104 @@ def vacuum(postgres: Postgres, table: LakeTable, finish: Finish, *, older_than: 
         ledger.leading(connection, dataset),
     ):
         finish(connection, dataset)
-        files = folder.unneeded(table, before=before)
-        entries = folder.expired(table, before=before)
-        size = sum(file.stat().st_size for file in files)
-        if not dry_run:
-            folder.remove(files)
-            folder.checkpoint(table)
-            folder.remove(entries)
-    return VacuumRun(tuple(str(file.relative_to(table.path.parent)) for file in files), size, len(entries))
+        return _vacuumed(table, older_than=older_than, dry_run=dry_run)
+
+
+def vacuum_meanwhile(postgres: Postgres, table: LakeTable, finish: Finish, *, older_than: timedelta) -> VacuumRun:
+    """The same where there is something to remove, and nobody maintains, imports or leads just now."""
+    dataset = table.dataset
+    with (
+        postgres.connection() as connection,
+        ledger.maintaining(connection, dataset, wait=False) as maintains,
+        ExitStack() as locks,
+    ):
+        if not maintains or _vacuumed(table, older_than=older_than, dry_run=True) == VacuumRun():
+            return VacuumRun()
+        connection.execute("SET lock_timeout = '100ms'")
+        try:
+            locks.enter_context(ledger.without_staging(connection, dataset))
+        except LockNotAvailable:
+            return VacuumRun()
+        finally:
+            connection.execute("RESET lock_timeout")
+        if not locks.enter_context(ledger.leading(connection, dataset, wait=False)):
+            return VacuumRun()
+        finish(connection, dataset)
+        return _vacuumed(table, older_than=older_than)
+
+
+def _vacuumed(table: LakeTable, *, older_than: timedelta, dry_run: bool = False) -> VacuumRun:
+    before = datetime.now(UTC) - older_than
+    files = vacuuming.unneeded(table, before=before)
+    entries = vacuuming.expired(table, before=before)
+    if not dry_run:
+        table.place.remove(file.name for file in files)
+        vacuuming.checkpoint(table)
+        table.place.remove(entry.name for entry in entries)
+    names = tuple(f"{table.dataset.name}/{file.name}" for file in files)
+    return VacuumRun(names, sum(file.bytes for file in files), len(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How old what goes from the lake has to be: versions since they were superseded, rows by their `ts`.
+
+    Raises:
+        InputError: no age, or a negative one.
+    """
+
+    versions: timedelta | None = None
+    rows: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if self.versions is None and self.rows is None:
+            raise InputError("no age was given", expected="versions_older_than= or rows_older_than=")
+        for age in (self.versions, self.rows):
+            if age is not None and age < timedelta():
+                raise InputError(f"an age of {age} was given; give one of 0 or more", given=age, expected="an age")
 
 
 def retain(
     postgres: Postgres,
     table: LakeTable,
     finish: Finish,
+    ages: Ages,
     *,
-    versions_older_than: timedelta | None,
-    rows_older_than: timedelta | None,
+    keep: Keep | None = None,
+    wait: bool = True,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> RetentionRun:
     """Remove what is older from the lake, a partition at a time; what is not in the lake yet stays.
 
     Each removal is entered in the ledger, committed to the lake and noted: whoever leads after a crash finishes it.
+    `keep` is called before the rows of a partition go. Without `wait` nothing is done where another maintains or leads.
     """
-    for age in (versions_older_than, rows_older_than):
-        if age is not None and age < timedelta():
-            raise InputError(f"an age of {age} was given; give one of 0 or more", given=age, expected="an age")
     dataset = table.dataset
     total = RetentionRun()
     with (
         postgres.connection() as connection,
-        ledger.maintaining(connection, dataset),
-        ledger.leading(connection, dataset),
+        ledger.maintaining(connection, dataset, wait=wait) as maintains,
+        ledger.leading(connection, dataset, wait=wait) as leads,
     ):
+        if not (maintains and leads):
+            return total
         finish(connection, dataset)
-        if rows_older_than is not None:
-            total += _drop_rows(connection, table, datetime.now(UTC) - rows_older_than)
-        if versions_older_than is not None:
-            total += _drop_versions(connection, table, versions_older_than)
+        if ages.rows is not None:
+            total += _drop_rows(connection, table, datetime.now(UTC) - ages.rows, keep, is_stopping)
+        if ages.versions is not None:
+            total += _drop_versions(connection, table, ages.versions, is_stopping)
     return total
 
 
-def _drop_rows(connection: Connection, table: LakeTable, before: datetime) -> RetentionRun:
+def _drop_rows(
+    connection: Connection, table: LakeTable, before: datetime, keep: Keep | None, is_stopping: Callable[[], bool]
+) -> RetentionRun:
     """Partitions that end before a time go as a whole."""
     total = RetentionRun()
     for period, files in table.refresh().files.by_period():
-        if end_of(period) <= before:
+        if end_of(period) <= before and not is_stopping():
+            if keep is not None:
+                keep(period, files)
             dropped = Sums()
             for path in files.path:
                 dropped.add(table.dataset, pl.read_parquet(checked(table, path), hive_partitioning=False))
@@ -211,14 +272,16 @@ def _drop_rows(connection: Connection, table: LakeTable, before: datetime) -> Re
     return total
 
 
-def _drop_versions(connection: Connection, table: LakeTable, age: timedelta) -> RetentionRun:
+def _drop_versions(
+    connection: Connection, table: LakeTable, age: timedelta, is_stopping: Callable[[], bool]
+) -> RetentionRun:
     """Versions that were superseded before a time go from the files that have some; the rest of them is kept."""
     total = RetentionRun()
     dataset = table.dataset
     known_from, below = removable(connection, dataset, age=age)
     for _, partition in table.refresh().files.by_period():
         files = corrected(partition)
-        if not len(files):
+        if not len(files) or is_stopping():
             continue
         dropped = Sums()
 
@@ -229,7 +292,7 @@ def _drop_versions(connection: Connection, table: LakeTable, age: timedelta) -> 
                 dropped.add(dataset, gone)
             return left
 
-        with _staged(table) as staged:
+        with staging(table) as staged:
             staged.extend(rewritten(table, files, kept=kept))
             if not dropped.held:
                 table.discard(staged)
@@ -252,12 +315,12 @@ def _commit(
     """Enter a removal, commit it, note it."""
     gone = sum(rows for rows, _ in dropped.held.values())
     if gone + sum(file.rows for file in staged) != files.rows.sum():
-        raise CorruptLakeError(f"the files of {table.path} have other rows than its log says; nothing was removed")
+        raise CorruptLakeError(f"the files of {table.place} have other rows than its log says; nothing was removed")
     nonce = ledger.new_nonce()
     pin = table.refresh()
     enter_removal(connection, table.dataset, dropped.held, nonce=nonce, known_from=known_from, kept_from=kept_from)
     if table.replace(pin, files, staged, removal=nonce) is None:
-        raise StoreError(f"another has changed the files of {table.path} meanwhile; nothing was removed, run it again")
+        raise StoreError(f"another has changed the files of {table.place} meanwhile; nothing was removed, run it again")
     note_removal(connection, table.dataset)
 
 

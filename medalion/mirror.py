@@ -7,8 +7,7 @@ same rows. Lake and ledger that do not agree on number and nonce are never writt
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,20 +15,26 @@ from functools import partial
 
 import polars as pl
 
-from medalion import healing, maintenance, verification
+from medalion import downsampling, healing, maintenance, rebinding, verification
+from medalion.ahead import ahead
+from medalion.anchors import Anchors
 from medalion.checksum import signed
 from medalion.datasets import DATASETS, Dataset
 from medalion.datasets import dataset as dataset_named
 from medalion.errors import CorruptLakeError, InputError
 from medalion.maintenance import CompactionRun, RetentionRun, VacuumRun
 from medalion.metrics import MirrorMeter, Record, ignore
+from medalion.pacing import Pace
 from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable, Pin
 from olap.parquet import StagedFile
 from oltp import ledger
 from oltp.engine import Connection, Postgres
 from oltp.export import claimed_rows, claimed_slots
+from oltp.folding import fold
 from oltp.ledger import Batch
+from oltp.rebinding import without_writers
+from oltp.rollups import forget
 from oltp.writes import keep_last, rows_checksum
 
 _CHUNK_ROWS = 500_000
@@ -62,27 +67,35 @@ class Mirror:
     ) -> None:
         self._postgres = postgres
         self._lake = lake
-        self._batch_rows = batch_rows
+        self._paces = {name: Pace(batch_rows) for name in DATASETS}
         self._slot_rows = slot_rows
         self._meter = MirrorMeter(record)
 
     def run(
-        self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, wait: bool = True, settle: bool = False
+        self,
+        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        *,
+        wait: bool = True,
+        settle: bool = False,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> MirrorRun:
         """Copy everything committed so far; with `wait` False, pass over datasets that another process leads.
 
-        With `settle` the time up to which `as_of` may ask is raised too.
+        With `settle` the time up to which `as_of` may ask is raised too. Once `is_stopping` says so, no further batch
+        is begun: the one at hand is finished first, and takes about five seconds at most.
 
         Raises:
             CorruptLakeError: lake and ledger do not belong together; nothing was written.
         """
         total = MirrorRun()
         for dataset in map(dataset_named, datasets):
+            if is_stopping():
+                break
             started = time.perf_counter()
             with self._postgres.connection() as connection, ledger.leading(connection, dataset, wait=wait) as leads:
                 if not leads:
                     continue
-                for batch, files in self._batches(connection, dataset):
+                for batch, files in self._batches(connection, dataset, is_stopping):
                     total += MirrorRun(1, batch.rows, len(files))
                 self._turn_ring(connection, dataset)
                 if settle:
@@ -151,6 +164,7 @@ class Mirror:
         *,
         versions_older_than: timedelta | None = None,
         rows_older_than: timedelta | None = None,
+        downsample: str | None = None,
     ) -> RetentionRun:
         """Remove from the lake, for good, what is older than the ages given; what is not mirrored yet stays.
 
@@ -158,23 +172,36 @@ class Mirror:
         `as_of`, or with a later one, stay as they are, and an earlier `as_of` is refused from then on.
         `rows_older_than`: whole partitions (days, months, years) whose rows all have an older `ts`; reads with an
         `as_of` before the removal are refused where their range starts earlier than what is left. The files stay
-        until `vacuum`.
+        until `vacuum`. `downsample`: of quotes, the timeframe of the bars that stay in their place.
 
         Raises:
-            InputError: no age, or a negative one.
+            InputError: no age, or a negative one; or nothing that can be downsampled.
             CorruptLakeError: a file is missing or damaged, or lake and ledger do not belong together.
         """
-        if versions_older_than is None and rows_older_than is None:
-            raise InputError("no age was given", expected="versions_older_than= or rows_older_than=")
+        ages = maintenance.Ages(versions_older_than, rows_older_than)
+        declared = [dataset_named(dataset) for dataset in datasets]
+        keepers = downsampling.keepers(self._postgres, self._lake, declared, ages, downsample)
         total = RetentionRun()
+        for dataset, keep in zip(declared, keepers, strict=True):
+            total += maintenance.retain(self._postgres, self._lake.table(dataset), self.finish, ages, keep=keep)
+        return total
+
+    def fold(
+        self,
+        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        *,
+        older_than: timedelta,
+        keys_older_than: timedelta | None = None,
+    ) -> int:
+        """Fold the ledger's entries of so old writes, whose rows are in the lake alone, into one sum; how many.
+
+        Rows stay, and `verify` proves them together from then on. Those with an idempotency key stay, which holds for
+        as long as they do, but for what `keys_older_than` gives.
+        """
+        total = 0
         for dataset in map(dataset_named, datasets):
-            total += maintenance.retain(
-                self._postgres,
-                self._lake.table(dataset),
-                self.finish,
-                versions_older_than=versions_older_than,
-                rows_older_than=rows_older_than,
-            )
+            with self._postgres.connection() as connection, ledger.leading(connection, dataset):
+                total += fold(connection, dataset, age=older_than, key_age=keys_older_than)
         return total
 
     def status(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
@@ -199,6 +226,7 @@ class Mirror:
                 maintenance.finish_removal(connection, table)
                 finish = partial(self.finish, connection, dataset)
                 if heal:
+                    forget(connection, dataset)
                     drift += ((dataset.name, *told) for told in healing.heal(self._postgres, table, connection, finish))
                     continue
                 with suppress(CorruptLakeError):  # what stands against it is found below, and named
@@ -207,6 +235,33 @@ class Mirror:
                 drift += ((dataset.name, *problem) for problem in found.problems)
         schema = verification.DRIFT | ({"outcome": pl.String} if heal else {})
         return pl.DataFrame(drift, schema=schema, orient="row")
+
+    def rebind(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
+        """Make one store again of a lake and a ledger that are copies of different moments; see `medalion.rebinding`.
+
+        What became of what only one of the two knew: dataset, subject, outcome. Datasets that agree are left as they
+        are. Writers, imports and mirroring wait meanwhile; every row of the lake is read.
+
+        Raises:
+            InputError: the lake is that of another store; nothing was changed.
+        """
+        told: list[tuple[str, str, str]] = []
+        for dataset in map(dataset_named, datasets):
+            table = self._lake.table(dataset)
+            with (
+                self._postgres.connection() as connection,
+                ledger.maintaining(connection, dataset),
+                ledger.without_staging(connection, dataset),
+                ledger.leading(connection, dataset),
+                without_writers(connection, dataset),
+            ):
+                if not rebinding.is_bound(connection, table):
+                    forget(connection, dataset)
+                    rebound = rebinding.rebind(self._postgres, table, connection)
+                    told += ((dataset.name, *outcome) for outcome in rebound)
+                self.finish(connection, dataset)
+        told += Anchors(self._postgres, self._lake).rebind()
+        return pl.DataFrame(told, schema=verification.REBOUND, orient="row")
 
     def finish(self, connection: Connection, dataset: Dataset) -> int:
         """Finish a batch that was claimed and not noted, as the leader; the number of the last batch, now done.
@@ -230,14 +285,19 @@ class Mirror:
             self._copy(connection, dataset, last, pin)
         return last.number
 
-    def _batches(self, connection: Connection, dataset: Dataset) -> Iterator[tuple[Batch, list[StagedFile]]]:
-        number = self.finish(connection, dataset)
+    def _batches(
+        self, connection: Connection, dataset: Dataset, is_stopping: Callable[[], bool]
+    ) -> Iterator[tuple[Batch, list[StagedFile]]]:
+        number, pace = self.finish(connection, dataset), self._paces[dataset.name]
         started = time.perf_counter()
-        while batch := ledger.claim(connection, dataset, number=number + 1, rows=self._batch_rows):
+        while batch := ledger.claim(connection, dataset, number=number + 1, rows=pace.rows):
             files = self._copy(connection, dataset, batch, self._lake.table(dataset).pin())
-            number = batch.number
-            self._measure(connection, dataset, batch, files, time.perf_counter() - started)
+            number, seconds = batch.number, time.perf_counter() - started
+            pace.took(batch.rows, seconds=seconds)
+            self._measure(connection, dataset, batch, files, seconds)
             yield batch, files
+            if is_stopping():
+                return
             started = time.perf_counter()
 
     def _measure(
@@ -279,7 +339,7 @@ class Mirror:
         try:
             with self._postgres.arrow() as source:
                 chunks = claimed_rows(source, dataset, number=batch.number, slots=slots, chunk_rows=_CHUNK_ROWS)
-                for chunk in _ahead(chunks):
+                for chunk in ahead(chunks):
                     rows += chunk.height
                     total += rows_checksum(dataset, chunk)
                     files += table.stage(chunk, newest)
@@ -309,16 +369,7 @@ def staged_files(batch: Batch) -> list[StagedFile]:
 def _require(pin: Pin, batch: int, nonce: int | None, table: LakeTable) -> None:
     if (pin.batch, pin.nonce) != (batch, nonce):
         raise CorruptLakeError(
-            f"{table.path} is at batch {pin.batch} with nonce {pin.nonce}, but this store's ledger expects "
+            f"{table.place} is at batch {pin.batch} with nonce {pin.nonce}, but this store's ledger expects "
             f"batch {batch} with nonce {nonce}: the lake is that of another store, or one of the two "
-            "is a backup; nothing was written"
+            "is a backup; nothing was written, see `medalion mirror rebind`"
         )
-
-
-def _ahead(chunks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """The chunks, the next one being fetched while the last is worked on."""
-    with ThreadPoolExecutor(1) as fetcher:
-        coming = fetcher.submit(next, chunks, None)
-        while (chunk := coming.result()) is not None:
-            coming = fetcher.submit(next, chunks, None)
-            yield chunk

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -12,23 +13,20 @@ import polars as pl
 
 from medalion import querying, reading
 from medalion.asking import Symbols, asked_for, columns_of, names_of
-from medalion.datasets import (
-    CRYPTO_BARS,
-    CRYPTO_QUOTES,
-    OPTION_QUOTES,
-    STOCK_BARS,
-    STOCK_QUOTES,
-    Dataset,
-)
+from medalion.binding import Binding
+from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.datasets import dataset as dataset_named
 from medalion.errors import CorruptLakeError, InputError
 from medalion.frames import LAST_YEAR, Frame, conform, derive, polars_frame
 from medalion.history import History, ImportResult
+from medalion.importing import Reading
+from medalion.mapping import Mapped
 from medalion.metrics import Record, ignore, timed
 from medalion.mirror import Mirror
 from medalion.reading import Asked
 from medalion.rollups import Bars
 from medalion.routing import ReadPlan, plan_range
+from medalion.sources import Given, ImportProgress, Source
 from medalion.types import MICROSECOND, Instant, Timeframe, TimeRange, checked_name, utc
 from olap import sql
 from olap.asof import asof_join
@@ -59,8 +57,9 @@ class Observations:
         self._lake = lake
         self.record = record
         self.slow_ms = slow_ms
+        self._binding = Binding(postgres, lake)
         self._history = History(postgres, lake, mirror)
-        self._bars = Bars(postgres, read=self._rows, newest=self._newest, planned=self._planned)
+        self.bar_reads = Bars(postgres, read=self._rows, newest=self._newest, planned=self._planned)
 
     def write(
         self,
@@ -85,21 +84,43 @@ class Observations:
             checked_name(idempotency_key, "idempotency_key")
         rows = conform(declared, frame, source=source)
         with self._postgres.connection() as connection:
+            self._binding.check(connection, declared)
             return write(connection, declared, rows, source=source, idempotency_key=idempotency_key)
 
     def import_history(
-        self, dataset: str | Dataset, source: Frame, *, feed: str = "import", generation: int = 0
+        self,
+        dataset: str | Dataset,
+        source: Given,
+        *,
+        feed: str = "import",
+        generation: int = 0,
+        columns: Mapping[str, str] | None = None,
+        constants: Mapping[str, object] | None = None,
+        ignore: Sequence[str] = (),
+        time_zone: str | None = None,
+        time_unit: str | None = None,
+        rejects: str | Path | None = None,
+        max_rejects: int | None = None,
+        progress: Callable[[ImportProgress], object] | None = None,
     ) -> ImportResult:
-        """Bring a large frame straight into the lake as one write, all or nothing; faster than `write`.
+        """Bring bulk history straight into the lake as one write, all or nothing, in bounded memory.
 
-        The import's identity is its content: the same rows again are a no-op that returns the first result. Raise
-        `generation` to import rows again after deleting them. `feed` names the source as reads will show it.
+        `source` is a frame, a reader, a CSV or Parquet file, a folder of them, or several of these; of rows with one
+        key the last counts. Its identity is its content: the same rows again are a no-op that returns the first result,
+        unless `generation` is raised, as after deleting them. `feed` names the source as reads will show it.
+
+        `columns` says what a column is called in the source, which may then have others that are left out; without it
+        those are an error unless in `ignore`. `constants` are columns it lacks. Stamps without a zone need `time_zone`,
+        whole numbers `time_unit` (s, ms, us, ns). Bad rows go to the new file `rejects`, each with its reason, at most
+        `max_rejects` of them; without it one bad row refuses all. `progress` is called as rows are read.
 
         Raises:
-            InputError, NotFoundError: as `write`.
+            InputError, NotFoundError: as `write`; or the source cannot be read.
             CorruptLakeError: lake and ledger do not belong together.
         """
-        return self._history.import_rows(dataset_named(dataset), source, feed=feed, generation=generation)
+        mapped = Mapped(columns or {}, constants or {}, ignore, time_zone, time_unit)
+        how = Reading(feed, mapped, None if rejects is None else Path(rejects), max_rejects, progress)
+        return self._history.import_rows(dataset_named(dataset), Source(source), how, generation=generation)
 
     def delete(
         self,
@@ -122,6 +143,7 @@ class Observations:
         )
         for (feed,), part in rows.group_by("source"):
             with self._postgres.connection() as connection:
+                self._binding.check(connection, declared)
                 write(connection, declared, part, source=str(feed), is_deleted=True)
         return rows.height
 
@@ -189,7 +211,7 @@ class Observations:
         With `rollup` how `bars` would: the reason says what its bars are made from, if they are not stored.
         """
         asked = asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
-        return self._bars.plan(asked, symbols) if rollup and asked.timeframe else self._planned(asked)[1]
+        return self.bar_reads.plan(asked, symbols) if rollup and asked.timeframe else self._planned(asked)[1]
 
     @timed
     def bars(
@@ -219,7 +241,7 @@ class Observations:
         length = str(Timeframe.parse(timeframe))
         asked = asked_for(self._postgres, declared, symbol, start, end, as_of, length, None)
         names = columns_of(declared, columns)
-        return self._bars.rows(asked, names, symbols=symbol, is_adjusted=adjust == "split", is_rolled_up=rollup)
+        return self.bar_reads.rows(asked, names, symbols=symbol, is_adjusted=adjust == "split", is_rolled_up=rollup)
 
     def quotes(
         self,

@@ -8,18 +8,17 @@ import duckdb
 import pyarrow as pa
 
 from medalion.datasets import DATASETS, Dataset
-from medalion.errors import CorruptLakeError, NotFoundError
-from medalion.reading import check_kept, check_settled, fits
+from medalion.errors import NotFoundError
+from medalion.reading import Patience, check_kept, check_settled, fits
 from medalion.types import TimeRange
 from olap import sql
 from olap.lake import Lake, Pin
 from olap.scan import Selection
-from oltp.engine import Postgres
+from oltp.engine import Postgres, is_replica
 from oltp.past import check_past, past_table
 from oltp.snapshot import entity_names, entity_table, snapshot
 from oltp.tail import tail_list, tail_rows
 
-_ATTEMPTS = 20
 _ALWAYS = TimeRange()
 
 
@@ -57,7 +56,8 @@ def _moment(
 
     Within the snapshot a truncated slot looks empty, and only the later `floor` tells.
     """
-    for _ in range(_ATTEMPTS):
+    patience = Patience()
+    while True:
         pins = {dataset.name: lake.table(dataset).refresh() for dataset in datasets}
         selections: list[Selection] = []
         is_whole = True
@@ -66,15 +66,17 @@ def _moment(
                 pin = pins[dataset.name]
                 tail, hot = tail_rows(connection, dataset, batch=pin.batch, instruments=None, during=_ALWAYS)
                 is_whole = is_whole and fits(pin, tail)
-                root = lake.table(dataset).path
-                selections.append(Selection(dataset, root, pin.files, hot, _ALWAYS, as_of=as_of))
+                place = lake.table(dataset).place
+                selections.append(Selection(dataset, place, pin.files, hot, _ALWAYS, as_of=as_of))
             tables = {
                 name: entity_table(connection, name) if as_of is None else past_table(connection, name, as_of)
                 for name in entities
             }
         if is_whole and all(_still_fits(postgres, dataset, pins[dataset.name]) for dataset in datasets):
             return selections, tables
-    raise CorruptLakeError("lake and ledger do not belong together; see `medalion mirror status`")
+        with postgres.connection() as connection:
+            is_behind = is_replica(connection)
+        patience.wait(lake.table(datasets[0]), pins[datasets[0].name], is_behind=is_behind)
 
 
 def _still_fits(postgres: Postgres, dataset: Dataset, pin: Pin) -> bool:

@@ -1,22 +1,24 @@
 """One read over hot and cold rows that is neither short nor double: pin the lake, ask what it lacks, prove it fits."""
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
 
 from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError, InputError
+from medalion.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.frames import polars_schema
 from medalion.types import TimeRange
 from olap.lake import LakeTable, Pin
 from olap.scan import Selection, Series
-from oltp.engine import Postgres
+from oltp.engine import Postgres, is_replica
 from oltp.ledger import settle
 from oltp.removals import kept
 from oltp.tail import Tail, tail_list, tail_rows
 
 _ATTEMPTS = 20
+_REPLICA_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selectio
     Raises:
         InputError: `as_of` lies later than any settled time, or retention has removed what it asks for.
         CorruptLakeError: lake and ledger do not belong together.
+        StoreUnavailableError: a replica has not caught up with the lake in time.
     """
     if asked.as_of is not None:
         check_settled(postgres, asked.dataset, asked.as_of)
@@ -51,7 +54,7 @@ def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selectio
         check_kept(postgres, asked.dataset, asked.as_of, asked.during)
     files = pin.files.selected(asked.instruments, asked.during, asked.timeframe)
     selection = Selection(
-        asked.dataset, table.path, files, hot, asked.during, asked.series, asked.timeframe, asked.as_of
+        asked.dataset, table.place, files, hot, asked.during, asked.series, asked.timeframe, asked.as_of
     )
     return selection, pin, tail
 
@@ -60,11 +63,13 @@ def _consistent(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Pin
     # What retention removes is entered in the ledger first: a pin from before that may not meet a check from after.
     pin = table.pin() if asked.as_of is None else table.refresh()
     has_refreshed = False
-    for _ in range(_ATTEMPTS):
+    patience = Patience()
+    while True:
         with postgres.connection() as connection:
             tail = tail_list(
                 connection, asked.dataset, batch=pin.batch, instruments=asked.instruments, during=asked.during
             )
+            is_behind = is_replica(connection)
         hot = pl.DataFrame(schema=polars_schema(asked.dataset.stored))
         if fits(pin, tail) and tail.unmirrored:
             with postgres.arrow() as connection:
@@ -79,11 +84,38 @@ def _consistent(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Pin
         is_import_coming = tail.claimed_import is not None and tail.claimed_import > pin.batch
         if fits(pin, tail) and (has_refreshed or not is_import_coming):
             return pin, tail, hot
+        patience.wait(table, pin, is_behind=is_behind)
         pin, has_refreshed = table.refresh(), True
-    raise CorruptLakeError(
-        f"{table.path} is at batch {pin.batch}, which the ledger does not know or has moved past (it has emptied the "
-        f"rows up to batch {tail.floor}): the lake is that of another store, or a backup; see `medalion mirror status`"
-    )
+
+
+class Patience:
+    """How often a read looks again before it gives up: at once where mirror and pruner were quicker, and after a pause
+    where a replica has yet to replay what the lake holds already."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+        self._until = time.monotonic() + _REPLICA_SECONDS
+
+    def wait(self, table: LakeTable, pin: Pin, *, is_behind: bool) -> None:
+        """Wait before another look.
+
+        Raises:
+            StoreUnavailableError: the replica is still behind after ten seconds.
+            CorruptLakeError: the lake is not that of the ledger.
+        """
+        self._looks += 1
+        if is_behind and time.monotonic() < self._until:
+            time.sleep(min(0.01 * self._looks, 0.25))
+        elif is_behind:
+            raise StoreUnavailableError(
+                f"the read replica has not replayed batch {pin.batch} of {table.dataset.name}, which the lake holds; "
+                "wait until it has caught up, or open the primary server"
+            )
+        elif self._looks >= _ATTEMPTS:
+            raise CorruptLakeError(
+                f"{table.place} is at batch {pin.batch}, which the ledger does not know or has moved past: the lake is "
+                "that of another store, or a backup; see `medalion mirror status` and `medalion mirror rebind`"
+            )
 
 
 def fits(pin: Pin, tail: Tail) -> bool:

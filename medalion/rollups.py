@@ -1,41 +1,27 @@
 """Bars of any timeframe: those stored, else made on reading from the coarsest finer bars that fit, else from quotes."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import TypeAlias
 
 import polars as pl
 
 from medalion.asking import Symbols, asked_for, names_of
-from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES
+from medalion.datasets import ARRIVAL
+from medalion.downsampling import with_downsampled
+from medalion.keeping import Kept
 from medalion.reading import Asked
+from medalion.routes import QUOTES, Feed, Route, by_source, grid_of
 from medalion.routing import ReadPlan
-from medalion.types import InstrumentKind, Timeframe
+from medalion.types import Timeframe
 from olap.asof import split_adjusted
-from olap.rollup import Grid, mid_bars, minutes, needed, rolled_up
+from olap.rollup import mid_bars, minutes, needed, rolled_up
 from olap.scan import Selection
 from oltp.engine import Postgres
-from oltp.instruments import primary_series, splits_of
+from oltp.instruments import KEPT, primary_series, splits_of
 from oltp.last import HeldSeries, held_series
 
-_QUOTES = {STOCK_BARS.name: STOCK_QUOTES, CRYPTO_BARS.name: CRYPTO_QUOTES}
-
-Feed: TypeAlias = tuple[str, int]
-"""A source and the instrument it answers for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What is read for some of the series, and whether bars are made of it or it has them."""
-
-    asked: Asked
-    is_made: bool = False
-
-    @property
-    def timeframe(self) -> Timeframe | None:
-        """That of the bars that are read; None for quotes."""
-        return None if self.asked.timeframe is None else Timeframe.parse(self.asked.timeframe)
+_ARRIVAL = {column.name for column in ARRIVAL}
 
 
 class Bars:
@@ -50,28 +36,38 @@ class Bars:
         planned: Callable[[Asked], tuple[Selection, ReadPlan]],
     ) -> None:
         self._postgres = postgres
-        self._read = read
         self._newest = newest
-        self._planned = planned
+        self._kept = Kept(postgres)
+        self.read = read
+        self.planned = planned
 
     def rows(
         self, asked: Asked, columns: Sequence[str], *, symbols: Symbols, is_adjusted: bool, is_rolled_up: bool
     ) -> pl.DataFrame:
         """The bars that `asked` asks for, in order; `is_adjusted` restates them for splits before they are added up."""
-        routes = self._routes(asked, symbols) if is_rolled_up else [Route(asked)]
+        routes = self.routes(asked, symbols) if is_rolled_up else [Route(asked)]
         if len(routes) == 1 and not routes[0].is_made:
             extra = ("instrument_id", "ts") if is_adjusted else ()
-            rows = self._read(asked, list(dict.fromkeys([*columns, *extra])))
+            rows = self.read(asked, list(dict.fromkeys([*columns, *extra])))
             return (self._adjusted(rows, routes[0]) if is_adjusted else rows).select(columns)
         order = (*asked.dataset.order, "instrument_id")
         wanted = list(dict.fromkeys([*columns, *order]))
-        parts = [self._part(route, asked, wanted, is_adjusted=is_adjusted) for route in routes]
+        # Kept bars have an arrival of their own, know nothing of the past, and splits come before sums.
+        may_be_kept = asked.as_of is None and not is_adjusted and _ARRIVAL.isdisjoint(wanted)
+        parts = [
+            self._kept_part(route, asked, wanted)
+            if may_be_kept
+            else self.part(route, asked, wanted, is_adjusted=is_adjusted)
+            for route in routes
+        ]
         return pl.concat(parts).sort(order).select(columns)
 
     def plan(self, asked: Asked, symbols: Symbols) -> ReadPlan:
         """How `rows` is answered: the plans of what is read, and what is made of it."""
-        routes = self._routes(asked, symbols)
-        plans = [_said(route, asked, self._planned(route.asked)[1]) for route in routes]
+        routes = self.routes(asked, symbols)
+        if asked.as_of is None:
+            routes = [each for route in routes for each in self._kept.split(asked, route).routes]
+        plans = [_said(route, asked, self.planned(route.asked)[1]) for route in routes]
         if len(plans) == 1:
             return plans[0]
         shares = [len(route.asked.instruments or ()) for route in routes]
@@ -86,25 +82,37 @@ class Bars:
             deduplicated=sum(plan.deduplicated for plan in plans),
         )
 
-    def _part(self, route: Route, asked: Asked, columns: Sequence[str], *, is_adjusted: bool) -> pl.DataFrame:
+    def part(self, route: Route, asked: Asked, columns: Sequence[str], *, is_adjusted: bool = False) -> pl.DataFrame:
+        """The bars of one route, in no order."""
         names = needed(columns, from_quotes=route.timeframe is None) if route.is_made else columns
-        rows = self._read(route.asked, names)
+        rows = self.read(route.asked, names)
+        if route.is_kept:
+            return rows.with_columns(pl.col("source").str.strip_prefix(KEPT)) if "source" in columns else rows
         if route.timeframe is None:
-            rows = mid_bars(rows)
+            rows = with_downsampled(self._postgres, self.read, route, asked, mid_bars(rows))
         if is_adjusted:
             rows = self._adjusted(rows, route)
         if not route.is_made:
             return rows
-        return rolled_up(asked.dataset, rows, _grid(asked), route.timeframe, columns=columns)
+        return rolled_up(asked.dataset, rows, grid_of(asked), route.timeframe, columns=columns)
+
+    def _kept_part(self, route: Route, asked: Asked, columns: Sequence[str]) -> pl.DataFrame:
+        """The same, from kept bars where there are such and they are current."""
+        split = self._kept.split(asked, route)
+        if split.evidence is not None:
+            rows = pl.concat([self.part(each, asked, columns) for each in split.routes])
+            if self._kept.still_hold(asked, route, split.evidence):
+                return rows
+        return self.part(route, asked, columns)
 
     def _adjusted(self, rows: pl.DataFrame, route: Route) -> pl.DataFrame:
         with self._postgres.connection() as connection:
             splits = splits_of(connection, rows["instrument_id"].unique().to_list(), as_of=route.asked.as_of)
         return split_adjusted(rows, splits, is_intraday=route.timeframe is None or route.timeframe.is_intraday)
 
-    def _routes(self, asked: Asked, symbols: Symbols) -> list[Route]:
+    def routes(self, asked: Asked, symbols: Symbols) -> list[Route]:
         """One for each timeframe that answers for some series; the read as it was asked where nothing is made."""
-        grid = _grid(asked)
+        grid = grid_of(asked)
         feeds = self._feeds(asked)
         with self._postgres.connection() as connection:
             sources, instruments = {source for source, _ in feeds}, {instrument for _, instrument in feeds}
@@ -121,7 +129,7 @@ class Bars:
             stored = self._stored(wanted, waiting)
             feeds -= stored
             if stored:
-                routes.append(Route(replace(wanted, series=_series(stored)), timeframe != grid.timeframe))
+                routes.append(Route(replace(wanted, series=by_source(stored)), timeframe != grid.timeframe))
         answered = {instrument for route in routes for instrument in route.asked.instruments or ()}
         if grid.is_made and (quotes := self._quotes(asked, symbols, answered)):
             routes.append(Route(replace(quotes, during=grid.rows(asked.during, None)), is_made=True))
@@ -139,10 +147,10 @@ class Bars:
         doubtful = {(s.source, s.instrument_id): s.newest_ts for s in held if s.is_stale or asked.as_of is not None}
         stored = {feed for s in held if (feed := (s.source, s.instrument_id)) not in doubtful}
         if doubtful:
-            seen = self._read(replace(asked, series=_series(doubtful)), ["source", "instrument_id"]).unique().rows()
+            seen = self.read(replace(asked, series=by_source(doubtful)), ["source", "instrument_id"]).unique().rows()
             stored.update(seen)
             for feed in doubtful.keys() - stored:
-                if self._newest(replace(asked, series=_series([feed])), doubtful[feed]).height:
+                if self._newest(replace(asked, series=by_source([feed])), doubtful[feed]).height:
                     stored.add(feed)
         return stored
 
@@ -151,20 +159,9 @@ class Bars:
         names = names_of(symbols)
         if names is not None and len(answered) == len(names):
             return None
-        quotes = asked_for(self._postgres, _QUOTES[asked.dataset.name], symbols, None, None, None, None, None)
+        quotes = asked_for(self._postgres, QUOTES[asked.dataset.name], symbols, None, None, None, None, None)
         left = {feed for feed in self._feeds(quotes) if feed[1] not in answered}
-        return replace(quotes, series=_series(left), as_of=asked.as_of) if left else None
-
-
-def _grid(asked: Asked) -> Grid:
-    return Grid(Timeframe.parse(asked.timeframe or ""), has_sessions=asked.dataset.kind is InstrumentKind.STOCK)
-
-
-def _series(feeds: Iterable[Feed]) -> dict[str, list[int]]:
-    series: dict[str, list[int]] = {}
-    for source, instrument in sorted(feeds):
-        series.setdefault(source, []).append(instrument)
-    return series
+        return replace(quotes, series=by_source(left), as_of=asked.as_of) if left else None
 
 
 def _joined(names: Iterable[str]) -> str:
@@ -172,6 +169,8 @@ def _joined(names: Iterable[str]) -> str:
 
 
 def _said(route: Route, asked: Asked, plan: ReadPlan) -> ReadPlan:
+    if route.is_kept:
+        return replace(plan, reason=f"{asked.timeframe} bars are kept; {plan.reason}")
     if not route.is_made:
         return plan
     finer = "the mid prices of quotes" if route.timeframe is None else f"{route.timeframe} bars"

@@ -1,12 +1,29 @@
 """`MEDALION_*` of the environment as one frozen object."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from medalion.errors import InputError
+from medalion.datasets import dataset, downsampled
+from medalion.errors import InputError, NotFoundError
+
+
+class LakeRetention(BaseModel):
+    """How long the lake keeps rows and superseded versions of a dataset, and which bars stay of dropped quotes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows_days: int | None = Field(default=None, ge=0, le=36_500)
+    versions_days: int | None = Field(default=None, ge=0, le=36_500)
+    downsample: str | None = None
+
+    @model_validator(mode="after")
+    def _has_an_age(self) -> Self:
+        if self.rows_days is None and (self.versions_days is None or self.downsample is not None):
+            raise ValueError("give rows_days, versions_days or both; downsample goes with rows_days")
+        return self
 
 
 class Settings(BaseSettings):
@@ -29,7 +46,32 @@ class Settings(BaseSettings):
     metric_retention_days: int = Field(default=90, ge=0, le=36_500, description="0 keeps measurements for ever.")
     retention_interval: float = Field(default=3600.0, gt=0, description="Seconds between two looks for what is old.")
     anchor_interval: float = Field(default=3600.0, gt=0, description="Seconds between two anchors of the audit.")
+    upkeep_background: bool = Field(default=True, description="Whether a store that mirrors itself looks after it.")
+    upkeep_interval: float = Field(default=3600.0, gt=0, description="Seconds between two turns of the upkeep.")
+    vacuum_days: int = Field(default=7, ge=0, le=30, description="Age of lake files that go; 0 keeps them for ever.")
+    ledger_days: int = Field(default=30, ge=0, le=36_500, description="Age of ledger entries that are folded; 0 never.")
+    key_days: int = Field(default=0, ge=0, le=36_500, description="The same of those with an idempotency key.")
+    lake_retention: dict[str, LakeRetention] = Field(default_factory=dict, description="By dataset; else all stays.")
     slow_query_ms: float | None = Field(default=None, ge=0, description="Reads and queries from here on are recorded.")
+
+    @field_validator("lake")
+    @classmethod
+    def _without_keys(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and "@" in value:
+            raise ValueError("a URL with keys in it; a bucket's belong into AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY")
+        return value
+
+    @field_validator("lake_retention")
+    @classmethod
+    def _known(cls, value: dict[str, LakeRetention]) -> dict[str, LakeRetention]:
+        for name, kept in value.items():
+            try:
+                declared = dataset(name)
+            except NotFoundError as error:
+                raise ValueError(str(error)) from None
+            if kept.downsample is not None:
+                downsampled(declared, kept.downsample)
+        return value
 
     @field_validator("data_dir")
     @classmethod
@@ -51,3 +93,5 @@ def settings_of(
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise InputError(f"a setting is wrong: {said}", expected=sorted(Settings.model_fields)) from None
+    except SettingsError as error:
+        raise InputError(f"a setting is wrong: {error}; expected JSON in its variable", expected="JSON") from None

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from medalion.anchors import Anchors, BackgroundAnchors
 from medalion.audit import Audit
-from medalion.background import BackgroundCompaction, BackgroundMirror
+from medalion.background import BackgroundCompaction, BackgroundMirror, BackgroundUpkeep
 from medalion.errors import InputError, StoreError
 from medalion.faces import Blocking, LoopThread, RepositoryFace, Threaded
 from medalion.jobs import Jobs
@@ -24,6 +24,7 @@ from medalion.journal import Journal
 from medalion.log_handler import DatabaseLogHandler
 from medalion.market import Market, StoredMarket
 from medalion.market_data import MarketDataService
+from medalion.materialising import Rollups
 from medalion.metrics import Metrics
 from medalion.mirror import Mirror
 from medalion.observations import Observations
@@ -34,6 +35,7 @@ from medalion.trading import TradingService
 from medalion.venues.base import Venue
 from medalion.venues.paper import CommissionSchedule, PaperVenue
 from olap.lake import Lake
+from olap.place import lake_place
 from oltp import migrate
 from oltp.embedded import EmbeddedPostgres
 from oltp.engine import Postgres
@@ -50,7 +52,7 @@ class Parts:
         self.settings = settings
         self._pid = os.getpid()
         _make_private(settings.data_dir)
-        self.lake = Lake(lake_folder(settings))
+        self.lake = Lake(lake_place(settings))
         self.lake.open()
         given = settings.database_url
         self.embedded = None if given else EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
@@ -69,16 +71,18 @@ class Parts:
         self.observations = Observations(
             self.postgres, self.lake, self.mirror, record=record, slow_ms=settings.slow_query_ms
         )
+        self.rollups = Rollups(self.postgres, self.lake, self.observations.bar_reads)
         self.anchors = Anchors(self.postgres, self.lake)
         self.background = (
             BackgroundMirror(self.mirror, interval=settings.mirror_interval),
             *([BackgroundCompaction(self.mirror, interval=settings.compact_interval)] * settings.compact_background),
             BackgroundRetention(self.postgres, settings),
+            BackgroundUpkeep(self.postgres, self.lake, self.mirror, self.rollups, settings),
             BackgroundAnchors(self.anchors, interval=settings.anchor_interval),
         )
         self.handlers: list[DatabaseLogHandler] = []
         self.is_closed = False
-        if settings.mirror_background:
+        if settings.mirror_background and not self.postgres.is_replica:
             for thread in self.background:
                 thread.start()
 
@@ -130,15 +134,6 @@ class Parts:
                 f"{self.postgres!r} has schema {found or 'none'}, this release needs {migrate.head()}; "
                 "run `medalion db upgrade`"
             )
-
-
-def lake_folder(settings: Settings) -> Path:
-    if settings.lake is None:
-        return settings.data_dir / "lake"
-    if "://" in settings.lake:
-        scheme = settings.lake.split("://")[0]
-        raise InputError(f"a lake on {scheme}:// was given; expected a folder", given=scheme, expected="a folder")
-    return Path(settings.lake).expanduser().absolute()
 
 
 def _make_private(folder: Path) -> None:
@@ -221,6 +216,11 @@ class AsyncStore:
     def mirror(self) -> Any:
         """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`."""
         return Threaded(self._parts.used().mirror)
+
+    @property
+    def rollups(self) -> Any:
+        """Bars that are made beforehand: `keep()`, `list()`, `drop()`, `refresh()`."""
+        return Threaded(self._parts.used().rollups)
 
     @property
     def market_data(self) -> MarketDataService:
@@ -377,7 +377,8 @@ def open(
 
     Without `url` (or MEDALION_DATABASE_URL) an embedded PostgreSQL keeps the books in `data_dir`, by default
     ./medalion-data; several processes may open it at once. With a URL the server must have the schema already. `lake`
-    is a folder, by default `data_dir`/lake. Further settings are those of `medalion.settings.Settings`.
+    is a folder, by default `data_dir`/lake, or `s3://bucket/prefix` with keys in the environment's `AWS_*`. Further
+    settings are those of `medalion.settings.Settings`.
 
     Raises:
         InputError: a setting is wrong, or a folder cannot be written to.

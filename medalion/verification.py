@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +39,7 @@ _STATUS: dict[str, Any] = {
     "settled": pl.Datetime("us", "UTC"),
 }
 DRIFT: dict[str, Any] = {"dataset": pl.String, "subject": pl.String, "problem": pl.String}
+REBOUND: dict[str, Any] = {"dataset": pl.String, "subject": pl.String, "outcome": pl.String}
 
 
 def status(postgres: Postgres, lake: Lake, datasets: Iterable[Dataset]) -> pl.DataFrame:
@@ -130,21 +130,21 @@ def examine(postgres: Postgres, table: LakeTable, connection: Connection) -> Fin
         differs = f"the lake is at batch {pin.batch}, the ledger at {expected[0]}, or their nonces differ"
         found.problems.append(("Delta log", differs))
     for path in pin.files.path:
-        if problem := _add_file(dataset, table.path / path, found.in_lake):
+        if problem := _add_file(table, str(path), found.in_lake):
             found.damaged.append(str(path))
             found.problems.append((str(path), problem))
     found.problems.extend(_against_ledger(connection, found, pin))
     return found
 
 
-def _add_file(dataset: Dataset, file: Path, sums: Sums) -> str | None:
+def _add_file(table: LakeTable, path: str, sums: Sums) -> str | None:
     try:
-        content = file.read_bytes()
+        content = table.place.read(path)
     except OSError as error:
         return f"the file cannot be read: {error.strerror}"
-    if digest(content) != digest_in(file.name):
+    if digest(content) != digest_in(path):
         return "its bytes have changed since it was written"
-    sums.add(dataset, pl.read_parquet(content, hive_partitioning=False))
+    sums.add(table.dataset, pl.read_parquet(content, hive_partitioning=False))
     return None
 
 

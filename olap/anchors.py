@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -14,7 +13,8 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from medalion.errors import CorruptLakeError, StoreError
-from olap.parquet import sync
+from olap.lake import LOG
+from olap.place import Place, reaching
 
 FOLDER = "_audit_anchors"
 HEAD = pl.Schema({"entity_type": pl.String, "entity_id": pl.String, "version": pl.Int64, "hash": pl.Binary})
@@ -68,8 +68,8 @@ class Run:
 class AnchorTable:
     """The Delta table of anchors; whoever appends to it leads."""
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / FOLDER
+    def __init__(self, root: Place) -> None:
+        self.place = root.within(FOLDER)
 
     def files(self) -> pl.DataFrame:
         """The files of the newest version in the order of runs: run, last_anchored_at, path.
@@ -78,18 +78,19 @@ class AnchorTable:
             CorruptLakeError: the table's log cannot be read, or another tool has written to the table.
         """
         try:
-            actions = pl.DataFrame(pa.table(DeltaTable(self.path).get_add_actions(flatten=True)))
+            with reaching():
+                actions = pl.DataFrame(pa.table(self._open().get_add_actions(flatten=True)))
         except TableNotFoundError:
             return pl.DataFrame(schema={"run": pl.Int64, "last_anchored_at": _UTC, "path": pl.String})
         except (DeltaError, OSError) as error:
-            raise CorruptLakeError(f"the log of {self.path} cannot be read: {error}") from error
+            raise CorruptLakeError(f"the log of {self.place} cannot be read: {error}") from error
         try:
             files = actions.select(run="min.run", last_run="max.run", last_anchored_at="max.anchored_at", path="path")
         except pl.exceptions.ColumnNotFoundError as error:
-            raise CorruptLakeError(f"{self.path} is no table of anchors: {error}") from error
+            raise CorruptLakeError(f"{self.place} is no table of anchors: {error}") from error
         foreign = files.filter(pl.col("run").is_null() | (pl.col("run") != pl.col("last_run")))
         if foreign.height:
-            raise CorruptLakeError(f"{self.path / foreign['path'][0]} is not of one run: another tool has written it")
+            raise CorruptLakeError(f"{self.place}/{foreign['path'][0]} is not of one run: another tool has written it")
         return files.drop("last_run").sort("run", "path")
 
     def run(self, files: pl.DataFrame, number: int) -> Run:
@@ -124,32 +125,35 @@ class AnchorTable:
         """Commit the run.
 
         Raises:
-            StoreError: the folder cannot be written to, for instance because the disk is full.
+            StoreError: the place cannot be written to, for instance because the disk is full.
         """
         with self._written():
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_deltalake(self.path, run.rows(), mode="append")
+            self.place.make()
+            options = self.place.delta_options
+            write_deltalake(str(self.place), run.rows(), mode="append", storage_options=options)
 
     def sync(self, number: int) -> int:
         """Have the disk keep the newest run, which is `number`; the version of the table that holds it."""
-        log = self.path / "_delta_log"
         added = self.files().filter(run=number)["path"]
         with self._written():
-            version = DeltaTable(self.path).version()
-            for place in (*(self.path / path for path in added), self.path, log / f"{version:020}.json", log):
-                sync(place)
+            version = self._open().version()
+            self.place.sync((*added, "", f"{LOG}/{version:020}.json", LOG))
         return version
+
+    def _open(self) -> DeltaTable:
+        return DeltaTable(str(self.place), storage_options=self.place.delta_options)
 
     @contextmanager
     def _written(self) -> Iterator[None]:
         try:
-            yield
+            with reaching():
+                yield
         except (DeltaError, OSError) as error:
-            raise StoreError(f"{self.path} cannot be written to: {error}; check its disk and its mode") from error
+            raise StoreError(f"{self.place} cannot be written to: {error}; check its disk and its mode") from error
 
     def _read(self, path: str) -> pl.DataFrame:
         try:
-            rows = pl.read_parquet(self.path / path, hive_partitioning=False, glob=False)
+            rows = pl.read_parquet(self.place.read(path), hive_partitioning=False)
             return rows.select(_STORED.names()).cast(_STORED)
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise CorruptLakeError(f"{self.path / path} cannot be read: {error}") from error
+            raise CorruptLakeError(f"{self.place}/{path} cannot be read: {error}") from error

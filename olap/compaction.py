@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError
-from medalion.frames import polars_schema
 from olap.files import Files
 from olap.lake import LakeTable
 from olap.layout import sort_key, tangled
 from olap.parquet import MIN_GROUP_ROWS, StagedFile, digest, digest_in, repeated, write_file
+from olap.scan import collect
 
 FILE_ROWS = 500_000
 """Rows of a new file at most, and all that is in memory at once: so many quotes take about 0.5 GB while sorted."""
@@ -102,7 +102,7 @@ def rewritten(table: LakeTable, files: Files, *, kept: Kept | None = None) -> It
         rows = part.sort(sort_key(table.dataset))
         rows = rows if kept is None else kept(rows)
         for start, length in _apart(table.dataset, rows):
-            yield write_file(table.path, table.dataset, rows.slice(start, length), period, is_compact=True)
+            yield write_file(table.place, table.dataset, rows.slice(start, length), period, is_compact=True)
 
 
 def checked(table: LakeTable, path: str) -> bytes:
@@ -112,29 +112,29 @@ def checked(table: LakeTable, path: str) -> bytes:
         CorruptLakeError: it is missing or damaged.
     """
     try:
-        content = (table.path / path).read_bytes()
+        content = table.place.read(path)
     except OSError as error:
-        raise CorruptLakeError(f"{table.path / path} cannot be read: {error.strerror}") from error
+        raise CorruptLakeError(f"{table.place}/{path} cannot be read: {error.strerror}") from error
     if digest(content) != digest_in(path):
-        raise CorruptLakeError(f"{table.path / path} is damaged: its bytes have changed since it was written")
+        raise CorruptLakeError(f"{table.place}/{path} is damaged: its bytes have changed since it was written")
     return content
 
 
 def _parts(table: LakeTable, files: Files) -> Iterator[pl.DataFrame]:
     """All rows, so many at once as fit; all rows of an instrument at one time are in one part."""
     most = max(1, min(FILE_ROWS, int(FILE_BYTES * files.rows.sum() // max(1, files.bytes.sum()))))
-    counts = _scan(table, files).group_by("instrument_id").len().sort("instrument_id").collect()
+    counts = collect(table.scan(files.path).group_by("instrument_id").len().sort("instrument_id"))
     for first, last, rows in _ranges(counts.rows(), most):
         held = files.where((files.first_instrument <= last) & (files.last_instrument >= first))
-        found = _scan(table, held).filter(pl.col("instrument_id").is_between(first, last))
+        found = table.scan(held.path).filter(pl.col("instrument_id").is_between(first, last))
         if rows <= most:
-            yield found.collect()
+            yield collect(found)
             continue
-        times = found.select("ts").collect()["ts"].sort()
+        times = collect(found.select("ts"))["ts"].sort()
         cuts = [*times.gather_every(most).unique(maintain_order=True), None]
         for start, end in pairwise(cuts):
             until = pl.lit(True) if end is None else pl.col("ts") < end
-            yield found.filter(pl.col("ts") >= start, until).collect()
+            yield collect(found.filter(pl.col("ts") >= start, until))
 
 
 def current_since(dataset: Dataset, rows: pl.DataFrame, moment: datetime, *, below: int) -> pl.DataFrame:
@@ -187,13 +187,3 @@ def _apart(dataset: Dataset, rows: pl.DataFrame) -> Iterator[tuple[int, int]]:
             start, length = start + length, 0
     if length:
         yield start, length
-
-
-def _scan(table: LakeTable, files: Files) -> pl.LazyFrame:
-    return pl.scan_parquet(
-        [table.path / path for path in files.path],
-        schema=polars_schema(table.dataset.stored),
-        hive_partitioning=False,
-        glob=False,
-        missing_columns="insert",
-    )

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import RemoveAction
 
 from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError, InputError, StoreError
+from medalion.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.frames import polars_schema
 from olap.files import NO_FILES, Files
 from olap.layout import CLEAN, COMPACT, PERIOD
-from olap.parquet import StagedFile, stage, sync
+from olap.parquet import StagedFile, stage
+from olap.place import Folder, Place, reaching
+from olap.scan import scan_files
 
+LOG = "_delta_log"
 _BATCH = "medalion-mirror"
 _NONCE = "medalion-nonce"
 _MAINTENANCE = "medalion-maintenance"
@@ -48,9 +52,9 @@ EMPTY = Pin(version=-1, batch=0, nonce=None, files=NO_FILES)
 class LakeTable:
     """A dataset's Delta table; safe to use from several threads."""
 
-    def __init__(self, root: Path, dataset: Dataset) -> None:
+    def __init__(self, root: Place, dataset: Dataset) -> None:
         self.dataset = dataset
-        self.path = root / dataset.name
+        self.place = root.within(dataset.name)
         self._lock = threading.Lock()
         self._handle: DeltaTable | None = None
         self._pin: Pin | None = None
@@ -69,19 +73,21 @@ class LakeTable:
 
         Raises:
             CorruptLakeError: the table's log cannot be read.
+            StoreUnavailableError: an object store does not answer.
         """
         with self._lock:
             try:
-                if self._handle is None:
-                    self._handle = DeltaTable(self.path)
-                else:
-                    self._handle.update_incremental()
-                if self._pin is None or self._pin.version != self._handle.version():
-                    self._pin = self._read_pin(self._handle)
+                with reaching():
+                    if self._handle is None:
+                        self._handle = self.open()
+                    else:
+                        self._handle.update_incremental()
+                    if self._pin is None or self._pin.version != self._handle.version():
+                        self._pin = self._read_pin(self._handle)
             except TableNotFoundError:
                 self._pin = EMPTY
             except (DeltaError, OSError) as error:
-                raise CorruptLakeError(f"the log of {self.path} cannot be read: {error}") from error
+                raise CorruptLakeError(f"the log of {self.place} cannot be read: {error}") from error
             self._looked = time.monotonic()
             return self._pin
 
@@ -89,56 +95,67 @@ class LakeTable:
         """Write stored rows to files that no commit names yet.
 
         Raises:
-            StoreError: the folder cannot be written to, for instance because the disk is full.
+            StoreError: the place cannot be written to, for instance because the disk is full.
         """
         try:
-            return stage(self.path, self.dataset, rows, newest=newest)
+            return stage(self.place, self.dataset, rows, newest=newest)
         except OSError as error:
-            raise StoreError(f"{self.path} cannot be written to: {error.strerror}; nothing was committed") from error
+            raise StoreError(f"{self.place} cannot be written to: {error.strerror}; nothing was committed") from error
+
+    def scan(self, paths: Iterable[str]) -> pl.LazyFrame:
+        """The rows of some of its files, as stored."""
+        return scan_files(self.place, self.dataset, list(paths))
 
     def newest_rows(self, files: Sequence[StagedFile]) -> pl.DataFrame:
         """The last row of each series in the files, by time and arrival, as stored."""
-        if not files:
-            return pl.DataFrame(schema=polars_schema(self.dataset.stored))
-        rows = pl.scan_parquet([self.path / file.path for file in files], hive_partitioning=False, glob=False)
-        newest = rows.sort("ts", "write_id", "ordinal").group_by(self.dataset.series_key).last()
-        return newest.select(self.dataset.stored.names).collect()
+        names, key = self.dataset.stored.names, list(self.dataset.series_key)
+        newest = pl.DataFrame(schema=polars_schema(self.dataset.stored))
+        for file in files:
+            # One file at a time, however large the import; within each the rows of a series are in this order.
+            with reaching():
+                last = self.scan([file.path]).group_by(key).last().select(names).collect()
+            newest = pl.concat([newest, last]).sort("ts", "write_id", "ordinal").group_by(key).last().select(names)
+        return newest
 
     def discard(self, files: Sequence[StagedFile]) -> None:
-        """Remove files that were staged and will not be committed."""
-        for file in files:
-            (self.path / file.path).unlink(missing_ok=True)
+        """Remove files that were staged and will not be committed; a vacuum finds what cannot be reached now."""
+        with suppress(StoreUnavailableError):
+            self.place.remove(file.path for file in files)
 
     def append(self, files: Sequence[StagedFile], *, batch: int, nonce: int) -> Pin:
         """Commit the files as batch number `batch`, all or nothing.
 
         Raises:
             CorruptLakeError: a file has vanished, or the lake moved on since it was last looked at.
+            StoreUnavailableError: an object store did not say whether it took the commit; the next run looks.
         """
-        for file in files:
-            if not (self.path / file.path).is_file():
-                raise CorruptLakeError(f"{self.path / file.path} has vanished before it was committed")
-        handle = self._create_or_open()
+        if vanished := self.place.missing(file.path for file in files):
+            raise CorruptLakeError(f"{self.place}/{vanished} has vanished before it was committed")
+        with reaching():
+            handle = self._create_or_open()
         held = handle.transaction_version(_BATCH) or 0
         if held != batch - 1:
-            raise CorruptLakeError(f"{self.path} is at batch {held}; batch {batch} does not follow")
+            raise CorruptLakeError(f"{self.place} is at batch {held}; batch {batch} does not follow")
         try:
-            handle.create_write_transaction(
-                [file.action() for file in files],
-                mode="append",
-                schema=handle.schema(),
-                partition_by=[PERIOD],
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(_BATCH, batch), Transaction(_NONCE, nonce)]
-                ),
-            )
+            with reaching():
+                handle.create_write_transaction(
+                    [file.action() for file in files],
+                    mode="append",
+                    schema=handle.schema(),
+                    partition_by=[PERIOD],
+                    commit_properties=CommitProperties(
+                        app_transactions=[Transaction(_BATCH, batch), Transaction(_NONCE, nonce)]
+                    ),
+                )
         except CommitFailedError as error:
-            raise CorruptLakeError(f"another writer has committed to {self.path} meanwhile: {error}") from error
+            # A server that took it may have failed to say so, and then refused the same commit as a second one.
+            newer = self._reopened()
+            if (newer.batch, newer.nonce) != (batch, nonce):
+                raise CorruptLakeError(f"another writer has committed to {self.place} meanwhile: {error}") from error
+            return newer
         except (DeltaError, OSError) as error:
-            raise StoreError(f"{self.path} cannot be committed to: {error}") from error
-        with self._lock:
-            self._handle = None
-        return self.refresh()
+            raise StoreError(f"{self.place} cannot be committed to: {error}") from error
+        return self._reopened()
 
     def replace(
         self, pin: Pin, removed: Files, added: Sequence[StagedFile], *, removal: int | None = None
@@ -148,8 +165,11 @@ class LakeTable:
         None where another has removed files since the pin was taken; nothing was committed then. Batches that are
         appended meanwhile do no harm, nor does it harm them. `removal` is the nonce of a commit after which rows are
         missing. Without any file it only makes a commit fail that is based on the same pin.
+
+        Raises:
+            StoreUnavailableError: an object store did not say whether it took the commit; the files must stay.
         """
-        if not all((self.path / file.path).is_file() for file in added):
+        if self.place.missing(file.path for file in added):
             return None
         is_change, now = removal is not None, int(time.time() * 1000)
         gone = [
@@ -163,23 +183,27 @@ class LakeTable:
         if removal is not None:
             marks.append(Transaction(_REMOVAL, removal))
         try:
-            handle = DeltaTable(self.path)
-            if (handle.transaction_version(_MAINTENANCE) or 0) != pin.maintenance:
-                return None
-            handle.create_write_transaction(
-                [*(file.action(data_change=is_change) for file in added), *gone],
-                mode="append",
-                schema=handle.schema(),
-                partition_by=[PERIOD],
-                commit_properties=CommitProperties(app_transactions=marks),
-            )
+            with reaching():
+                handle = self.open()
+                if (handle.transaction_version(_MAINTENANCE) or 0) != pin.maintenance:
+                    return None
+                handle.create_write_transaction(
+                    [*(file.action(data_change=is_change) for file in added), *gone],
+                    mode="append",
+                    schema=handle.schema(),
+                    partition_by=[PERIOD],
+                    commit_properties=CommitProperties(app_transactions=marks),
+                )
         except CommitFailedError:
-            return None
+            # It may be this very commit that was there already; the names of its files are its own, as is its nonce.
+            newer = self._reopened()
+            is_ours = newer.removal == removal if is_change else {file.path for file in added} & set(newer.files.path)
+            if not is_ours:
+                return None
         except (DeltaError, OSError) as error:
-            raise StoreError(f"{self.path} cannot be committed to: {error}") from error
-        with self._lock:
-            self._handle = None
-        newer = self.refresh()
+            raise StoreError(f"{self.place} cannot be committed to: {error}") from error
+        else:
+            newer = self._reopened()
         self.sync(newer)
         return newer
 
@@ -189,26 +213,42 @@ class LakeTable:
         Called before the ledger says that a batch is done, also by who finishes it after a crash: commits of
         maintenance may stand above the batch's by then.
         """
-        log = self.path / "_delta_log"
+        self.place.sync(self._to_sync(pin))
+
+    def _to_sync(self, pin: Pin) -> Iterator[str]:
         for version in range(pin.version, -1, -1):
-            commit = log / f"{version:020}.json"
-            if not commit.exists():  # expired, so long ago was it written
+            commit = f"{LOG}/{version:020}.json"
+            if self.place.missing([commit]):  # expired, so long ago was it written
                 break
-            sync(commit)
-            if _BATCH in commit.read_text("utf-8"):
+            yield commit
+            if _BATCH in self.place.read(commit).decode():
                 break
-        folders = {self.path / f"{PERIOD}={period}" for period in pin.files.period}
-        for place in (log, *folders):
-            sync(place)
+        yield LOG
+        yield from {f"{PERIOD}={period}" for period in pin.files.period}
+
+    def open(self) -> DeltaTable:
+        """A fresh handle of the table, which must exist."""
+        return DeltaTable(str(self.place), storage_options=self.place.delta_options)
+
+    def _reopened(self) -> Pin:
+        with self._lock:
+            self._handle = None
+        return self.refresh()
 
     def _create_or_open(self) -> DeltaTable:
         """A fresh handle; one that has committed knows a stale version and is not used again."""
         try:
-            return DeltaTable(self.path)
+            return self.open()
         except TableNotFoundError:
             columns = [field.with_nullable(True) for field in self.dataset.stored]
             schema = pa.schema([*columns, pa.field(PERIOD, pa.string())])
-            return DeltaTable.create(self.path, schema, mode="ignore", partition_by=[PERIOD])
+            return DeltaTable.create(
+                str(self.place),
+                schema,
+                mode="ignore",
+                partition_by=[PERIOD],
+                storage_options=self.place.delta_options,
+            )
 
     def _read_pin(self, handle: DeltaTable) -> Pin:
         actions = pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
@@ -228,7 +268,7 @@ class LakeTable:
         foreign = files.filter(pl.any_horizontal(pl.all().is_null()))
         if foreign.height:
             raise CorruptLakeError(
-                f"{self.path / foreign['path'][0]} has no statistics: another tool has written to the table"
+                f"{self.place}/{foreign['path'][0]} has no statistics: another tool has written to the table"
             )
         return Pin(
             version=handle.version(),
@@ -241,29 +281,20 @@ class LakeTable:
 
 
 class Lake:
-    """All tables under one folder."""
+    """All tables of one place; a folder may be given as its path."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: "Place | Path") -> None:
+        self.place: Place = Folder(root) if isinstance(root, Path) else root
         self._tables: dict[str, LakeTable] = {}
 
     def open(self) -> None:
-        """Make the folder, private to its owner.
+        """Prove that the place can be used; a folder is made, private to its owner.
 
         Raises:
             InputError: it cannot be made or written to.
+            StoreUnavailableError: an object store does not answer.
         """
-        try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            probe = self.root / ".writable"
-            probe.touch(mode=0o600)
-            probe.unlink(missing_ok=True)  # another process may have been quicker
-        except OSError as error:
-            raise InputError(
-                f"the lake folder {self.root} cannot be written to ({error.strerror}); give another with lake=",
-                given=str(self.root),
-                expected="a writable folder",
-            ) from error
+        self.place.open()
 
     def table(self, dataset: Dataset) -> LakeTable:
-        return self._tables.setdefault(dataset.name, LakeTable(self.root, dataset))
+        return self._tables.setdefault(dataset.name, LakeTable(self.place, dataset))

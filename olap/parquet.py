@@ -1,7 +1,6 @@
 """Rows → sorted Parquet files with exact statistics: the one way into the lake."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from deltalake.transaction import AddAction
 
 from medalion.datasets import Dataset
 from olap.layout import CLEAN, COMPACT, PERIOD, period_of, sort_key
+from olap.place import Place
 
 GROUP_ROWS = 131_072
 """A row group holds about as many rows at most, unless one series alone has more."""
@@ -27,7 +27,7 @@ MIN_GROUP_ROWS = 8_192
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A file that lies in the lake's folder but in no commit yet."""
+    """A file that lies in the lake's place but in no commit yet."""
 
     path: str
     size: int
@@ -47,27 +47,34 @@ class StagedFile:
 
 
 def stage(
-    root: Path, dataset: Dataset, rows: pl.DataFrame, *, newest: dict[str, int] | None = None
+    place: Place, dataset: Dataset, rows: pl.DataFrame, *, newest: dict[str, int] | None = None
 ) -> list[StagedFile]:
-    """Write stored `rows` under `root`, a file a partition, and a second one for what came late.
+    """Write stored `rows` into `place`, a file a partition, and a second one for what came late.
 
     `newest` holds the latest `ts` of each partition so far: older rows get a file of their own, so that one late
     correction does not widen the time box of all others.
     """
-    rows = rows.with_columns(period_of(dataset)).sort(PERIOD, *sort_key(dataset))
     return [
-        write_file(root, dataset, part.drop(PERIOD), period)
-        for period, partition in _runs(rows)
+        write_file(place, dataset, part, period)
+        for period, partition in _partitions(dataset, rows)
         for part in _by_lateness(partition, (newest or {}).get(period))
     ]
 
 
-def _runs(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    """The partitions of rows that are sorted by them."""
+def _partitions(dataset: Dataset, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The partitions of the rows, each sorted."""
+    key = list(sort_key(dataset))
+    if rows["write_id"].n_unique() == 1 and rows["ordinal"].is_sorted():
+        key = key[:-2]  # they lie in order of arrival already, and the sort is stable
+    ends = rows.select(first=pl.col("ts").min(), last=pl.col("ts").max())
+    if not dataset.has_timeframe and ends.select(pl.col("first").dt.date() == pl.col("last").dt.date()).item():
+        yield rows.head(1).select(period_of(dataset)).item(), rows.sort(key, maintain_order=True)
+        return
+    rows = rows.with_columns(period_of(dataset)).sort(PERIOD, *key, maintain_order=True)
     runs = rows[PERIOD].rle().struct.unnest()
     start = 0
     for length, period in runs.iter_rows():
-        yield period, rows.slice(start, length)
+        yield period, rows.slice(start, length).drop(PERIOD)
         start += length
 
 
@@ -82,7 +89,7 @@ def _by_lateness(partition: pl.DataFrame, newest: int | None) -> Iterator[pl.Dat
 
 
 def write_file(
-    root: Path, dataset: Dataset, rows: pl.DataFrame, period: str, *, is_compact: bool = False
+    place: Place, dataset: Dataset, rows: pl.DataFrame, period: str, *, is_compact: bool = False
 ) -> StagedFile:
     """One file of sorted rows of one partition; its name holds the hash of its bytes, so that a change of them shows.
 
@@ -91,23 +98,8 @@ def write_file(
     content = _encoded(dataset, rows)
     marks = COMPACT * is_compact + CLEAN * (not repeated(dataset, rows).any())
     path = f"{PERIOD}={period}/{token_hex(4)}-{digest(content)}{marks}.parquet"
-    target = root / path
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as sink:
-        sink.write(content)
-        sink.flush()
-        os.fsync(sink.fileno())
+    place.write(path, content)
     return StagedFile(path, len(content), rows.height, _statistics(dataset, rows), period)
-
-
-def sync(path: Path) -> None:
-    """Have the disk keep a file's bytes, or a folder's names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def digest(content: bytes | memoryview | pa.Buffer) -> str:
@@ -149,7 +141,10 @@ def row_groups(instruments: pl.Series) -> Iterator[tuple[int, int]]:
 
 
 def repeated(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
-    """For each row whether its key occurs again among the rows, or it is a tombstone."""
+    """For each row of sorted rows whether its key occurs again among them, or it is a tombstone."""
+    follows = (pl.col("instrument_id") == pl.col("instrument_id").shift()) & (pl.col("ts") == pl.col("ts").shift())
+    if not rows.select(follows.any() | pl.col("is_deleted").any()).item():
+        return rows["is_deleted"]
     return rows.select(pl.struct(dataset.key).is_duplicated() | pl.col("is_deleted")).to_series()
 
 

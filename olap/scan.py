@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, reduce
 from operator import and_, or_
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +16,7 @@ from medalion.frames import derive, polars_schema
 from medalion.types import TimeRange
 from olap.files import Files
 from olap.layout import boxes_of
+from olap.place import Place, reaching
 
 _SYMBOL = "__symbol"
 
@@ -32,7 +32,7 @@ class Selection:
     """
 
     dataset: Dataset
-    root: Path
+    place: Place
     files: Files
     hot: pl.DataFrame
     during: TimeRange
@@ -42,12 +42,12 @@ class Selection:
 
     @cached_property
     def paths(self) -> tuple[list[str], list[str]]:
-        """Files that need no deduplication and those that do, in order of their first time."""
+        """Files that need no deduplication and those that do, in order of their first time, as named in the place."""
         files = self.files.where(np.argsort(self.files.first_ts, kind="stable"))
         twice = files.needing_deduplication(boxes_of(self.dataset, self.hot))
         sorted_out: tuple[list[str], list[str]] = ([], [])
         for path, is_twice in zip(files.path, twice.tolist(), strict=True):
-            sorted_out[is_twice].append(f"{self.root}/{path}")
+            sorted_out[is_twice].append(path)
         return sorted_out
 
     @property
@@ -111,9 +111,10 @@ def _rows(selection: Selection) -> pl.LazyFrame:
     once, twice = selection.paths
     parts: list[pl.LazyFrame] = []
     if once:
-        parts.append(_files(dataset, once).filter(selection.wanted()))
+        parts.append(scan_files(selection.place, dataset, once).filter(selection.wanted()))
     if twice or selection.hot.height or not once:
-        rows = pl.concat([*([_files(dataset, twice)] if twice else []), selection.hot.lazy()])
+        files = [scan_files(selection.place, dataset, twice)] if twice else []
+        rows = pl.concat([*files, selection.hot.lazy()])
         parts.append(current(dataset, rows.filter(selection.wanted())))
     return pl.concat(parts) if len(parts) > 1 else parts[0]
 
@@ -124,9 +125,16 @@ def current(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:
     return ordered.unique(subset=list(dataset.key), keep="last", maintain_order=True).filter(~pl.col("is_deleted"))
 
 
-def _files(dataset: Dataset, paths: Sequence[str]) -> pl.LazyFrame:
+def scan_files(place: Place, dataset: Dataset, names: Sequence[str]) -> pl.LazyFrame:
+    """The rows of these files as stored."""
     return pl.scan_parquet(
-        list(paths), schema=polars_schema(dataset.stored), hive_partitioning=False, glob=False, missing_columns="insert"
+        [place.at(name) for name in names],
+        schema=polars_schema(dataset.stored),
+        hive_partitioning=False,
+        glob=False,
+        missing_columns="insert",
+        storage_options=place.polars_options,
+        credential_provider=None,
     )
 
 
@@ -135,8 +143,10 @@ def collect(frame: pl.LazyFrame) -> pl.DataFrame:
 
     Raises:
         CorruptLakeError: a file that the log names is missing or damaged.
+        StoreUnavailableError: an object store does not answer.
     """
     try:
-        return frame.collect()
+        with reaching():
+            return frame.collect()
     except (pl.exceptions.ComputeError, OSError) as error:
         raise CorruptLakeError(f"the lake cannot be read: {error}; run `medalion mirror verify`") from error

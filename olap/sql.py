@@ -12,6 +12,7 @@ from medalion.datasets import ARRIVAL, Available, Column, Dataset
 from medalion.errors import CorruptLakeError, InputError
 from medalion.frames import polars_schema
 from medalion.types import TimeUnit
+from olap.place import reaching
 from olap.scan import Selection
 
 _SHOWN_ARRIVAL = tuple(column for column in ARRIVAL if column.name in ("recorded_at", "write_id"))
@@ -68,11 +69,14 @@ def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) ->
     files: list[str] = []
     for selection in selections:
         name = selection.dataset.name
-        once, twice = selection.paths
-        files += [*once, *twice]
+        parts: list[str | None] = []
+        for names in selection.paths:
+            part, opened = selection.place.table(connection, names, selection.dataset.stored) if names else (None, [])
+            parts.append(part)
+            files += opened
         hot = f"hot_{token_hex(8)}"
         connection.register(hot, selection.hot.to_arrow())
-        connection.execute(f'CREATE VIEW "{name}" AS {_view(selection, once, twice, hot)}')
+        connection.execute(f'CREATE VIEW "{name}" AS {_view(selection, *parts, hot=hot)}')
     for name, table in tables.items():
         connection.register(name, table)
     connection.execute("SET allowed_paths = $paths", {"paths": files})
@@ -88,7 +92,8 @@ def run(connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[s
         InputError: a name, type or parameter in it is wrong.
     """
     try:
-        return connection.sql(query, params=dict(parameters) or None)
+        with reaching():
+            return connection.sql(query, params=dict(parameters) or None)
     except (duckdb.IOException, duckdb.HTTPException) as error:
         raise CorruptLakeError(f"a file of the lake cannot be read: {error}; run `medalion mirror verify`") from error
     except duckdb.Error as error:
@@ -107,19 +112,19 @@ def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
         f"ORDER BY {', '.join((*dataset.order, 'write_id', 'ordinal'))}"
     )
     try:
-        with database([selection], {}) as connection:
+        with reaching(), database([selection], {}) as connection:
             rows: pl.DataFrame = connection.sql(query).pl()
-    except (duckdb.IOException, duckdb.HTTPException) as error:
+    except (duckdb.IOException, duckdb.HTTPException, duckdb.InvalidInputException) as error:
         raise CorruptLakeError(f"a file of the lake cannot be read: {error}; run `medalion mirror verify`") from error
     return rows.cast({name: kind for name, kind in polars_schema(dataset.schema).items() if name in columns})
 
 
-def _view(selection: Selection, once: Sequence[str], twice: Sequence[str], hot: str) -> str:
+def _view(selection: Selection, once: str | None, twice: str | None, *, hot: str) -> str:
     """Each key's last row once: clean and lone files as they are, the rest by order of arrival."""
     dataset = selection.dataset
     keep = _wanted(selection)
-    parts = [f"SELECT * FROM {_files(once)} WHERE {keep}"] if once else []
-    rest = [f"SELECT * FROM {_files(twice)}"] if twice else []
+    parts = [f"SELECT * FROM {once} WHERE {keep}"] if once else []
+    rest = [f"SELECT * FROM {twice}"] if twice else []
     rest.append(f"SELECT * FROM {hot}")
     key = ", ".join(map(_quoted, dataset.key))
     parts.append(
@@ -185,10 +190,6 @@ def _of_source(entry: tuple[str, Sequence[int] | None]) -> str:
     source, instruments = entry
     among = "true" if instruments is None else f"instrument_id IN ({', '.join(map(str, instruments))})"
     return f"(source = {_literal(source)} AND {among})"
-
-
-def _files(paths: Sequence[str]) -> str:
-    return f"read_parquet([{', '.join(map(_literal, paths))}], hive_partitioning = false, union_by_name = false)"
 
 
 def _literal(text: str) -> str:

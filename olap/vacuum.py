@@ -1,4 +1,4 @@
-"""What the lake's folders hold without need: files of versions long gone, files of writers that died, old log entries.
+"""What the lake's place holds without need: files of versions long gone, files of writers that died, old log entries.
 
 Delta's own vacuum is not used: its full form removes what an import is still staging, and without that form it leaves
 files that were staged and never committed. Whoever calls this keeps all who stage files out.
@@ -7,66 +7,59 @@ files that were staged and never committed. Whoever calls this keeps all who sta
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
-from deltalake import DeltaTable
-
-from olap.lake import LakeTable
+from olap.lake import LOG, LakeTable
 from olap.layout import PERIOD
-from olap.parquet import sync
+from olap.place import Entry, reaching
 
 
-def unneeded(table: LakeTable, *, before: datetime) -> list[Path]:
+def unneeded(table: LakeTable, *, before: datetime) -> list[Entry]:
     """Files that no version since `before` refers to, and that were not written since."""
-    if not (table.path / "_delta_log").is_dir():
+    pin = table.refresh()
+    if pin.version < 0:
         return []
-    needed = {table.path / path for path in table.refresh().files.path}
-    needed.update(table.path / path for path in _removed_since(table, before))
-    files = table.path.glob(f"{PERIOD}=*/*.parquet")
-    return sorted(file for file in files if file not in needed and not _is_since(file, before))
+    needed = {*pin.files.path, *_removed_since(table, before)}
+    files = table.place.matching(f"{PERIOD}=*/*.parquet")
+    return sorted((file for file in files if file.name not in needed and file.changed_at < before), key=_name)
 
 
 def _removed_since(table: LakeTable, before: datetime) -> Iterator[str]:
     """Files that were part of a version until a commit at or after `before`."""
-    for commit in (table.path / "_delta_log").glob("*.json"):
-        if commit.stem.isdigit() and _is_since(commit, before):
-            for line in commit.read_text("utf-8").splitlines():
+    for commit in table.place.matching(f"{LOG}/*.json"):
+        if _version(commit) is not None and commit.changed_at >= before:
+            for line in table.place.read(commit.name).splitlines():
                 if removed := json.loads(line).get("remove"):
                     yield removed["path"]
 
 
-def remove(files: list[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
-
-
-def expired(table: LakeTable, *, before: datetime) -> list[Path]:
+def expired(table: LakeTable, *, before: datetime) -> list[Entry]:
     """Entries of the table's log from before `before` that no reader needs: a checkpoint above them says the same.
 
     Who is just opening the table may still start from the checkpoint that is the newest now, so that one stays.
     """
-    entries = {entry: _version(entry) for entry in (table.path / "_delta_log").glob("*") if _version(entry) is not None}
-    checkpoints = [version for entry, version in entries.items() if ".checkpoint." in entry.name]
-    start = max((version for version in checkpoints if version is not None), default=-1)
-    return sorted(
-        entry
-        for entry, version in entries.items()
-        if version is not None and version < start and not _is_since(entry, before)
-    )
+    entries = {entry: version for entry in table.place.matching(f"{LOG}/*") if (version := _version(entry)) is not None}
+    start = max((version for entry, version in entries.items() if ".checkpoint." in entry.name), default=-1)
+    old = (entry for entry, version in entries.items() if version < start and entry.changed_at < before)
+    return sorted(old, key=_name)
 
 
 def checkpoint(table: LakeTable) -> None:
-    """Sum the log up, so that opening the table reads one file, and the entries below can go next time."""
-    if not (table.path / "_delta_log").is_dir():
+    """Sum the log up, so that opening the table reads one file, and the entries below can go next time.
+
+    Raises:
+        StoreUnavailableError: an object store does not answer.
+    """
+    if table.refresh().version < 0:
         return
-    DeltaTable(table.path).create_checkpoint()
-    sync(table.path / "_delta_log")
+    with reaching():
+        table.open().create_checkpoint()
+    table.place.sync([LOG])
 
 
-def _version(entry: Path) -> int | None:
-    number = entry.name.split(".")[0]
+def _name(entry: Entry) -> str:
+    return entry.name
+
+
+def _version(entry: Entry) -> int | None:
+    number = entry.name.rpartition("/")[2].split(".")[0]
     return int(number) if number.isdigit() else None
-
-
-def _is_since(file: Path, before: datetime) -> bool:
-    return file.stat().st_mtime >= before.timestamp()

@@ -151,10 +151,8 @@ def done(connection: Connection, number: int, *, delta_version: int | None) -> N
 
 
 def forget(connection: Connection, number: int) -> None:
-    """The claimed run never came to the lake."""
-    connection.execute(
-        "DELETE FROM mirror_batches WHERE dataset = %s AND number = %s AND status <> 'done'", (_NOTED_AS, number)
-    )
+    """The run is not in the lake."""
+    connection.execute("DELETE FROM mirror_batches WHERE dataset = %s AND number = %s", (_NOTED_AS, number))
 
 
 def fill(connection: Connection, anchored: Iterable[tuple[datetime, pl.DataFrame]]) -> None:

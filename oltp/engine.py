@@ -1,9 +1,10 @@
 """One URL, three ways in: psycopg for rows, Arrow (ADBC) for frames, SQLAlchemy for entities."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 import adbc_driver_manager
 import psycopg
@@ -20,7 +21,15 @@ Connection: TypeAlias = psycopg.Connection[TupleRow]
 
 T = TypeVar("T")
 
+READ_ONLY = "is a read replica, or set to read only; open the primary server to change something"
 _CONNECT_SECONDS = 10
+# A server that was promoted, or restored to a point in time, is on another timeline than before.
+_SERVER = """
+    SELECT concat_ws(' ', system_identifier, CASE WHEN pg_is_in_recovery() THEN 'standby'
+                     ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+                     (SELECT oid FROM pg_database WHERE datname = current_database()))
+    FROM pg_control_system()
+"""
 
 
 def one(row: T | None) -> T:
@@ -28,6 +37,11 @@ def one(row: T | None) -> T:
     if row is None:
         raise StoreError("PostgreSQL gave no row where there always is one; is the schema that of this release?")
     return row
+
+
+def is_replica(connection: Connection) -> bool:
+    """Whether the server replays another's changes, and takes none; it says so by itself, also once it is promoted."""
+    return connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
 
 
 @contextmanager
@@ -82,7 +96,9 @@ class Postgres:
             timeout=_CONNECT_SECONDS,
             open=False,
             kwargs={"autocommit": True, "options": "-c timezone=UTC", "connect_timeout": _CONNECT_SECONDS},
+            configure=self._meet,
         )
+        self._servers: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
         self._arrow: SimpleQueue[Any] = SimpleQueue()
         self._engine: AsyncEngine | None = None
 
@@ -107,6 +123,21 @@ class Postgres:
                     f"{self!r} runs PostgreSQL {connection.info.server_version // 10000}; expected 16 or newer"
                 )
         self._pool.open()
+
+    def _meet(self, connection: Connection) -> None:
+        """Note which server a new connection of the pool has met."""
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            self._servers[connection] = one(connection.execute(_SERVER).fetchone())[0]
+
+    @property
+    def is_replica(self) -> bool:
+        """Whether the server is a read replica now."""
+        with self.connection() as connection:
+            return is_replica(connection)
+
+    def server_of(self, connection: Connection) -> str:
+        """Which server the connection has met: another one after a restore or a failover, as far as can be told."""
+        return self._servers.get(connection, "")
 
     @property
     def engine(self) -> AsyncEngine:
@@ -151,6 +182,8 @@ class Postgres:
             raise self._unavailable(error) from error
         except psycopg.DataError as error:
             raise InputError(f"PostgreSQL cannot hold a value: {error}") from error
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            raise StoreError(f"{shown(self.url)} {READ_ONLY}") from error
         except adbc_driver_manager.OperationalError as error:
             raise self._unavailable(error) from error
 

@@ -11,6 +11,11 @@ from medalion.datasets import Dataset
 from medalion.errors import InputError, NotFoundError
 from oltp.engine import Connection
 
+KEPT = "rollup:"
+"""Before the source of rows from which kept bars were made, in theirs."""
+DOWNSAMPLED = "downsampled:"
+"""The same in bars that outlive their quotes."""
+
 
 def instrument_ids(connection: Connection, dataset: Dataset, symbols: Sequence[str]) -> dict[str, int]:
     """The number of each symbol's instrument.
@@ -65,8 +70,15 @@ def unknown_symbol(connection: Connection, dataset: Dataset, symbol: str) -> Not
     )
 
 
+def is_made(source: str) -> bool:
+    """Whether rows of the source are bars that the store has made of others."""
+    return source.startswith((KEPT, DOWNSAMPLED))
+
+
 def keep_primary_source(connection: Connection, dataset: Dataset, instruments: pl.Series, source: str) -> None:
-    """The first source to observe an instrument is what reads take by default."""
+    """The first source to observe an instrument is what reads take by default; bars made here never are."""
+    if is_made(source):
+        return
     connection.execute(
         """INSERT INTO primary_sources (dataset, instrument_id, source)
            SELECT %s, instrument_id, %s FROM unnest(%s::bigint[]) AS instrument_id ORDER BY instrument_id

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from medalion.datasets import LEVELS, Dataset
 from medalion.frames import polars_schema
-from oltp.engine import Connection
+from oltp.engine import Connection, is_replica
 from oltp.hot import LAST_ARRIVAL, last_name, plain
 from oltp.instruments import unknown_symbol
 
@@ -82,9 +82,9 @@ def _entry_of(dataset: Dataset) -> bytes:
 def repair(connection: Connection, dataset: Dataset, entry: LastEntry, row: pl.DataFrame) -> None:
     """Show `row`, which a range read found, unless a write has touched the entry since `entry` was read.
 
-    The newest order seen stays: a deleted row that arrives late must not come back.
+    The newest order seen stays: a deleted row that arrives late must not come back. A replica repairs nothing.
     """
-    if entry.touched_by is None:
+    if entry.touched_by is None or is_replica(connection):
         return
     shown = [column.name for column in (*dataset.columns, *LAST_ARRIVAL) if column.name not in dataset.series_key]
     key = dataset.series_key

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 from medalion.checksum import signed
 from medalion.datasets import Dataset
 from medalion.types import BatchStatus, WriteKind
-from oltp.engine import Connection, holding, one
+from oltp.engine import Connection, holding, is_replica, one
 from oltp.hot import SLOTS, partition_name
 from oltp.writes import open_write_mark, signed32
 
@@ -174,8 +174,13 @@ def settle(connection: Connection, dataset: Dataset) -> datetime:
     """Raise the time before which no write can still appear, and return it.
 
     The clock is read first: whoever takes the open-write mark later draws a later time. Holders of the mark, and
-    imports that are claimed but not done, hold it back. A holder whose start is hidden stops it.
+    imports that are claimed but not done, hold it back. A holder whose start is hidden stops it. A replica has the time
+    that its primary has found.
     """
+    if is_replica(connection):
+        row = connection.execute("SELECT settled FROM mirror_state WHERE dataset = %s", (dataset.name,)).fetchone()
+        found: datetime = one(row)[0]
+        return found
     classid, objid = (word % (1 << 32) for word in open_write_mark(dataset))
     with connection.transaction():
         (clock,) = one(connection.execute("SELECT clock_timestamp()").fetchone())

@@ -123,6 +123,33 @@ class PrimarySource(Base):
     source: Mapped[str]
 
 
+class Rollup(Base):
+    """Bars of a timeframe that are made beforehand and kept up, rather than on every read."""
+
+    __tablename__ = "rollups"
+
+    dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
+    timeframe: Mapped[str] = mapped_column(primary_key=True)
+    instruments: Mapped[list[int] | None] = mapped_column(JSON, doc="Null for every instrument.")
+    refreshed_at: Mapped[datetime | None] = mapped_column(doc="When the last refresh began that went to its end.")
+
+
+class RollupSeries(Base):
+    """How far the bars of one instrument are kept up; without a row they are made on reading."""
+
+    __tablename__ = "rollup_series"
+
+    dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
+    timeframe: Mapped[str] = mapped_column(primary_key=True)
+    instrument_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    source: Mapped[str] = mapped_column(doc="That of the rows from which they are made.")
+    made_from: Mapped[str] = mapped_column(sa.String(63), doc="The dataset of those rows.")
+    finer: Mapped[str | None] = mapped_column(doc="The timeframe of those rows; null for quotes.")
+    until: Mapped[int] = mapped_column(sa.BigInteger, doc="Of writes up to this number all that there is, is in them.")
+    dropped_at: Mapped[datetime] = mapped_column(doc="The newest removal by retention that they know of.")
+    built_at: Mapped[datetime] = mapped_column(doc="When they were last made from the beginning.")
+
+
 class JobRun(Entity):
     """One run of a batch job, with what it read and what it made."""
 

@@ -8,7 +8,15 @@ from psycopg import errors as pg
 from sqlalchemy import exc
 from sqlalchemy.orm.exc import StaleDataError
 
-from medalion.errors import ConflictError, InputError, MedalionError, NotFoundError, StoreUnavailableError
+from medalion.errors import (
+    ConflictError,
+    InputError,
+    MedalionError,
+    NotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
+from oltp.engine import READ_ONLY
 
 # In the words of PostgreSQL, and of the trigger that refuses what refers to a deleted row.
 _ABSENT = re.compile(r"=\((?P<key>.*)\) is (not present|deleted) in table \"(?P<table>\w+)\"")
@@ -23,6 +31,7 @@ def translated() -> Iterator[None]:
         NotFoundError: what is referred to does not exist or is deleted.
         InputError: a value that the column cannot hold.
         StoreUnavailableError: no connection, or it was lost.
+        StoreError: the server is a read replica.
     """
     try:
         yield
@@ -51,6 +60,8 @@ def translation(error: BaseException) -> MedalionError | None:
             return NotFoundError(absent["table"], absent["key"], hint=_said(cause))
         case pg.ForeignKeyViolation() | pg.RestrictViolation():
             return ConflictError(_said(cause))
+        case pg.ReadOnlySqlTransaction():
+            return StoreError(f"PostgreSQL {READ_ONLY}")
         case pg.IntegrityError() | pg.DataError():
             return InputError(_said(cause))
         case pg.OperationalError() | pg.InterfaceError():

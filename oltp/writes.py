@@ -11,12 +11,14 @@ from zlib import crc32
 import polars as pl
 from psycopg import sql
 
+from medalion.ahead import ahead
 from medalion.checksum import checksum
 from medalion.datasets import Dataset
+from medalion.errors import InputError
 from medalion.types import WriteKind
 from oltp.engine import Connection, one
 from oltp.hot import HOT_ARRIVAL, LAST_ARRIVAL, NEWEST, copy_text, last_name, plain
-from oltp.instruments import keep_primary_source, with_instruments
+from oltp.instruments import is_made, keep_primary_source, with_instruments
 
 _OPEN_WRITE = crc32(b"medalion open write")
 _COPY_BYTES = 1 << 20
@@ -60,19 +62,24 @@ def write(
     source: str,
     idempotency_key: str | None = None,
     is_deleted: bool = False,
+    is_ours: bool = False,
 ) -> WriteResult:
     """Store conformed `rows` (see `medalion.frames.conform`); durable when it returns.
 
+    With `is_ours` they are bars that the store has made, whose instruments are known.
+
     Raises:
         NotFoundError: a symbol is not known.
-        InputError: an `instrument_id` that is not the symbol's.
+        InputError: an `instrument_id` that is not the symbol's, or a source that only the store's own bars have.
     """
+    if not is_ours:
+        _check_source(source)
     with connection.transaction():
         opened = begin(connection, dataset)
         if idempotency_key is not None and (earlier := earlier_write(connection, dataset, idempotency_key)):
             return earlier
         # A tombstone keeps the name that its row has, which may be nobody's or somebody else's by now.
-        named = rows if is_deleted else with_instruments(connection, dataset, rows)
+        named = rows if is_deleted or is_ours else with_instruments(connection, dataset, rows)
         rows = numbered(named, opened, is_deleted=is_deleted)
         entry = entry_of(dataset, rows, opened, source=source, idempotency_key=idempotency_key)
         if not enter(connection, entry, rows["instrument_id"], kind=WriteKind.HOT, slot=opened.slot):
@@ -81,6 +88,16 @@ def write(
         keep_primary_source(connection, dataset, rows["instrument_id"], source)
         keep_last(connection, dataset, rows, opened.recorded_at, is_deleted=is_deleted)
     return entry
+
+
+def _check_source(source: str) -> None:
+    if is_made(source):
+        raise InputError(
+            f"source {source!r} is that of bars which the store makes itself; give the feed another name, "
+            "and see store.rollups for what is kept of them",
+            given=source,
+            expected="the name of a feed",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +172,8 @@ def enter(
     batch: int | None = None,
 ) -> bool:
     """Add the ledger entry; False where its idempotency key is taken, by a write that is committed by now."""
+    if kind is WriteKind.IMPORT:
+        _check_source(entry.source)
     cursor = connection.execute(
         """INSERT INTO writes (id, dataset, kind, source, recorded_at, rows, first_ts, last_ts,
                                first_instrument, last_instrument, checksum, idempotency_key, slot, batch)
@@ -186,11 +205,13 @@ def _copy(connection: Connection, dataset: Dataset, rows: pl.DataFrame, slot: in
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
         sql.Identifier(dataset.name), sql.SQL(", ").join(map(sql.Identifier, ordered.columns))
     )
+    texts = map(copy_text, ordered.iter_slices(_COPY_ROWS))
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for chunk in ordered.iter_slices(_COPY_ROWS):
-            text = memoryview(copy_text(chunk))
+        # While the server takes one part of many, the next is being written down.
+        for text in ahead(texts) if rows.height > _COPY_ROWS else texts:
+            view = memoryview(text)
             for start in range(0, len(text), _COPY_BYTES):
-                copy.write(text[start : start + _COPY_BYTES])
+                copy.write(view[start : start + _COPY_BYTES])
 
 
 def keep_last(

@@ -4,16 +4,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 from polars.testing import assert_frame_equal
 
 from medalion.datasets import STOCK_QUOTES, Dataset
 from medalion.frames import polars_schema
 from medalion.store import Store
 from olap.lake import LakeTable, Pin
+from olap.place import Folder
 from tests.observed import START, instruments, sample
+
+_OWN = ("recorded_at", "instrument_id", "write_id", "available_at")
 
 
 def written(store: Store, dataset: Dataset, *, parts: int = 4) -> dict[str, int]:
@@ -33,8 +38,13 @@ def stored(table: LakeTable) -> pl.DataFrame:
     """Every row of every file of the newest version."""
     pin = table.refresh()
     names = [*polars_schema(table.dataset.stored)]
-    files = [pl.read_parquet(table.path / path, hive_partitioning=False) for path in pin.files.path]
-    return pl.concat(files).select(names).sort("write_id", "ordinal")
+    return table.scan(pin.files.path).select(names).sort("write_id", "ordinal").collect()
+
+
+def folder_of(table: LakeTable) -> Path:
+    """Where the files of a table lie whose lake is a folder."""
+    assert isinstance(table.place, Folder)
+    return table.place.path
 
 
 def table_of(store: Store, dataset: Dataset) -> LakeTable:
@@ -93,3 +103,48 @@ def working(*works: Any) -> Iterator[list[BaseException]]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def alike(frame: pl.DataFrame) -> pl.DataFrame:
+    """What two stores have in common that were given the same rows."""
+    return frame.drop(_OWN, strict=False)
+
+
+def life(store: Store, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Everything a lake goes through, and what was read meanwhile."""
+    found: list[Any] = []
+    symbols = (f"{dataset.name}-a", f"{dataset.name}-b")
+
+    def look() -> None:
+        for rows in (0, 10**9):
+            monkeypatch.setattr("medalion.routing.WIDE_ROWS", rows)
+            found.append(alike(store.read(dataset)))
+            found.append(alike(store.read(dataset, symbols=symbols[0], start=START, end=START + timedelta(minutes=9))))
+        found.append(alike(store.sql(f"SELECT * FROM {dataset.name} ORDER BY symbol, ts, write_id").pl()))
+        found.append(alike(store.scan(dataset).collect()))
+        frame = "1Min" if dataset.has_timeframe else None
+        left = pl.DataFrame({"symbol": [symbols[0]], "ts": [START + timedelta(minutes=9)]})
+        found.append(alike(store.asof(left, dataset, timeframe=frame)))
+        found.append(store.mirror.verify([dataset]).height)
+
+    written(store, dataset)
+    moment = store.mirror.status([dataset])["settled"][0]
+    look()
+    found.append(store.mirror.prune([dataset]))
+    store.write(dataset, sample(dataset, 3, symbols=symbols, start=START + timedelta(minutes=1)))
+    store.mirror.run([dataset])
+    run = store.mirror.compact([dataset])
+    found.append((run.partitions, run.files_before, run.files_after, run.rows))
+    found.append(store.mirror.compact([dataset]).files_before)
+    found.append(len(store.mirror.vacuum([dataset], older_than=timedelta()).files))
+    found.append(store.mirror.vacuum([dataset], older_than=timedelta()).files)
+    more = sample(dataset, 20, symbols=symbols, start=START + timedelta(days=40))
+    found.append(store.import_history(dataset, more).rows)
+    found.append(alike(store.read(dataset, as_of=moment)))
+    found.append(alike(store.sql(f"SELECT * FROM {dataset.name} ORDER BY symbol, ts, write_id", as_of=moment).pl()))
+    look()
+    retained = store.mirror.retain([dataset], versions_older_than=timedelta())
+    found.append((retained.versions, retained.rows))
+    look()
+    found.append(store.mirror.status([dataset]).select("batch", "lake_batch", "lake_rows", "files"))
+    return found

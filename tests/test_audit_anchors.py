@@ -19,6 +19,7 @@ from medalion.anchors import Anchored, Anchors, BackgroundAnchors
 from medalion.errors import CorruptLakeError, StoreError
 from medalion.store import Store
 from olap.anchors import FOLDER, AnchorTable
+from olap.place import Folder
 from oltp import anchors as books
 from oltp.anchors import Note
 from oltp.reference import Asset
@@ -188,7 +189,7 @@ def anchored_thrice(store: Store) -> Asset:
 
 
 def file_of(folder: Path, number: int) -> Path:
-    return folder / str(AnchorTable(folder.parent).files().filter(run=number)["path"].item())
+    return folder / str(AnchorTable(Folder(folder.parent)).files().filter(run=number)["path"].item())
 
 
 def test_a_removed_newest_run_shows_and_stops_anchoring(store: Store, data_dir: Path) -> None:
@@ -230,9 +231,9 @@ def test_a_changed_run_shows(store: Store, data_dir: Path, number: int) -> None:
 
 def test_a_run_that_was_written_anew_shows(store: Store, data_dir: Path) -> None:
     asset = anchored_thrice(store)
-    table = AnchorTable(data_dir / "lake")
+    table = AnchorTable(Folder(data_dir / "lake"))
     genuine = table.run(table.files(), 3)
-    shutil.rmtree(table.path)
+    shutil.rmtree(str(table.place))
     forged = replace(genuine, number=1, previous=None)
     table.append(forged)
     assert [problem.split(":")[0] for problem in said(store, asset.id)] == [

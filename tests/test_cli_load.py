@@ -6,15 +6,15 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from medalion.cli.files import Mapped
 from medalion.datasets import CRYPTO_BARS, DATASETS, OPTION_QUOTES, POLYMARKET_BOOKS, STOCK_BARS, Dataset
 from medalion.errors import InputError
+from medalion.mapping import Mapped
+from medalion.sources import Source
 from medalion.store import Store
 from tests.commands import refused, run
 from tests.observed import instruments, sample
@@ -40,7 +40,9 @@ def stamps(tmp_path: Path, *texts: str, zone: str | None = None) -> list[datetim
     """What the texts are as the times of a file."""
     path = tmp_path / "stamps.csv"
     path.write_text("".join(f"{text}\n" for text in ("timestamp", *texts)))
-    return Mapped(zone=zone).rows(STOCK_BARS, path)["ts"].cast(pl.Datetime("us", "UTC")).to_list()
+    mapped = Mapped(time_zone=zone)
+    (piece,) = Source(path).pieces()
+    return mapped.typed(STOCK_BARS, mapped.named(STOCK_BARS, piece.frame), {})["ts"].to_list()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,8 @@ def test_the_same_rows_again_change_nothing_until_the_generation_is_raised(
 
 def test_a_bad_row_leaves_nothing_behind(own_place: tuple[str, ...], store: Store, daily: Path) -> None:
     daily.write_text(f"{DAILY}2024-01-04,1.123456789,2,1,1,5\n")
-    assert "open is 1.123456789 in row 2" in refused(run(*own_place, "load", str(daily), *AAPL, "--create-assets"))
+    line = refused(run(*own_place, "load", str(daily), *AAPL, "--create-assets"))
+    assert f"row 3 of {daily}: stock_bars.open is 1.123456789;" in line
     assert store.assets.find() == []
     assert store.read("stock_bars").is_empty()
 
@@ -109,18 +112,20 @@ def test_an_unknown_symbol_is_refused_with_what_to_do(own_place: tuple[str, ...]
     ("text", "options", "said"),
     [
         (DAILY, ["--symbol", "A"], "column 'timeframe' is missing"),
-        (DAILY.replace("Open", "Symbol"), ["--symbol", "A"], "leave --symbol out"),
-        (DAILY.replace("Open", "Opening"), ["--symbol", "A"], "no column 'opening'; leave it out with --drop"),
-        (DAILY.replace("Open", "close"), [], "several columns of the file would be 'close'"),
+        (DAILY.replace("Open", "Symbol"), ["--symbol", "A"], "a column 'symbol' of its own"),
+        (DAILY.replace("Open", "Opening"), ["--symbol", "A"], "no column 'Opening'; leave it out with"),
+        (DAILY.replace("Open", "close"), [], "several columns would be 'close'"),
         (DAILY.replace("Open", "Time"), [], "could both be the time"),
         (DAILY, ["--drop", "Adj Close"], "no column 'Adj Close'"),
         (DAILY, ["--rename", "Open"], "OLD=NEW"),
+        (DAILY, ["--rename", "Open=ts", "--rename", "Date=ts"], "OLD=NEW"),
         (DAILY.replace("01-03", "01-03 10:00"), [], "--tz"),
+        (DAILY.replace("2024-01-03", "1704240000"), ["--symbol", "A", "--timeframe", "1d"], "--time-unit"),
         (DAILY.replace("01-03", "01-03T10:00Z"), [], "with a time zone"),
-        (DAILY.replace("2024-01-03", "01/03/2024"), [], "no ISO 8601"),
-        (DAILY.replace("2024-01-03", "2023-02-29"), [], "not in the calendar"),
+        (DAILY.replace("2024-01-03", "01/03/2024"), ["--symbol", "A", "--timeframe", "1d"], "no ISO 8601"),
+        (DAILY.replace("2024-01-03", "2023-02-29"), ["--symbol", "A", "--timeframe", "1d"], "not in the calendar"),
         (DAILY, ["--tz", "Mars/Olympus"], "'Mars/Olympus' is not known"),
-        (DAILY.replace("187.15", "many"), ["--symbol", "A", "--timeframe", "1d"], "open is many in row 0"),
+        (DAILY.replace("187.15", "many"), ["--symbol", "A", "--timeframe", "1d"], "open is many; expected"),
         ("", [], "cannot be read"),
     ],
 )

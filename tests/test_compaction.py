@@ -26,8 +26,9 @@ from olap import compaction, sql
 from olap.lake import LakeTable
 from olap.layout import tangled
 from olap.parquet import StagedFile
+from olap.place import Folder
 from olap.scan import Selection, collect, current, read, scan
-from tests.lake import answers, assert_equal, pin_of, stored, table_of, working, written
+from tests.lake import answers, assert_equal, folder_of, pin_of, stored, table_of, working, written
 from tests.observed import START, instruments, sample
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +87,7 @@ def spread(store: Store, *, rows: int, symbols: tuple[str, ...] = ("AAA", "BBB",
 def slowly(selection: Selection) -> pl.DataFrame:
     """The same selection with every row deduplicated, file names notwithstanding."""
     dataset = selection.dataset
-    files = [f"{selection.root}/{path}" for path in selection.files.path]
+    files = [selection.place.at(path) for path in selection.files.path]
     rows = pl.scan_parquet(files, hive_partitioning=False).filter(selection.wanted())
     return collect(
         current(dataset, rows).sort(*dataset.order, "write_id", "ordinal").select("symbol", "ts", "write_id")
@@ -210,14 +211,14 @@ def test_another_that_commits_at_the_same_moment_makes_it_fail(store: Store, mon
 
     def overtaken(self: StagedFile, *, data_change: bool = True) -> Any:
         monkeypatch.setattr(StagedFile, "action", action)
-        other = LakeTable(table.path.parent, STOCK_QUOTES)
+        other = LakeTable(Folder(folder_of(table).parent), STOCK_QUOTES)
         assert other.replace(other.refresh(), files, list(compaction.rewritten(other, files))) is not None
         return self.action(data_change=data_change)
 
     monkeypatch.setattr(StagedFile, "action", overtaken)
     assert store.mirror.compact([STOCK_QUOTES]).partitions == 0
     assert_frame_equal(stored(table), rows)
-    left = {file.relative_to(table.path).as_posix() for file in table.path.rglob("*.parquet")}
+    left = {file.relative_to(folder_of(table)).as_posix() for file in folder_of(table).rglob("*.parquet")}
     assert left == {*files.path, *table.refresh().files.path}
 
 
@@ -228,23 +229,23 @@ def test_a_batch_is_on_the_disk_although_a_compaction_came_right_after(
     table, batch = table_of(store, STOCK_QUOTES), pin_of(store).version
     store.mirror.compact([STOCK_QUOTES])
     synced: list[Path] = []
-    monkeypatch.setattr("olap.lake.sync", synced.append)
+    monkeypatch.setattr("olap.place.sync", synced.append)
     table.sync(table.refresh())
-    logs = [table.path / "_delta_log" / f"{version:020}.json" for version in (batch + 1, batch)]
+    logs = [folder_of(table) / "_delta_log" / f"{version:020}.json" for version in (batch + 1, batch)]
     assert synced[:2] == logs
-    assert table.path / "_delta_log" in synced
+    assert folder_of(table) / "_delta_log" in synced
 
 
 def test_a_damaged_file_is_named_and_nothing_is_rewritten(store: Store) -> None:
     written(store, STOCK_QUOTES)
     table, pin = table_of(store, STOCK_QUOTES), pin_of(store)
-    damaged = table.path / pin.files.path[0]
+    damaged = folder_of(table) / pin.files.path[0]
     content = damaged.read_bytes()
     damaged.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
     with pytest.raises(CorruptLakeError, match=damaged.name):
         store.mirror.compact([STOCK_QUOTES])
     assert pin_of(store).version == pin.version
-    assert len(list(table.path.rglob("*.parquet"))) == len(pin.files)
+    assert len(list(folder_of(table).rglob("*.parquet"))) == len(pin.files)
 
 
 _COMPACTING = """
@@ -288,7 +289,7 @@ def test_nothing_is_lost_or_doubled_when_compactors_are_killed(store: Store, dat
     assert store.mirror.verify([STOCK_QUOTES]).is_empty()
     store.mirror.vacuum([STOCK_QUOTES], older_than=timedelta())
     table = table_of(store, STOCK_QUOTES)
-    on_disk = {file.relative_to(table.path).as_posix() for file in table.path.rglob("period=*/*.parquet")}
+    on_disk = {file.relative_to(folder_of(table)).as_posix() for file in folder_of(table).rglob("period=*/*.parquet")}
     assert on_disk == set(table.refresh().files.path)
 
 
@@ -347,7 +348,9 @@ def test_a_store_that_is_closed_does_not_wait_for_a_partition_to_end(store: Stor
     stopping.set()
     table, files = table_of(store, STOCK_QUOTES), pin_of(store).files.path.tolist()
     assert store.mirror.compact_meanwhile(STOCK_QUOTES, stopping=stopping) == CompactionRun()
-    assert sorted(file.relative_to(table.path).as_posix() for file in table.path.rglob("*.parquet")) == sorted(files)
+    assert sorted(
+        file.relative_to(folder_of(table)).as_posix() for file in folder_of(table).rglob("*.parquet")
+    ) == sorted(files)
     assert store.mirror.compact_meanwhile(STOCK_QUOTES).partitions == 1
 
 

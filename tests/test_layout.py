@@ -27,6 +27,7 @@ SHARED_WORDS = {
     "medalion.datasets",
     "medalion.settings",
     "medalion.frames",
+    "medalion.ahead",
     "medalion.checksum",
     "medalion.decimals",
 }

@@ -92,6 +92,18 @@ def read_values() -> list[pl.Expr]:
     return [pl.col(name).gather(pl.int_range(pl.len()) % 4) for name in values]
 
 
+def test_a_stop_is_heeded_after_the_batch_at_hand(database_url: str, data_dir: Path) -> None:
+    with medalion.open(database_url, data_dir=data_dir, mirror_background=False, batch_rows=4) as store:
+        instruments(store, STOCK_QUOTES.kind)
+        for minute in range(0, 20, 4):
+            store.write(STOCK_QUOTES, rows_at(minute))
+        asked = iter([False, False, True])
+        assert store.mirror.run([STOCK_QUOTES, STOCK_BARS], is_stopping=lambda: next(asked, True)).batches == 2
+        assert read_all(store).height == 20
+        assert store.mirror.run([STOCK_QUOTES]).batches == 3
+        assert store.mirror.verify().is_empty()
+
+
 def test_the_background_mirror_keeps_up(database_url: str, data_dir: Path) -> None:
     with medalion.open(database_url, data_dir=data_dir, mirror_interval=0.05) as store:
         ids = instruments(store, STOCK_QUOTES.kind)
@@ -293,7 +305,8 @@ def test_a_lake_of_another_store_is_refused_and_not_touched(store: Store, data_d
         medalion.open(url, data_dir=data_dir, mirror_background=False) as other,
     ):
         instruments(other, STOCK_QUOTES.kind)
-        other.write(STOCK_QUOTES, rows_at(0))
+        with pytest.raises(CorruptLakeError, match="another store"):
+            other.write(STOCK_QUOTES, rows_at(0))
         with pytest.raises(CorruptLakeError, match="another store"):
             other.mirror.run()
         with pytest.raises(CorruptLakeError, match="another store"):

@@ -21,7 +21,7 @@ from medalion.store import Store
 from olap.compaction import current_since
 from olap.scan import current
 from oltp.engine import Postgres
-from tests.lake import answers, assert_equal, pin_of, stored, table_of, written
+from tests.lake import answers, assert_equal, folder_of, pin_of, stored, table_of, written
 from tests.observed import START, instruments, sample
 
 ROOT = Path(__file__).parents[1]
@@ -304,7 +304,7 @@ def test_rows_that_retention_did_not_remove_are_missed(store: Store, database_ur
 
 def test_a_damaged_file_stops_it_before_anything_is_removed(store: Store) -> None:
     written(store, STOCK_QUOTES)
-    damaged = table_of(store, STOCK_QUOTES).path / pin_of(store).files.path[0]
+    damaged = folder_of(table_of(store, STOCK_QUOTES)) / pin_of(store).files.path[0]
     content = damaged.read_bytes()
     damaged.write_bytes(content + b"!")
     for ages in ({"versions_older_than": AT_ONCE}, {"rows_older_than": AT_ONCE}):

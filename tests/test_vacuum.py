@@ -20,7 +20,7 @@ from medalion.errors import CorruptLakeError, InputError
 from medalion.store import Store
 from oltp.engine import Postgres
 from tests.commands import refused, run
-from tests.lake import pin_of, table_of, written
+from tests.lake import folder_of, pin_of, table_of, written
 from tests.observed import START, instruments, sample
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ AT_ONCE = timedelta()
 
 def on_disk(store: Store) -> set[str]:
     table = table_of(store, STOCK_QUOTES)
-    return {file.relative_to(table.path).as_posix() for file in table.path.glob("period=*/*")}
+    return {file.relative_to(folder_of(table)).as_posix() for file in folder_of(table).glob("period=*/*")}
 
 
 def aged(file: Path, days: int) -> None:
@@ -49,7 +49,7 @@ def test_a_reader_from_before_a_compaction_reads_on_until_its_files_are_old(stor
     assert_frame_equal(lazy.collect(), rows)
     assert relation.fetchall() == [(rows.height,)]
     for path in before:
-        aged(table_of(store, STOCK_QUOTES).path / path, days=100)  # it was replaced only now, however old it is
+        aged(folder_of(table_of(store, STOCK_QUOTES)) / path, days=100)  # it was replaced only now, however old it is
     assert store.mirror.vacuum([STOCK_QUOTES]).files == ()
     done = store.mirror.vacuum([STOCK_QUOTES], older_than=AT_ONCE)
     assert set(done.files) == {f"{STOCK_QUOTES.name}/{path}" for path in before}
@@ -74,13 +74,13 @@ def test_files_of_a_writer_that_died_go_when_they_are_old_and_old_files_in_use_s
     written(store, STOCK_QUOTES)
     table = table_of(store, STOCK_QUOTES)
     used = pin_of(store).files.path.tolist()
-    left = table.path / used[0]
+    left = folder_of(table) / used[0]
     young, old = left.with_name("aaaa-bbbb.parquet"), left.with_name("cccc-dddd-compact-clean.parquet")
     for orphan in (young, old):
         orphan.write_bytes(b"half a file")
-    for file in (old, *(table.path / path for path in used)):
+    for file in (old, *(folder_of(table) / path for path in used)):
         aged(file, days=8)
-    assert store.mirror.vacuum([STOCK_QUOTES]).files == (old.relative_to(table.path.parent).as_posix(),)
+    assert store.mirror.vacuum([STOCK_QUOTES]).files == (old.relative_to(folder_of(table).parent).as_posix(),)
     assert young.exists()
     assert set(used) <= on_disk(store)
     assert store.mirror.verify([STOCK_QUOTES]).is_empty()
@@ -144,7 +144,7 @@ def test_an_import_that_was_claimed_and_not_committed_is_finished_not_removed(
 
 def test_the_log_gets_shorter_and_says_the_same(store: Store, database_url: str, data_dir: Path) -> None:
     written(store, STOCK_QUOTES)
-    log = table_of(store, STOCK_QUOTES).path / "_delta_log"
+    log = folder_of(table_of(store, STOCK_QUOTES)) / "_delta_log"
     with medalion.open(database_url, data_dir=data_dir, mirror_background=False) as other:
         rows = other.read(STOCK_QUOTES)  # it holds the log as it was
         before = pin_of(store)
@@ -205,7 +205,7 @@ def test_a_read_whose_files_were_vacuumed_meanwhile_is_answered_from_the_new_one
         assert other.explain(STOCK_QUOTES).engine == engine
         assert_frame_equal(other.read(STOCK_QUOTES), rows)
     for path in pin_of(store).files.path:
-        (table_of(store, STOCK_QUOTES).path / path).unlink()
+        (folder_of(table_of(store, STOCK_QUOTES)) / path).unlink()
     with pytest.raises(CorruptLakeError, match="mirror verify"):
         store.read(STOCK_QUOTES, symbols=next(iter(ids)))
 

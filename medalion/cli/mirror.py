@@ -50,7 +50,7 @@ def watch(
         say(f"mirroring every {seconds:g} s; Ctrl-C ends it")
         while not stop.is_asked:
             try:
-                done = store.mirror.run(wait=False, settle=True)
+                done = store.mirror.run(wait=False, settle=True, is_stopping=lambda: stop.is_asked)
             except StoreUnavailableError as error:
                 say(f"mirroring waits: {error}")
             else:
@@ -83,6 +83,16 @@ def verify(
         emit(drift, format=format)
     if any(outcome != "repaired" for outcome in drift["outcome"]) if heal else drift.height:
         raise typer.Exit(1)
+
+
+@app.command()
+def rebind(ctx: typer.Context, dataset: Chosen = None, format: Form = Format.TABLE) -> None:
+    """Bind a lake to its ledger again after one of them was restored from a backup; says what became of what."""
+    with ctx.obj.open() as store:
+        told = store.mirror.rebind(_datasets(dataset))
+    say("ledger and lake are bound")
+    if told.height or format is not Format.TABLE:
+        emit(told, format=format)
 
 
 @app.command()
@@ -132,6 +142,9 @@ def retain(
     rows_older_than_days: Annotated[
         int | None, typer.Option(min=0, max=36_500, help="Remove whole partitions whose rows are all so old.")
     ] = None,
+    downsample: Annotated[
+        str | None, typer.Option(metavar="TIMEFRAME", help="Of quotes: bars that stay in their place, such as 1Min.")
+    ] = None,
 ) -> None:
     """Remove old rows from the lake, for good; reads as of an earlier time are refused from then on."""
     with ctx.obj.open() as store:
@@ -139,6 +152,7 @@ def retain(
             _datasets(dataset),
             versions_older_than=_days(versions_older_than_days),
             rows_older_than=_days(rows_older_than_days),
+            downsample=downsample,
         )
     say(f"removed {done.versions:,} versions, and {done.rows:,} rows of {done.partitions:,} partitions")
 

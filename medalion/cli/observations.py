@@ -9,12 +9,14 @@ import typer
 
 from medalion.cli.interrupting import interruptible
 from medalion.cli.output import TABLE_ROWS, Format, emit, format_of, say
+from medalion.cli.progress import progress_bar
 from medalion.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
     import polars as pl
 
     from medalion.datasets import Dataset
+    from medalion.importing import Reading
     from medalion.store import Store
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Such as stock_bars or crypto_quote_snapshots.")]
@@ -31,16 +33,26 @@ Timeframe = Annotated[str | None, typer.Option(metavar="TF", help="Of bars: 1Min
 
 def load(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV (plain or compressed) or Parquet.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="CSV (plain or compressed) or Parquet, or folders of them.")
+    ],
     dataset: Annotated[str, typer.Option("--dataset", metavar="DATASET", help="Such as stock_bars.")],
     source: Annotated[str, typer.Option(help="The feed the rows come from.")] = "import",
-    symbol: Annotated[str | None, typer.Option(help="Of every row, if the file has no such column.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Of every row, if the files have no such column.")] = None,
     timeframe: Annotated[str | None, typer.Option(metavar="TF", help="The same for bars: 1Min, 1Day …")] = None,
     tz: Annotated[str | None, typer.Option(metavar="ZONE", help="Of stamps without one: UTC, America/New_York")] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(metavar="UNIT", help="What whole numbers count since 1970: s, ms, us or ns.")
+    ] = None,
     rename: Annotated[
-        list[str] | None, typer.Option(metavar="OLD=NEW", help="Give a column of the file another name. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Give a column another name, and leave out those not known. Repeatable."),
     ] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Leave a column out. Repeatable.")] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Set bad rows aside in this new file, .csv or .parquet.")
+    ] = None,
+    max_rejects: Annotated[int | None, typer.Option(min=0, help="Refuse all if more rows are bad.")] = None,
     generation: Annotated[
         int, typer.Option(min=0, help="Raise it to load the same rows once more, after deleting them.")
     ] = 0,
@@ -48,27 +60,45 @@ def load(
         bool, typer.Option("--create-assets", help="Make a stock or coin of each symbol that is not known.")
     ] = False,
 ) -> None:
-    """Store the rows of a file.
+    """Store the rows of files.
 
     All or nothing; the same rows again change nothing.
 
     Columns are matched without regard to case; `date`, `timestamp` or `time` is the time. A date without a time is its
     midnight, UTC unless --tz says otherwise.
     """
-    from medalion.cli.files import Mapped
     from medalion.datasets import dataset as dataset_named
 
     declared = dataset_named(dataset)
+    columns = _columns(rename or [])
     constants = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
-    mapped = Mapped(rename=_pairs(rename or []), drop=drop or [], zone=tz, constants=constants)
-    rows = mapped.rows(declared, file)
     with ctx.obj.open() as store:
         if create_assets:
-            _create_assets(store, declared, rows, source)
+            from medalion.importing import Reading
+            from medalion.mapping import Mapped
+
+            mapped = Mapped(columns, constants, drop or (), tz, time_unit)
+            _create_assets(store, declared, files, Reading(source, mapped, rejects, max_rejects))
         try:
-            result = store.import_history(declared, rows, feed=source, generation=generation)
+            with progress_bar() as progress:
+                result = store.import_history(
+                    declared,
+                    files,
+                    feed=source,
+                    generation=generation,
+                    columns=columns,
+                    constants=constants,
+                    ignore=drop or (),
+                    time_zone=tz,
+                    time_unit=time_unit,
+                    rejects=rejects,
+                    max_rejects=max_rejects,
+                    progress=progress,
+                )
         except NotFoundError as error:
             raise NotFoundError(error.kind, error.key, hint="create it first, or pass --create-assets") from error
+    if result.rejects is not None:
+        say(f"{result.rejected:,} bad rows are in {result.rejects}")
     if result.is_duplicate:
         typer.echo(f"{declared.name}: write {result.write_id} already holds these rows; nothing was written")
         return
@@ -179,16 +209,19 @@ def _emit_at_most(rows: pl.DataFrame, most: int | None, *, format: Format, outpu
         say("no rows")
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = dict(text.rpartition("=")[::2] for text in texts)
-    if "" in pairs or "" in pairs.values():
-        raise InputError(f"--rename takes OLD=NEW, not {texts}", given=texts, expected="OLD=NEW")
-    return pairs
+def _columns(texts: list[str]) -> dict[str, str]:
+    """Of each column here its name in the files."""
+    pairs = [text.rpartition("=")[::2] for text in texts]
+    columns = {new: old for old, new in pairs}
+    if not all(old and new for old, new in pairs) or len(columns) < len(pairs):
+        raise InputError(f"--rename takes OLD=NEW, each NEW once, not {texts}", given=texts, expected="OLD=NEW")
+    return columns
 
 
-def _create_assets(store: Store, dataset: Dataset, rows: pl.DataFrame, source: str) -> None:
-    """Make what the rows name and nobody knows, after checking that the rows can be written at all."""
-    from medalion.frames import conform
+def _create_assets(store: Store, dataset: Dataset, files: list[Path], reading: Reading) -> None:
+    """Make what the rows name and nobody knows, after checking that the rows can be stored at all."""
+    from medalion.importing import symbols_of
+    from medalion.sources import Source
     from medalion.types import AssetType, InstrumentKind
     from oltp.reference import Asset
 
@@ -199,7 +232,7 @@ def _create_assets(store: Store, dataset: Dataset, rows: pl.DataFrame, source: s
             expected="stocks or coins",
         )
     kind = AssetType(dataset.kind.value)
-    symbols = conform(dataset, rows, source=source)["symbol"].unique(maintain_order=True).to_list()
+    symbols = symbols_of(dataset, Source(files), reading)
     known = {asset.symbol for asset in store.assets.find(asset_type=kind)}
     unknown = [symbol for symbol in symbols if symbol not in known]
     store.assets.add_many([Asset(symbol=symbol, name=symbol, asset_type=kind) for symbol in unknown])

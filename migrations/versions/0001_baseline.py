@@ -54,6 +54,8 @@ SLOTS = 8
 TABLES = (
     "paper_executions",
     "paper_orders",
+    "rollup_series",
+    "rollups",
     "primary_sources",
     "mirror_state",
     "mirror_batches",
@@ -632,6 +634,26 @@ def _operations() -> None:
         *_required(sa.BigInteger, "instrument_id"),
         *_required(sa.Text, "source"),
         key=("dataset", "instrument_id"),
+    )
+    _table(
+        "rollups",
+        *_required(sa.String(63), "dataset"),
+        *_required(sa.Text, "timeframe"),
+        *_optional(JSON, "instruments"),
+        *_optional(TIME, "refreshed_at"),
+        key=("dataset", "timeframe"),
+    )
+    _table(
+        "rollup_series",
+        *_required(sa.String(63), "dataset"),
+        *_required(sa.Text, "timeframe"),
+        *_required(sa.BigInteger, "instrument_id"),
+        *_required(sa.Text, "source"),
+        *_required(sa.String(63), "made_from"),
+        *_optional(sa.Text, "finer"),
+        *_required(sa.BigInteger, "until"),
+        *_required(TIME, "dropped_at", "built_at"),
+        key=("dataset", "timeframe", "instrument_id"),
     )
     _entity(
         "job_runs",

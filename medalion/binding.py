@@ -1,0 +1,48 @@
+"""Before the first write of a process, and after a failover: do ledger and lake belong together?
+
+A server that was restored, or a standby that took over without the last commits, gives out numbers again that the lake
+has seen. Each dataset is looked at once for each server that the connections have met.
+"""
+
+import threading
+
+from medalion.datasets import Dataset
+from medalion.errors import CorruptLakeError, StoreUnavailableError
+from medalion.rebinding import is_bound
+from olap.lake import Lake
+from oltp.engine import Connection, Postgres
+
+_ATTEMPTS = 3
+
+
+class Binding:
+    """Remembers which datasets were found bound, and to which server."""
+
+    def __init__(self, postgres: Postgres, lake: Lake) -> None:
+        self._postgres = postgres
+        self._lake = lake
+        self._bound: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def check(self, connection: Connection, dataset: Dataset) -> None:
+        """Nothing where they agree; a lake that cannot be reached now is asked again with the next write.
+
+        Raises:
+            CorruptLakeError: they do not belong together, and nothing should be written.
+        """
+        met = (dataset.name, self._postgres.server_of(connection))
+        if met in self._bound:
+            return
+        table = self._lake.table(dataset)
+        try:
+            # The lake may move on between a look at the ledger and one at the lake.
+            is_bound_now = any(is_bound(connection, table) for _ in range(_ATTEMPTS))
+        except StoreUnavailableError:
+            return
+        if not is_bound_now:
+            raise CorruptLakeError(
+                f"{table.place} and the ledger in {self._postgres!r} do not belong together: the lake is that of "
+                "another store, or one of the two is a backup; nothing was written, see `medalion mirror rebind`"
+            )
+        with self._lock:
+            self._bound.add(met)

@@ -1,0 +1,90 @@
+"""A store's reads, writes and upkeep without the rest of it, so that a test can open and close many."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from medalion.datasets import Dataset
+from medalion.mirror import Mirror
+from medalion.observations import Observations
+from olap.lake import Lake, LakeTable
+from oltp.engine import Postgres
+from oltp.hot import last_name
+
+
+@dataclass
+class Face:
+    """What one process knows of a store: its pins, its handles and its connections."""
+
+    postgres: Postgres
+    lake: Lake
+    mirror: Mirror
+    observations: Observations
+
+    @classmethod
+    def open(cls, postgres: Postgres, root: Path, *, batch_rows: int, slot_rows: int) -> "Face":
+        """One that knows nothing yet of the lake under `root`."""
+        lake = Lake(root)
+        lake.open()
+        mirror = Mirror(postgres, lake, batch_rows=batch_rows, slot_rows=slot_rows)
+        return cls(postgres, lake, mirror, Observations(postgres, lake, mirror))
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Postgres]:
+    postgres = Postgres(url)
+    postgres.open()
+    try:
+        yield postgres
+    finally:
+        postgres.close()
+
+
+def forget(connection: psycopg.Connection, datasets: tuple[Dataset, ...]) -> None:
+    """Make the ledger that of a store without observations; its instruments stay."""
+    with connection.transaction():
+        connection.execute("SET LOCAL session_replication_role = replica")
+        for name in ("writes", "mirror_batches", "primary_sources"):
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+        for dataset in datasets:
+            for name in (dataset.name, last_name(dataset)):
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+            connection.execute("DELETE FROM mirror_state WHERE dataset = %s", (dataset.name,))
+            connection.execute("INSERT INTO mirror_state (dataset) VALUES (%s)", (dataset.name,))
+
+
+class Killed(BaseException):
+    """Ends a call where a kill of its process would."""
+
+
+@contextmanager
+def dying(step: str | None) -> Iterator[list[str]]:
+    """Within, a step of a lake's table ends everything, before it is taken or once it is `done`; where that happened.
+
+    Without a step nothing does.
+    """
+    died: list[str] = []
+    if step is None:
+        yield died
+        return
+    name, _, done = step.partition(" ")
+    take = getattr(LakeTable, name)
+
+    def die(*given: Any, **named: Any) -> None:
+        if done:
+            take(*given, **named)
+        died.append(step)
+        raise Killed
+
+    setattr(LakeTable, name, die)
+    try:
+        yield died
+    except Killed:
+        pass
+    finally:
+        setattr(LakeTable, name, take)

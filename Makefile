@@ -20,7 +20,7 @@ LOCKED := .venv/.locked-$(PLACE)
 READY := .venv/.ready-$(PLACE)
 PEERS := .venv-bench/.ready-$(PLACE)
 
-.PHONY: help demo test soak lint types check bench bench-lake notebooks wheel constraints clean
+.PHONY: help demo test soak mutants lint types check bench bench-lake notebooks wheel constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -52,6 +52,9 @@ soak: $(READY)  ## Run the tests of ledger and lake at length: 120,000 steps, 70
 		tests/test_fold_machine.py tests/test_ledger_machine.py tests/test_trading_races.py tests/test_trading_faults.py
 	MEDALION_LAKE_STEPS=42 MEDALION_SOAK_SECONDS=600 MEDALION_KILLS=500 .venv/bin/python -m pytest \
 		tests/test_lake_machine.py tests/test_lake_faults.py tests/test_lake_soak.py
+
+mutants: $(READY)  ## Switch off each rule of the store's protocol, and show that a test notices (ARGUMENTS=12 for rule 12)
+	.venv/bin/python -m tests.mutants $(ARGUMENTS)
 
 lint: $(READY)  ## Check style with ruff
 	.venv/bin/ruff check .

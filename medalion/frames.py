@@ -16,7 +16,7 @@ from medalion.checksum import row_hashes
 from medalion.datasets import EVENT_ID, TIMEFRAME, Available, Column, Dataset
 from medalion.decimals import OnBad, exact_decimals, refuse
 from medalion.errors import InputError
-from medalion.types import Timeframe, checked_name
+from medalion.types import Timeframe, cash, checked_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +89,21 @@ def derive(dataset: Dataset) -> list[pl.Expr]:
     if dataset.derived:
         derived.append(_mid_price().alias("mid_price"))
     return derived
+
+
+def derive_row(dataset: Dataset, values: dict[str, Any]) -> dict[str, Any]:
+    """What `derive` adds, of the plain values of one row that is known at its `ts`."""
+    told = values | {"available_at": values["available_at"] or values["ts"]}
+    if dataset.derived:
+        bid, ask = values["bid_price"], values["ask_price"]
+        is_quoted = bid is not None and ask is not None
+        told["mid_price"] = cash((bid + ask) / 2) if is_quoted else None
+    return told
+
+
+def as_read(dataset: Dataset, row: pl.DataFrame) -> dict[str, Any]:
+    """One stored row as a read gives it."""
+    return row.with_columns(derive(dataset)).select(dataset.schema.names).row(0, named=True)
 
 
 def _offsets() -> pl.Expr:

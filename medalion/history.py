@@ -132,6 +132,9 @@ class History:
                     may_be_claimed = True
             except _TakenError:
                 table.discard(staged.files)
+                # Who claimed it may have died since; what is called durable is in the lake when this returns.
+                with ledger.leading(leader, dataset):
+                    self._mirror.finish(leader, dataset)
                 return one(earlier_write(leader, dataset, entry.idempotency_key or ""))
             except BaseException:
                 if not may_be_claimed:  # else an answer may have been lost on its way, and a vacuum will know

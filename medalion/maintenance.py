@@ -198,6 +198,7 @@ def _vacuumed(table: LakeTable, *, older_than: timedelta, dry_run: bool = False)
     entries = vacuuming.expired(table, before=before)
     if not dry_run:
         table.place.remove(file.name for file in files)
+        vacuuming.tidy(table)
         vacuuming.checkpoint(table)
         table.place.remove(entry.name for entry in entries)
     names = tuple(f"{table.dataset.name}/{file.name}" for file in files)

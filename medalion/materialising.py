@@ -41,6 +41,7 @@ class Rollups:
 
     def __init__(self, postgres: Postgres, lake: Lake, bars: Bars) -> None:
         self._postgres = postgres
+        self._lake = lake
         self._bars = bars
         self._binding = Binding(postgres, lake)
 
@@ -136,6 +137,7 @@ class Rollups:
         for finer in (declared, QUOTES[declared.name]):
             until[finer.name] = rollups.complete_until(connection, finer)
             gone[finer.name] = rollups.removed(connection, declared, finer)
+            self._lake.table(finer).refresh()  # a pin from before a removal still shows what was removed
         symbols = None if rollup.instruments is None else sorted(rollups.symbols_of(connection, rollup.instruments))
         asked = asked_for(self._postgres, declared, symbols, None, None, None, rollup.timeframe, None)
         routes = [route for route in self._bars.routes(asked, symbols) if route.is_made]

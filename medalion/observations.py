@@ -11,13 +11,13 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from medalion import querying, reading
+from medalion import joining, querying, reading
 from medalion.asking import Symbols, asked_for, columns_of, names_of
 from medalion.binding import Binding
 from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.datasets import dataset as dataset_named
 from medalion.errors import CorruptLakeError, InputError
-from medalion.frames import LAST_YEAR, Frame, conform, derive, polars_frame
+from medalion.frames import Frame, as_read, conform
 from medalion.history import History, ImportResult
 from medalion.importing import Reading
 from medalion.mapping import Mapped
@@ -27,14 +27,13 @@ from medalion.reading import Asked
 from medalion.rollups import Bars
 from medalion.routing import ReadPlan, plan_range
 from medalion.sources import Given, ImportProgress, Source
-from medalion.types import MICROSECOND, Instant, Timeframe, TimeRange, checked_name, utc
+from medalion.types import Instant, Timeframe, TimeRange, checked_name, utc
 from olap import sql
-from olap.asof import asof_join
 from olap.lake import Lake
 from olap.scan import Selection, collect, read, scan
 from oltp.engine import Postgres
 from oltp.hot import LAST_ARRIVAL, NEWEST
-from oltp.instruments import instrument_ids, kinds_of, unknown_symbol
+from oltp.instruments import kinds_of, unknown_symbol
 from oltp.last import last_entry, repair
 from oltp.writes import WriteResult, write
 
@@ -277,45 +276,43 @@ class Observations:
         with self._postgres.connection() as connection:
             entry = last_entry(connection, declared, symbol, timeframe=frame, source=source)
         if entry.row is not None and as_of is None:
-            return _as_dict(declared, entry.row)
+            return entry.row
         rows = self._newest(
             asked_for(self._postgres, declared, symbol, None, None, as_of, timeframe, source), entry.newest_ts
         )
         if rows.height and as_of is None:
             with self._postgres.connection() as connection:
                 repair(connection, declared, entry, rows)
-        return _as_dict(declared, rows) if rows.height else None
+        return as_read(declared, rows) if rows.height else None
 
     def asof(
-        self, left: Frame, dataset: str | Dataset, *, tolerance: timedelta | None = None, timeframe: str | None = None
+        self,
+        left: Frame,
+        dataset: str | Dataset,
+        *,
+        tolerance: timedelta | None = None,
+        timeframe: str | None = None,
+        as_of: Instant | None = None,
+        source: str | None = None,
     ) -> pl.DataFrame:
         """`left` with, beside each row, the newest row of its symbol that was available at its `ts`.
 
         `left` needs `symbol` and `ts`; its rows and their order stay. Columns that both have get the suffix `_right`.
-        A row older than `tolerance` is not taken; nulls where there is none.
+        A row older than `tolerance` is not taken; nulls where there is none. `as_of` and `source` as `read`.
 
         Raises:
             InputError: `left` lacks a column, or its times have no zone; bars without `timeframe`.
         """
-        declared = dataset_named(dataset)
-        if declared.has_timeframe and timeframe is None:
-            raise InputError(f"{declared.name} has a series per timeframe; pass timeframe=, such as '1Day'")
-        given = polars_frame(left)
-        missing = {"symbol", "ts"}.difference(given.columns)
-        if missing or not isinstance(given.schema["ts"], pl.Datetime) or given.schema["ts"].time_zone is None:
-            raise InputError("asof needs columns symbol and ts, the latter with a time zone", given=given.schema)
-        taken = [name for name in given.columns if name.startswith("__") or name.endswith("_right")]
-        if taken:
-            raise InputError(f"column {taken[0]!r} has a name that the join uses; rename it", given=taken)
-        if tolerance is not None and not isinstance(tolerance, timedelta):
-            raise InputError(f"tolerance {tolerance!r} is no timedelta", given=tolerance, expected="a timedelta")
-        last = given["ts"].cast(pl.Datetime("us", "UTC")).max()
-        end = last + MICROSECOND if isinstance(last, datetime) and last < LAST_YEAR else None
-        symbols = names_of(given["symbol"].cast(pl.String).drop_nulls().to_list()) or []
-        with self._postgres.connection() as connection:
-            ids = instrument_ids(connection, declared, symbols)
-        rows = self.read(declared, symbols=symbols, end=end, timeframe=timeframe)
-        return asof_join(given, rows, ids, tolerance=tolerance)
+        return joining.asof(
+            self._postgres,
+            self._lake,
+            left,
+            dataset_named(dataset),
+            tolerance=tolerance,
+            timeframe=timeframe,
+            as_of=as_of,
+            source=source,
+        )
 
     @timed
     def sql(self, query: str, /, *, as_of: Instant | None = None, **params: Any) -> duckdb.DuckDBPyRelation:
@@ -394,7 +391,3 @@ class Observations:
             if rows.height:
                 return rows
         return rows
-
-
-def _as_dict(dataset: Dataset, row: pl.DataFrame) -> dict[str, Any]:
-    return row.with_columns(derive(dataset)).select(dataset.schema.names).row(0, named=True)

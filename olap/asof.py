@@ -6,41 +6,82 @@ from fractions import Fraction
 
 import polars as pl
 
+from medalion.datasets import Dataset
+from medalion.frames import derive, polars_schema
 from medalion.types import EXCHANGE_ZONE
 
 _PRICES = ("open", "high", "low", "close", "vwap")
 
 
-def asof_join(
-    left: pl.DataFrame, rows: pl.DataFrame, instruments: Mapping[str, int], *, tolerance: timedelta | None
-) -> pl.DataFrame:
+_PLACE, _MOMENT, _KEY = "__place", "__moment", "__instrument"
+
+
+class AsofJoin:
     """Each left row with the newest row of its symbol's instrument whose `available_at` is not after the left `ts`.
 
     Newest is the latest `ts`: a row that became known late does not hide a newer one known before. Of rows that became
-    available together the later in `rows` is taken. The order of `left` stays. `instruments` has
-    the symbols of `left`: rows may carry an older name of the same instrument.
+    available together the later in order of arrival is taken. The order of `left` stays. `instruments` has the symbols
+    of `left`: rows may carry an older name of the same instrument.
     """
-    place, moment, key = "__place", "__moment", "__instrument"
-    keyed = left.with_row_index(place).with_columns(
-        pl.col("ts").cast(pl.Datetime("us", "UTC")).alias(moment),
-        pl.col("symbol").replace(instruments).cast(pl.Int64).alias(key),
-    )
-    # A row that became known after a newer one has nothing to say at any time.
-    known = (
-        rows.drop("symbol")
-        .with_columns(pl.col("available_at").alias(moment), pl.col("instrument_id").alias(key))
-        .sort(moment, maintain_order=True)
-        .filter(pl.col("ts") == pl.col("ts").cum_max().over(key))
-    )
-    joined = keyed.sort(moment).join_asof(
-        known,
-        on=moment,
-        by=key,
-        strategy="backward",
-        tolerance=tolerance,
-        check_sortedness=False,
-    )
-    return joined.sort(place).drop(place, moment, key)
+
+    def __init__(
+        self, dataset: Dataset, left: pl.DataFrame, instruments: Mapping[str, int], *, tolerance: timedelta | None
+    ) -> None:
+        self._dataset = dataset
+        self._tolerance = tolerance
+        self._left = left.with_row_index(_PLACE).with_columns(
+            pl.col("ts").cast(pl.Datetime("us", "UTC")).alias(_MOMENT),
+            pl.col("symbol").cast(pl.String).replace(instruments).cast(pl.Int64).alias(_KEY),
+        )
+        self._joined: list[pl.DataFrame] = []
+        self._done: list[int] = []
+
+    def add(self, instruments: Sequence[int], rows: pl.DataFrame, *, is_in_order: bool) -> None:
+        """Join the left rows of some instruments with all of their stored rows.
+
+        `is_in_order` where the rows of each instrument lie in order of `ts` and arrival.
+        """
+        self._done += instruments
+        self._joined.append(self._join(pl.col(_KEY).is_in(list(instruments)), rows, is_in_order=is_in_order))
+
+    def result(self) -> pl.DataFrame:
+        """The left rows with what was joined to them; nulls for those of other instruments."""
+        nothing = pl.DataFrame(schema=polars_schema(self._dataset.stored))
+        rest = pl.col(_KEY).is_null() | ~pl.col(_KEY).is_in(self._done)
+        self._joined.append(self._join(rest, nothing, is_in_order=True))
+        return pl.concat(self._joined).sort(_PLACE).drop(_PLACE, _MOMENT, _KEY)
+
+    def _join(self, wanted: pl.Expr, rows: pl.DataFrame, *, is_in_order: bool) -> pl.DataFrame:
+        available, *derived = derive(self._dataset)
+        is_prompt = rows["available_at"].null_count() == rows.height
+        if not is_in_order:
+            rows = rows.sort("ts", "write_id", "ordinal")
+        known = rows.with_columns(available).with_columns(
+            pl.col("available_at").alias(_MOMENT), pl.col("instrument_id").alias(_KEY)
+        )
+        if not is_prompt:
+            # A row that became known after a newer one has nothing to say at any time.
+            known = known.sort(_MOMENT, maintain_order=True).filter(pl.col("ts") == pl.col("ts").cum_max().over(_KEY))
+        # What is computed of other columns is computed for the rows that were met alone.
+        inner = [name for name in known.columns if name not in (_MOMENT, _KEY)]
+        met = (
+            self._left.select(_PLACE, _MOMENT, _KEY)
+            .filter(wanted)
+            .sort(_MOMENT)
+            .join_asof(
+                known,
+                on=_MOMENT,
+                by=_KEY,
+                strategy="backward",
+                tolerance=self._tolerance,
+                check_sortedness=False,
+            )
+        )
+        names = [name for name in self._dataset.schema.names if name != "symbol"]
+        right = met.select(_PLACE, *inner).with_columns(derived).select(_PLACE, *names)
+        twice = set(self._left.columns) & set(names)
+        right = right.rename({name: f"{name}_right" for name in twice})
+        return self._left.filter(wanted).join(right, on=_PLACE, how="left", maintain_order="left")
 
 
 def split_adjusted(

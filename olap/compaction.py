@@ -17,7 +17,7 @@ from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError
 from olap.files import Files
 from olap.lake import LakeTable
-from olap.layout import sort_key, tangled
+from olap.layout import NO_BOXES, sort_key, tangled
 from olap.parquet import MIN_GROUP_ROWS, StagedFile, digest, digest_in, repeated, write_file
 from olap.scan import collect
 
@@ -35,11 +35,25 @@ Mask = NDArray[np.bool_]
 
 
 def worthwhile(files: Files) -> Files | None:
-    """The files of one partition to rewrite, or None: small ones, those that share keys, and what lies between them.
+    """The files of one partition to rewrite, or None: small ones, those that share keys, slices of time that hold many
+    instruments each, and what lies between them.
 
-    What is left alone is large and shares no key with the result, so that rewriting again changes nothing.
+    What is left alone is large, or what came of a rewriting, and shares no key with the result, so that rewriting again
+    changes nothing.
     """
-    return _if_worth(_with_between(files, _is_small(files) | _is_tangled(files)), fewest=2)
+    if depth(files) >= FEWEST_FILES:
+        return files
+    return _if_worth(_with_between(files, _is_small(files) | _is_tangled(files) | ~files.is_compact), fewest=2)
+
+
+def depth(files: Files) -> int:
+    """How many files at most one instrument shares with others: slices of time, each of which a read of it opens."""
+    shared = files.where(files.first_instrument < files.last_instrument)
+    # Counted up at the first instrument of a file and down behind its last.
+    ends = np.concatenate([shared.first_instrument, shared.last_instrument + 1])
+    steps = np.repeat([1, -1], len(shared))
+    opened = np.cumsum(steps[np.lexsort((steps, ends))])
+    return int(opened.max(initial=0))
 
 
 def worthwhile_meanwhile(files: Files) -> Files | None:
@@ -57,7 +71,7 @@ def worthwhile_meanwhile(files: Files) -> Files | None:
 
 def corrected(files: Files) -> Files:
     """The files of one partition in which a row may be superseded or a tombstone, and what lies between them."""
-    return _with_between(files, files.needing_deduplication(()))
+    return _with_between(files, files.needing_deduplication(NO_BOXES))
 
 
 def _with_between(files: Files, chosen: Mask) -> Files:
@@ -84,7 +98,7 @@ def _is_small(files: Files) -> Mask:
 
 
 def _is_tangled(files: Files) -> Mask:
-    return np.array(tangled(files.boxes()), np.bool_)
+    return tangled(files.boxes())
 
 
 def rewritten(table: LakeTable, files: Files, *, kept: Kept | None = None) -> Iterator[StagedFile]:

@@ -3,18 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from medalion.types import TimeRange
-from olap.layout import PERIOD, Box, tangled
+from olap.layout import PERIOD, Boxes, Column, tangled
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-Column = NDArray[Any]
 
 
 def microseconds(moment: datetime) -> int:
@@ -71,8 +70,8 @@ class Files:
             asked = np.append(np.unique(np.array(instruments, np.int64)), np.iinfo(np.int64).max)
             keep &= asked[np.searchsorted(asked, self.first_instrument)] <= self.last_instrument
         if timeframe is not None:
-            is_year = np.char.str_len(self.period.astype(str)) == len("2024")
-            keep &= is_year != timeframe.endswith(("Min", "Hour"))
+            is_long = np.char.endswith(self.period.astype(str), "s")
+            keep &= is_long != timeframe.endswith(("Min", "Hour"))
         return self.where(keep)
 
     def by_period(self) -> Iterator[tuple[str, Self]]:
@@ -81,9 +80,8 @@ class Files:
         for number, period in enumerate(periods.tolist()):
             yield period, self.where(place == number)
 
-    def boxes(self) -> list[Box]:
-        names = ("period", "first_instrument", "last_instrument", "first_ts", "last_ts")
-        return [Box(*values) for values in zip(*(getattr(self, name).tolist() for name in names), strict=True)]
+    def boxes(self) -> Boxes:
+        return Boxes(self.period, self.first_instrument, self.last_instrument, self.first_ts, self.last_ts)
 
     def newest(self) -> dict[str, int]:
         """The latest `ts` of each partition."""
@@ -92,12 +90,18 @@ class Files:
             latest[period] = max(last_ts, latest.get(period, last_ts))
         return latest
 
-    def needing_deduplication(self, hot: Sequence[Box]) -> NDArray[np.bool_]:
+    def needing_deduplication(self, hot: Boxes) -> NDArray[np.bool_]:
         """For each file whether a key of it may stand twice, in it or beside it; the rest can be read as they are.
 
         `hot` has the boxes of the unmirrored rows.
         """
-        return ~self.is_clean | np.array(tangled([*self.boxes(), *hot])[: len(self)], np.bool_)
+        return ~self.is_clean | tangled(self.boxes().and_those(hot))[: len(self)]
+
+    def changed(self, gone: set[str], added: Self) -> Self:
+        """These files without some, by path, and with others."""
+        left = self if not gone else self.where(np.array([path not in gone for path in self.path.tolist()], np.bool_))
+        columns = ((getattr(left, field.name), getattr(added, field.name)) for field in fields(self))
+        return type(self)(*(np.concatenate(pair) for pair in columns))
 
 
 NO_FILES = Files.of(

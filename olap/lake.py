@@ -17,7 +17,8 @@ from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.frames import polars_schema
 from olap.files import NO_FILES, Files
-from olap.layout import CLEAN, COMPACT, PERIOD
+from olap.layout import PERIOD
+from olap.log import changes, files_of
 from olap.parquet import StagedFile, stage
 from olap.place import Folder, Place, reaching
 from olap.scan import scan_files
@@ -29,6 +30,7 @@ _MAINTENANCE = "medalion-maintenance"
 _REMOVAL = "medalion-removal"
 # A pin that is never looked after would name files that a vacuum has removed, however long it keeps them.
 _PIN_SECONDS = 60.0
+_NEWS_VERSIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class LakeTable:
                     else:
                         self._handle.update_incremental()
                     if self._pin is None or self._pin.version != self._handle.version():
-                        self._pin = self._read_pin(self._handle)
+                        self._pin = self._next_pin(self._handle)
             except TableNotFoundError:
                 self._pin = EMPTY
             except (DeltaError, OSError) as error:
@@ -97,10 +99,7 @@ class LakeTable:
         Raises:
             StoreError: the place cannot be written to, for instance because the disk is full.
         """
-        try:
-            return stage(self.place, self.dataset, rows, newest=newest)
-        except OSError as error:
-            raise StoreError(f"{self.place} cannot be written to: {error.strerror}; nothing was committed") from error
+        return stage(self.place, self.dataset, rows, newest=newest)
 
     def scan(self, paths: Iterable[str]) -> pl.LazyFrame:
         """The rows of some of its files, as stored."""
@@ -131,8 +130,11 @@ class LakeTable:
         """
         if vanished := self.place.missing(file.path for file in files):
             raise CorruptLakeError(f"{self.place}/{vanished} has vanished before it was committed")
-        with reaching():
-            handle = self._create_or_open()
+        try:
+            with reaching():
+                handle = self._create_or_open()
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"{self.place} cannot be written to: {error}; nothing was committed") from error
         held = handle.transaction_version(_BATCH) or 0
         if held != batch - 1:
             raise CorruptLakeError(f"{self.place} is at batch {held}; batch {batch} does not follow")
@@ -250,34 +252,31 @@ class LakeTable:
                 storage_options=self.place.delta_options,
             )
 
-    def _read_pin(self, handle: DeltaTable) -> Pin:
-        actions = pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
-        files = actions.select(
-            "path",
-            period=f"partition.{PERIOD}",
-            rows="num_records",
-            bytes="size_bytes",
-            first_instrument="min.instrument_id",
-            last_instrument="max.instrument_id",
-            first_ts="min.ts",
-            last_ts="max.ts",
-            added_at=pl.from_epoch("modification_time", "ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
-            is_clean=pl.col("path").str.ends_with(f"{CLEAN}.parquet"),
-            is_compact=pl.col("path").str.contains(f"{COMPACT}(-|\\.)"),
-        )
-        foreign = files.filter(pl.any_horizontal(pl.all().is_null()))
-        if foreign.height:
-            raise CorruptLakeError(
-                f"{self.place}/{foreign['path'][0]} has no statistics: another tool has written to the table"
-            )
+    def _next_pin(self, handle: DeltaTable) -> Pin:
+        """The handle's version: the last one, and what the commits since have changed, where they still tell."""
+        last = self._pin
+        news = None
+        if last is not None and 0 <= last.version < handle.version() <= last.version + _NEWS_VERSIONS:
+            news = changes(self.place, range(last.version + 1, handle.version() + 1))
+        if last is None or news is None:
+            actions = pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
+            files = self._files(actions.rename({f"partition.{PERIOD}": PERIOD}))
+        else:
+            files = last.files.changed(news.gone, self._files(news.added))
         return Pin(
             version=handle.version(),
             batch=handle.transaction_version(_BATCH) or 0,
             nonce=handle.transaction_version(_NONCE),
-            files=Files.of(files) if files.height else NO_FILES,
+            files=files,
             maintenance=handle.transaction_version(_MAINTENANCE) or 0,
             removal=handle.transaction_version(_REMOVAL),
         )
+
+    def _files(self, actions: pl.DataFrame) -> Files:
+        try:
+            return files_of(actions)
+        except CorruptLakeError as error:
+            raise CorruptLakeError(f"{self.place}/{error}") from None
 
 
 class Lake:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-from medalion.datasets import Dataset
+from medalion.datasets import Dataset, Period
+from medalion.errors import StoreError
 from olap.layout import CLEAN, COMPACT, PERIOD, period_of, sort_key
 from olap.place import Place
 
@@ -66,15 +67,14 @@ def _partitions(dataset: Dataset, rows: pl.DataFrame) -> Iterator[tuple[str, pl.
     key = list(sort_key(dataset))
     if rows["write_id"].n_unique() == 1 and rows["ordinal"].is_sorted():
         key = key[:-2]  # they lie in order of arrival already, and the sort is stable
-    ends = rows.select(first=pl.col("ts").min(), last=pl.col("ts").max())
-    if not dataset.has_timeframe and ends.select(pl.col("first").dt.date() == pl.col("last").dt.date()).item():
-        yield rows.head(1).select(period_of(dataset)).item(), rows.sort(key, maintain_order=True)
-        return
-    rows = rows.with_columns(period_of(dataset)).sort(PERIOD, *key, maintain_order=True)
-    runs = rows[PERIOD].rle().struct.unnest()
+    # Days as numbers: a text for each row would take as long as the sort.
+    period = pl.col("ts").dt.date().alias(PERIOD) if dataset.period is Period.DAY else period_of(dataset)
+    rows = rows.with_columns(period)
+    several = [PERIOD] if rows[PERIOD].n_unique() > 1 else []
+    rows = rows.sort([*several, *key], maintain_order=True)
     start = 0
-    for length, period in runs.iter_rows():
-        yield period, rows.slice(start, length).drop(PERIOD)
+    for length, value in rows[PERIOD].rle().struct.unnest().iter_rows():
+        yield str(value), rows.slice(start, length).drop(PERIOD)
         start += length
 
 
@@ -94,11 +94,17 @@ def write_file(
     """One file of sorted rows of one partition; its name holds the hash of its bytes, so that a change of them shows.
 
     An existing file is never written to: part of the name is random.
+
+    Raises:
+        StoreError: the place cannot be written to, for instance because the disk is full.
     """
     content = _encoded(dataset, rows)
     marks = COMPACT * is_compact + CLEAN * (not repeated(dataset, rows).any())
     path = f"{PERIOD}={period}/{token_hex(4)}-{digest(content)}{marks}.parquet"
-    place.write(path, content)
+    try:
+        place.write(path, content)
+    except OSError as error:
+        raise StoreError(f"{place} cannot be written to: {error.strerror}; nothing was committed") from error
     return StagedFile(path, len(content), rows.height, _statistics(dataset, rows), period)
 
 

@@ -84,10 +84,14 @@ class Folder:
         target = self.path / name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as sink:
-            sink.write(content)
-            sink.flush()
-            os.fsync(sink.fileno())
+        try:
+            with os.fdopen(descriptor, "wb") as sink:
+                sink.write(content)
+                sink.flush()
+                os.fsync(sink.fileno())
+        except BaseException:
+            target.unlink(missing_ok=True)  # a part of it would only take room
+            raise
 
     def read(self, name: str) -> bytes:
         """Raises OSError where it cannot be read."""

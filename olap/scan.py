@@ -105,6 +105,16 @@ def read(selection: Selection, *, columns: Sequence[str]) -> pl.DataFrame:
     return collect(scan(selection, columns=columns))
 
 
+def in_order(selection: Selection) -> tuple[pl.DataFrame, bool]:
+    """The current rows as stored, and whether those of each instrument lie in order of time and arrival.
+
+    Files that share no key lie apart in instruments or in time, and are read in order of time.
+    """
+    _, twice = selection.paths
+    is_one_timeframe = selection.timeframe is not None or not selection.dataset.has_timeframe
+    return collect(_rows(selection)), not twice and not selection.hot.height and is_one_timeframe
+
+
 def _rows(selection: Selection) -> pl.LazyFrame:
     """The current rows as stored, in no order."""
     dataset = selection.dataset

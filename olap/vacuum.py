@@ -6,11 +6,12 @@ files that were staged and never committed. Whoever calls this keeps all who sta
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 
 from olap.lake import LOG, LakeTable
 from olap.layout import PERIOD
-from olap.place import Entry, reaching
+from olap.place import Entry, Folder, reaching
 
 
 def unneeded(table: LakeTable, *, before: datetime) -> list[Entry]:
@@ -54,6 +55,14 @@ def checkpoint(table: LakeTable) -> None:
     with reaching():
         table.open().create_checkpoint()
     table.place.sync([LOG])
+
+
+def tidy(table: LakeTable) -> None:
+    """Remove the folders of partitions in which no file is left; a bucket has none."""
+    if isinstance(table.place, Folder):
+        for folder in table.place.path.glob(f"{PERIOD}=*"):
+            with suppress(OSError):  # it holds files
+                folder.rmdir()
 
 
 def _name(entry: Entry) -> str:

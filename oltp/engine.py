@@ -95,7 +95,12 @@ class Postgres:
             max_size=16,
             timeout=_CONNECT_SECONDS,
             open=False,
-            kwargs={"autocommit": True, "options": "-c timezone=UTC", "connect_timeout": _CONNECT_SECONDS},
+            # Its statements are few and look for keys: planning one anew would take longer than it runs.
+            kwargs={
+                "autocommit": True,
+                "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan",
+                "connect_timeout": _CONNECT_SECONDS,
+            },
             configure=self._meet,
         )
         self._servers: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()

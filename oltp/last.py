@@ -11,8 +11,8 @@ import polars as pl
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from medalion.datasets import LEVELS, Dataset
-from medalion.frames import polars_schema
+from medalion.datasets import LEVELS, Available, Dataset
+from medalion.frames import as_read, derive_row, polars_schema
 from oltp.engine import Connection, is_replica
 from oltp.hot import LAST_ARRIVAL, last_name, plain
 from oltp.instruments import unknown_symbol
@@ -20,11 +20,11 @@ from oltp.instruments import unknown_symbol
 
 @dataclass(frozen=True, slots=True)
 class LastEntry:
-    """What is held of a series: its row, unless only a range read can tell, and the newest time ever seen in it."""
+    """What is held of a series: its row as read, unless only a range read can tell, and the newest time ever seen."""
 
     instrument_id: int
     source: str | None
-    row: pl.DataFrame | None
+    row: dict[str, Any] | None
     touched_by: int | None
     newest_ts: datetime | None
 
@@ -50,7 +50,7 @@ def last_entry(
     if found is None:
         raise unknown_symbol(connection, dataset, symbol)
     is_usable = found["is_stale"] is False and not found["has_claimed_import"]
-    row = _frame(dataset, {name: found[name] for name in columns}) if is_usable else None
+    row = _read(dataset, {name: found[name] for name in columns}) if is_usable else None
     return LastEntry(found["named_instrument"], found["asked_source"], row, found["touched_by"], found["newest_ts"])
 
 
@@ -119,12 +119,15 @@ def held_series(
     return [HeldSeries(*row) for row in connection.execute(statement, (list(instruments), list(sources))).fetchall()]
 
 
-def _frame(dataset: Dataset, values: dict[str, Any]) -> pl.DataFrame:
-    """The entry as a frame of one stored row."""
+def _read(dataset: Dataset, values: dict[str, Any]) -> dict[str, Any]:
+    """The entry's stored values as a read gives them."""
     for column in dataset.columns:
         if column.type == LEVELS and values[column.name] is not None:
             values[column.name] = [
                 {"price": Decimal(price), "size": Decimal(size)} for price, size in values[column.name]
             ]
+    if dataset.available is Available.AT_TS:
+        derived = derive_row(dataset, values)
+        return {name: derived[name] for name in dataset.schema.names}
     schema = {name: kind for name, kind in polars_schema(dataset.stored).items() if name in values}
-    return pl.DataFrame([values], schema=schema)
+    return as_read(dataset, pl.DataFrame([values], schema=schema))

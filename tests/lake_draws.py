@@ -73,24 +73,24 @@ asked = st.builds(
 
 
 def moment_of(dataset: Dataset, place: Place) -> datetime:
-    """A time of rows, or beside them: in one of the partitions, which are days, and of bars months or years."""
+    """A time of rows, or beside them: in one of the partitions, which are days, and of bars months or decades."""
     day, minute, event = place
     if dataset is not STOCK_BARS:
         return datetime(2024, 3, 1 + day, 14, minute, tzinfo=UTC)
     if FRAMES[event] == "1Day":
-        return datetime(2022 + day, 3, 1 + minute, tzinfo=UTC)
+        return datetime(1992 + 10 * day, 3, 1 + minute, tzinfo=UTC)
     return datetime(2023 + (9 + day) // 12, 1 + (9 + day) % 12, 20, 14, minute, tzinfo=UTC)
 
 
 def end_of_partition(dataset: Dataset, row: dict[str, Any]) -> datetime:
-    """When the day, month or year ends that a row lies in."""
+    """When the day, month or decade ends that a row lies in."""
     ts, frame = row["ts"], row.get("timeframe")
     assert isinstance(ts, datetime)
     midnight = ts.replace(hour=0, minute=0)
     if dataset is not STOCK_BARS:
         return midnight + timedelta(days=1)
     if frame == "1Day":
-        return midnight.replace(year=ts.year + 1, month=1, day=1)
+        return midnight.replace(year=ts.year // 10 * 10 + 10, month=1, day=1)
     return (midnight.replace(day=1) + timedelta(days=31)).replace(day=1)
 
 

@@ -284,6 +284,7 @@ class Upkeep(RuleBasedStateMachine):
     def _moment(self, book: Book, moment: int | None) -> datetime | None:
         """A time at which something was recorded, or the next to it."""
         recorded = sorted({row.recorded_at for row in book.rows})
+        recorded += [self.open.result.recorded_at] if self.open is not None and self.open.book is book else []
         if moment is None or not recorded:
             return None
         return recorded[moment // 3 % len(recorded)] + timedelta(microseconds=moment % 3 - 1)

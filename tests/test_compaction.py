@@ -6,10 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -105,7 +108,7 @@ def test_files_without_corrections_are_read_without_deduplication_and_alike(
     assert plan.files > 2
     assert plan.deduplicated == 0
     assert pin_of(store).files.is_clean.all()
-    assert not any(tangled(pin_of(store).files.boxes()))
+    assert not tangled(pin_of(store).files.boxes()).any()
     early = stored(table_of(store, STOCK_QUOTES))["recorded_at"][0]
     for symbols, as_of in ((None, None), ("BBB", None), (None, early), ("CCC", early)):
         asked = asked_for(store._parts.postgres, STOCK_QUOTES, symbols, None, None, as_of, None, None)
@@ -369,3 +372,24 @@ def test_a_store_that_mirrors_itself_compacts_too(database_url: str, data_dir: P
     with medalion.open(database_url, data_dir=data_dir, mirror_background=False) as store:
         store.mirror.run([STOCK_QUOTES])
         assert store.mirror.verify([STOCK_QUOTES]).is_empty()
+
+
+def test_a_pin_that_follows_the_log_is_the_one_that_a_fresh_look_gives(store: Store) -> None:
+    written(store, STOCK_QUOTES)
+    table = table_of(store, STOCK_QUOTES)
+    steps: list[Callable[[], object]] = [
+        lambda: store.write(STOCK_QUOTES, sample(STOCK_QUOTES, 3, symbols=(f"{STOCK_QUOTES.name}-a",))),
+        store.mirror.run,
+        lambda: store.mirror.compact([STOCK_QUOTES]),
+        lambda: store.import_history(STOCK_QUOTES, sample(STOCK_QUOTES, 9, symbols=(f"{STOCK_QUOTES.name}-b",))),
+        lambda: store.mirror.retain([STOCK_QUOTES], versions_older_than=timedelta()),
+        lambda: store.mirror.vacuum([STOCK_QUOTES], older_than=timedelta()),
+    ]
+    for step in steps:
+        step()
+        followed, fresh = table.refresh(), LakeTable(table.place.within(".."), STOCK_QUOTES).refresh()
+        assert (followed.version, followed.batch, followed.removal) == (fresh.version, fresh.batch, fresh.removal)
+        by_path = [np.argsort(pin.files.path) for pin in (followed, fresh)]
+        for name in (field.name for field in fields(fresh.files)):
+            held, expected = getattr(followed.files, name)[by_path[0]], getattr(fresh.files, name)[by_path[1]]
+            assert held.tolist() == expected.tolist(), name

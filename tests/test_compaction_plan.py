@@ -1,8 +1,11 @@
 """Which files of a partition are worth rewriting: few at a time, and nothing twice."""
 
-import polars as pl
+import random
 
-from olap import compaction
+import polars as pl
+import pytest
+
+from olap import compaction, layout
 from olap.files import Files
 
 
@@ -58,3 +61,36 @@ def test_rows_are_rewritten_few_times_while_a_day_grows() -> None:
     assert sum(file[0] for file in held) == 4_000
     assert len(held) < 2 * compaction.FEWEST_FILES
     assert rewritten < 6 * 4_000
+
+
+def test_slices_of_time_that_hold_many_instruments_each_are_put_in_order_of_instruments() -> None:
+    large = compaction.FILE_ROWS
+    news = [(large, 1, 9, 10 * n, 10 * n + 9, False) for n in range(3)]
+    chosen = compaction.worthwhile(files_of(*news))
+    assert chosen is not None
+    assert len(chosen) == 3
+    slices = [(large, 1, 9, 10 * n, 10 * n + 9, True) for n in range(compaction.FEWEST_FILES)]
+    assert compaction.worthwhile(files_of(*slices[1:])) is None
+    chosen = compaction.worthwhile(files_of(*slices))
+    assert chosen is not None
+    assert len(chosen) == compaction.FEWEST_FILES
+    of_one = [(large, 4, 4, 10 * n, 10 * n + 9, True) for n in range(20)]
+    assert compaction.worthwhile(files_of(*of_one, *((large, n, n, 0, 9, True) for n in (5, 6)))) is None
+    assert compaction.depth(files_of(*slices, *of_one)) == compaction.FEWEST_FILES
+
+
+def test_boxes_are_tangled_where_each_is_compared_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(7)
+    drawn = [sorted(chance.choices(range(60), k=2)) + sorted(chance.choices(range(60), k=2)) for _ in range(80)]
+    files = files_of(*((1, one[0], one[1], one[2], one[3], True) for one in drawn))
+    expected = [
+        any(
+            a[0] <= b[1] and b[0] <= a[1] and a[2] <= b[3] and b[2] <= a[3]
+            for other, b in enumerate(drawn)
+            if other != place
+        )
+        for place, a in enumerate(drawn)
+    ]
+    assert layout.tangled(files.boxes()).tolist() == expected
+    monkeypatch.setattr(layout, "_AT_ONCE", 1)
+    assert layout.tangled(files.boxes()).tolist() == expected

@@ -15,6 +15,7 @@ from medalion.errors import InputError
 from medalion.store import Store
 from tests.commands import run
 from tests.kept_bars import on_reading, reason
+from tests.lake import pin_of
 from tests.observed import instruments
 from tests.test_rollups import DAY, MINUTE, bar, frame, quote
 
@@ -177,5 +178,6 @@ def test_what_cannot_be_downsampled_is_refused_before_anything_is_dropped(
     arguments = ("--dataset", STOCK_QUOTES.name, "--rows-older-than-days", "0", "--downsample", "1Min")
     done = run(*own_place, "mirror", "retain", *arguments)
     assert done.exit_code == 0, done.output
+    assert len(pin_of(store).files) == 0
     assert store.read(STOCK_QUOTES).is_empty()
     assert store.bars("AAA", "1Min").height == 6

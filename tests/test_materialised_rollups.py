@@ -16,6 +16,7 @@ from medalion.errors import InputError, NotFoundError
 from medalion.keeping import Kept
 from medalion.store import Store
 from tests.kept_bars import on_reading, reason
+from tests.lake import folder_of, pin_of, table_of
 from tests.observed import START, SYMBOLS, instruments
 from tests.test_rollups import DAY, HOUR, MINUTE, MINUTES, bar, frame, quote
 
@@ -182,6 +183,20 @@ def test_rows_that_retention_dropped_are_missing_from_them_too(stock: Store) -> 
     stock.rollups.refresh()
     assert "made" not in reason(stock, "1Hour")
     assert stock.bars("AAA", "1Hour")["close"].to_list() == [2, 6]
+
+
+def test_after_a_repair_of_the_lake_they_are_made_anew(stock: Store) -> None:
+    stock.write(STOCK_BARS, MINUTES)
+    stock.mirror.run()
+    stock.mirror.prune()
+    stock.rollups.keep(STOCK_BARS, timeframe="5Min")
+    stock.rollups.refresh()
+    (path,) = pin_of(stock, STOCK_BARS).files.path
+    (folder_of(table_of(stock, STOCK_BARS)) / path).write_bytes(b"damaged")
+    assert "lost" in stock.mirror.verify([STOCK_BARS], heal=True)["outcome"]
+    assert stock.bars("AAA", "5Min").is_empty()
+    assert stock.rollups.refresh().deleted == 3
+    assert stock.read(STOCK_BARS, source="rollup:manual").is_empty()
 
 
 def test_what_is_kept_is_listed_changed_and_dropped(stock: Store) -> None:

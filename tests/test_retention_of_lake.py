@@ -161,6 +161,21 @@ def test_old_partitions_go_whole_and_the_rest_stays(store: Store, monkeypatch: p
     assert store.mirror.verify().is_empty()
 
 
+def test_the_folder_of_a_dropped_partition_goes_with_its_files(store: Store) -> None:
+    instruments(store, STOCK_QUOTES.kind)
+    store.write(STOCK_QUOTES, quotes_on(0, 1))
+    store.mirror.run([STOCK_QUOTES])
+    store.mirror.retain([STOCK_QUOTES], rows_older_than=datetime.now(UTC) - START - timedelta(hours=20))
+    folder = folder_of(table_of(store, STOCK_QUOTES))
+    assert len(list(folder.glob("period=*"))) == 2
+    store.mirror.vacuum([STOCK_QUOTES], older_than=AT_ONCE)
+    assert [each.name for each in folder.glob("period=*")] == ["period=2024-03-02"]
+    store.write(STOCK_QUOTES, quotes_on(0))
+    store.mirror.run([STOCK_QUOTES])
+    assert store.read(STOCK_QUOTES).height == 8
+    assert store.mirror.verify([STOCK_QUOTES]).is_empty()
+
+
 def test_as_of_after_a_removal_is_the_same_in_every_process(store: Store, database_url: str, data_dir: Path) -> None:
     instruments(store, STOCK_QUOTES.kind)
     store.write(STOCK_QUOTES, quotes_on(0, 1))

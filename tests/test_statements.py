@@ -136,7 +136,7 @@ async def test_no_read_sends_more_statements_for_more_rows(desk: Desk, counted: 
     few = {name: await counted.by(lambda: read(desk)) for name, read in READS.items()}  # noqa: B023
     await desk.grow(MANY)
     many = {name: await counted.by(lambda: read(desk)) for name, read in READS.items()}  # noqa: B023
-    assert {name: (few[name], count) for name, count in many.items() if count != few[name]} == {}
+    assert {name: (few[name], count) for name, count in many.items() if count > few[name]} == {}
     assert len(await desk.service.get_open_positions(account="book")) == MANY
 
 

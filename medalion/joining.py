@@ -1,0 +1,87 @@
+"""Joins by availability: beside each row of the caller's, what was known then; a few instruments at a time."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from medalion import reading
+from medalion.asking import asked_for, names_of
+from medalion.datasets import Dataset
+from medalion.errors import InputError
+from medalion.frames import LAST_YEAR, Frame, polars_frame
+from medalion.types import MICROSECOND, Instant
+from olap.asof import AsofJoin
+from olap.lake import Lake
+from olap.scan import Selection, Series, in_order
+from oltp.engine import Postgres
+from oltp.instruments import instrument_ids
+
+_ROWS_AT_ONCE = 3_000_000
+
+
+def asof(
+    postgres: Postgres,
+    lake: Lake,
+    left: Frame,
+    dataset: Dataset,
+    *,
+    tolerance: timedelta | None,
+    timeframe: str | None,
+    as_of: Instant | None,
+    source: str | None,
+) -> pl.DataFrame:
+    """See `Observations.asof`; all of it is of one moment, and memory holds a few instruments' rows at a time."""
+    if dataset.has_timeframe and timeframe is None:
+        raise InputError(f"{dataset.name} has a series per timeframe; pass timeframe=, such as '1Day'")
+    given = _checked(left)
+    if tolerance is not None and not isinstance(tolerance, timedelta):
+        raise InputError(f"tolerance {tolerance!r} is no timedelta", given=tolerance, expected="a timedelta")
+    last = given["ts"].cast(pl.Datetime("us", "UTC")).max()
+    end = last + MICROSECOND if isinstance(last, datetime) and last < LAST_YEAR else None
+    symbols = names_of(given["symbol"].cast(pl.String).drop_nulls().to_list()) or []
+    with postgres.connection() as connection:
+        ids = instrument_ids(connection, dataset, symbols)
+    asked = asked_for(postgres, dataset, symbols, None, end, as_of, timeframe, source)
+    selection, _, _ = reading.select(postgres, lake.table(dataset), asked)
+    join = AsofJoin(dataset, given, ids, tolerance=tolerance)
+    for series in _in_parts(selection):
+        few = [instrument for group in series.values() for instrument in group or ()]
+        files = selection.files.selected(few, asked.during, asked.timeframe)
+        hot = selection.hot.filter(pl.col("instrument_id").is_in(few))
+        rows, is_in_order = in_order(replace(selection, series=series, files=files, hot=hot))
+        join.add(few, rows, is_in_order=is_in_order)
+    return join.result()
+
+
+def _checked(left: Frame) -> pl.DataFrame:
+    given = polars_frame(left)
+    missing = {"symbol", "ts"}.difference(given.columns)
+    if missing or not isinstance(given.schema["ts"], pl.Datetime) or given.schema["ts"].time_zone is None:
+        raise InputError("asof needs columns symbol and ts, the latter with a time zone", given=given.schema)
+    taken = [name for name in given.columns if name.startswith("__") or name.endswith("_right")]
+    if taken:
+        raise InputError(f"column {taken[0]!r} has a name that the join uses; rename it", given=taken)
+    return given
+
+
+def _in_parts(selection: Selection) -> Iterator[Series]:
+    """The series asked for, so many instruments at a time as have about three million rows."""
+    wanted: Mapping[str, list[int]] = {feed: sorted(group or ()) for feed, group in (selection.series or {}).items()}
+    files = selection.files
+    each = files.rows / (files.last_instrument - files.first_instrument + 1)
+    for feed, instruments in wanted.items():
+        held: list[int] = []
+        rows = 0.0
+        for instrument in instruments:
+            covers = (files.first_instrument <= instrument) & (instrument <= files.last_instrument)
+            expected = float(np.sum(each[covers]))
+            if held and rows + expected > _ROWS_AT_ONCE:
+                yield {feed: held}
+                held, rows = [], 0.0
+            held.append(instrument)
+            rows += expected
+        if held:
+            yield {feed: held}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import psycopg
@@ -26,6 +27,11 @@ from tests.observed import START, instruments, sample
 
 ROOT = Path(__file__).parents[1]
 AT_ONCE = timedelta()
+
+
+def at_once(kind: str) -> dict[str, Any]:
+    """The age of nothing at all, for rows or for versions."""
+    return {kind: AT_ONCE}
 
 
 def known_from(store: Store) -> datetime:
@@ -274,7 +280,7 @@ def test_a_removal_is_whole_or_not_at_all_after_a_kill(
         assert_frame_equal(store.read(STOCK_QUOTES), before)
     if not is_gone:
         assert_frame_equal(stored(table_of(store, STOCK_QUOTES)), rows)
-    done = store.mirror.retain([STOCK_QUOTES], **{kind: AT_ONCE})
+    done = store.mirror.retain([STOCK_QUOTES], **at_once(kind))
     assert (done.versions + done.rows > 0) == (not is_gone)
     assert store.mirror.verify([STOCK_QUOTES]).is_empty()
 
@@ -322,9 +328,9 @@ def test_a_damaged_file_stops_it_before_anything_is_removed(store: Store) -> Non
     damaged = folder_of(table_of(store, STOCK_QUOTES)) / pin_of(store).files.path[0]
     content = damaged.read_bytes()
     damaged.write_bytes(content + b"!")
-    for ages in ({"versions_older_than": AT_ONCE}, {"rows_older_than": AT_ONCE}):
+    for kind in ("versions_older_than", "rows_older_than"):
         with pytest.raises(CorruptLakeError, match="is damaged"):
-            store.mirror.retain([STOCK_QUOTES], **ages)
+            store.mirror.retain([STOCK_QUOTES], **at_once(kind))
     assert pin_of(store).removal is None
     damaged.write_bytes(content)
     assert store.read(STOCK_QUOTES, as_of=store.mirror.status()["settled"][0]).height > 0

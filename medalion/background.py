@@ -39,7 +39,7 @@ class BackgroundMirror(Repeating):
             if self._stopping.is_set() or dataset.name in self._refused:
                 continue
             try:
-                self._mirror.run([dataset], wait=False, settle=True)
+                self._mirror.run([dataset], wait=False, settle=True, is_stopping=self._stopping.is_set)
             except CorruptLakeError:
                 _logger.exception("%s is not mirrored any more", dataset.name)
                 self._refused.add(dataset.name)

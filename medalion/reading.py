@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import polars as pl
 
@@ -70,7 +71,7 @@ def _consistent(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Pin
                 connection, asked.dataset, batch=pin.batch, instruments=asked.instruments, during=asked.during
             )
             is_behind = is_replica(connection)
-        hot = pl.DataFrame(schema=polars_schema(asked.dataset.stored))
+        hot = _no_rows(asked.dataset)
         if fits(pin, tail) and tail.unmirrored:
             with postgres.arrow() as connection:
                 tail, hot = tail_rows(
@@ -86,6 +87,11 @@ def _consistent(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Pin
             return pin, tail, hot
         patience.wait(table, pin, is_behind=is_behind)
         pin, has_refreshed = table.refresh(), True
+
+
+@cache
+def _no_rows(dataset: Dataset) -> pl.DataFrame:
+    return pl.DataFrame(schema=polars_schema(dataset.stored))
 
 
 class Patience:

@@ -109,7 +109,7 @@ CONSTRAINTS = {
     *(index.name for table in TABLES.values() for index in table.indexes),
     *(constraint.name for table in TABLES.values() for constraint in table.constraints),
 }
-TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
 
 
 def has_path(holder: Any, names: list[str]) -> bool:

@@ -37,7 +37,7 @@ from oltp.rebinding import without_writers
 from oltp.rollups import forget
 from oltp.writes import keep_last, rows_checksum
 
-_CHUNK_ROWS = 500_000
+_CHUNK_ROWS = 300_000
 _LOG_KEPT = timedelta(days=30)
 
 

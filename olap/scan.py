@@ -18,8 +18,6 @@ from olap.files import Files, microseconds
 from olap.layout import boxes_of
 from olap.place import Place, reaching
 
-_SYMBOL = "__symbol"
-
 Series: TypeAlias = Mapping[str, Sequence[int] | None]
 
 
@@ -103,10 +101,13 @@ def read(selection: Selection, *, columns: Sequence[str]) -> pl.DataFrame:
         CorruptLakeError: a file that the log names is missing or damaged.
     """
     if selection.is_in_order:
-        derived = _rows(selection).with_columns(derive(selection.dataset))
-        rows = collect(derived.select(*columns, pl.col("symbol").alias(_SYMBOL)))
-        if rows[_SYMBOL].n_unique() <= 1:  # else it was renamed meanwhile, and names come first in the order
-            return rows.drop(_SYMBOL)
+        derived = [column for column in derive(selection.dataset) if column.meta.output_name() in columns]
+        computed = {column.meta.output_name() for column in derived}
+        roots = [name for column in derived for name in column.meta.root_names()]
+        stored = dict.fromkeys(["symbol", *(name for name in columns if name not in computed), *roots])
+        rows = collect(_rows(selection).select(*stored))
+        if rows["symbol"].n_unique() <= 1:  # else it was renamed meanwhile, and names come first in the order
+            return rows.with_columns(derived).select(columns)
     return collect(scan(selection, columns=columns))
 
 

@@ -161,8 +161,11 @@ class Book:
     def drop(self, old: Collection[Row], left: Collection[tuple[int, int]], at: datetime) -> int:
         """Retention took those of the old rows that are not `left` of the lake. How many went."""
         gone = [row for row in old if row.is_mirrored and row.arrival not in left]
-        for row in gone:
-            row.gone_at = at
+        keys = {self.key(row) for row in gone}
+        for row in self.rows:
+            # What had superseded a removed version hides it no more.
+            if row in gone or (row.is_removed and self.key(row) in keys):
+                row.gone_at = at
         return len(gone)
 
     def remove_versions(self, left: Collection[tuple[int, int]]) -> int:

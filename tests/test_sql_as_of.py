@@ -21,6 +21,8 @@ from tests.trading_floor import Board
 MICROSECOND = timedelta(microseconds=1)
 BOOKS = ("accounts", "assets", "audit_logs", "cash_movements", "fills", "positions", "settlements", "trades")
 TIMELESS = (
+    "rollups",
+    "rollup_series",
     "application_logs",
     "error_logs",
     "mirror_batches",

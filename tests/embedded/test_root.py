@@ -49,7 +49,8 @@ def test_a_data_folder_in_roots_closed_home_points_to_where_the_server_can_reach
     location = Path((data_dir / "postgres.location").read_text().strip())
     assert location.parent == place / "shared"
     assert stat.S_IMODE(location.stat().st_mode) == 0o700
-    assert [str(location) in message for message in messages] == [True]
+    told = [message for message in messages if not message.startswith("waiting")]  # as it may on a busy machine
+    assert [str(location) in message for message in told] == [True]
     with EmbeddedPostgres.start(data_dir) as server:
         assert has_row(server)
     assert modes(home, data_dir.parent) == before

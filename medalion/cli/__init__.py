@@ -124,7 +124,9 @@ def root(
     ] = None,
     lake: Annotated[
         str | None,
-        typer.Option("--lake", metavar="PLACE", help="A folder or s3:// URL [MEDALION_LAKE]; by default in the data folder."),
+        typer.Option(
+            "--lake", metavar="PLACE", help="A folder or s3:// URL [MEDALION_LAKE]; default: in the data folder."
+        ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on standard error.")] = False,
     version: Annotated[

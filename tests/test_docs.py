@@ -42,7 +42,7 @@ MAP, STORAGE, STATISTICS, TRADING = (
     for name in ("requirements-map", "storage", "statistics", "trading")
 )
 ORIGINAL = SHARED / "REQUIREMENTS.md"
-PIECES = ("the lake", "feeds")
+PIECES = ("feeds",)
 CLI = ".venv/bin/medalion "
 OURS = re.compile(r"((medalion|oltp|olap|store)[. ]|make |MEDALION_)[A-Za-z_]")
 

@@ -33,7 +33,7 @@ from tests.postgres import libpq
 
 T = TypeVar("T")
 
-STEPS = 1_200
+STEPS = 800
 
 columns = st.one_of(st.none(), st.sampled_from((["source"], ["recorded_at", "write_id"], ["available_at", "ordinal"])))
 dataset_and_face: dict[str, Any] = {"dataset": draws.driven, "face": draws.faces}
@@ -69,7 +69,7 @@ def test_every_read_is_that_of_the_oracle_after_every_step(
     run_state_machine_as_test(LakeMachine, settings=examples)
     record_testsuite_property("steps of the lake", LakeMachine.steps)
     record_testsuite_property("steps of the lake a second", round(LakeMachine.steps / (time.monotonic() - started)))
-    assert LakeMachine.steps >= STEPS * TIMES
+    assert LakeMachine.steps >= STEPS * TIMES // 2  # how many an example has is drawn, too
 
 
 class LakeMachine(Upkeep):

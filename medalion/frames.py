@@ -91,6 +91,12 @@ def derive(dataset: Dataset) -> list[pl.Expr]:
     return derived
 
 
+def newest_of(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """The last of the stored rows of each series, by time and arrival."""
+    newest = rows.sort("ts", "write_id", "ordinal").group_by(dataset.series_key).last()
+    return newest.select(dataset.stored.names)
+
+
 def derive_row(dataset: Dataset, values: dict[str, Any]) -> dict[str, Any]:
     """What `derive` adds, of the plain values of one row that is known at its `ts`."""
     told = values | {"available_at": values["available_at"] or values["ts"]}

@@ -43,8 +43,9 @@ def heal(postgres: Postgres, table: LakeTable, connection: Connection, finish: C
         finish()
     except CorruptLakeError:
         return [(*problem, "left") for problem in examine(postgres, table, connection).problems]
-    gone |= _Repair(postgres, table, connection, examine(postgres, table, connection)).run()
-    _give_up_hot(connection, table, examine(postgres, table, connection))
+    now = examine(postgres, table, connection)
+    gone |= _Repair(postgres, table, connection, now).run()
+    _give_up_hot(connection, table, now)
     return _told(connection, table, first, gone, examine(postgres, table, connection))
 
 

@@ -16,6 +16,7 @@ import polars as pl
 from medalion.checksum import signed
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError, InputError
+from medalion.frames import newest_of
 from medalion.types import BatchStatus, WriteKind
 from medalion.verification import Sums
 from olap.compaction import checked
@@ -135,7 +136,7 @@ def _read(table: LakeTable, pin: Pin) -> Held:
             continue
         held.sums.add(dataset, rows)
         held.names.update(rows.select("instrument_id", "symbol").unique().iter_rows())
-        held.newest.append(_newest(dataset, rows))
+        held.newest.append(newest_of(dataset, rows))
         held.writes.append(
             rows.group_by(pl.col("write_id").alias("id")).agg(
                 pl.col("source").first(),
@@ -147,11 +148,6 @@ def _read(table: LakeTable, pin: Pin) -> Held:
             )
         )
     return held
-
-
-def _newest(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    newest = rows.sort("ts", "write_id", "ordinal").group_by(dataset.series_key).last()
-    return newest.select(dataset.stored.names)
 
 
 def _instruments(connection: Connection, table: LakeTable, held: Held) -> Iterator[Outcome]:
@@ -238,10 +234,10 @@ def _last_values(postgres: Postgres, connection: Connection, dataset: Dataset, h
     parts = list(held.newest)
     hot = [*found.waiting, *(fresh for fresh, _ in found.renumbered.values())]
     with postgres.arrow() as source:
-        parts += (_newest(dataset, rows) for rows in rows_of_writes(source, dataset, hot))
+        parts += (newest_of(dataset, rows) for rows in rows_of_writes(source, dataset, hot))
     if not parts:
         return
-    newest = _newest(dataset, pl.concat(parts))
+    newest = newest_of(dataset, pl.concat(parts))
     with connection.transaction():
         for (source_name,), rows in newest.group_by("source"):
             keep_primary_source(connection, dataset, rows["instrument_id"], str(source_name))

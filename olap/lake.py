@@ -15,7 +15,7 @@ from deltalake.transaction import RemoveAction
 
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError, StoreError, StoreUnavailableError
-from medalion.frames import polars_schema
+from medalion.frames import newest_of, polars_schema
 from olap.files import NO_FILES, Files
 from olap.layout import PERIOD
 from olap.log import changes, files_of
@@ -113,7 +113,7 @@ class LakeTable:
             # One file at a time, however large the import; within each the rows of a series are in this order.
             with reaching():
                 last = self.scan([file.path]).group_by(key).last().select(names).collect()
-            newest = pl.concat([newest, last]).sort("ts", "write_id", "ordinal").group_by(key).last().select(names)
+            newest = newest_of(self.dataset, pl.concat([newest, last]))
         return newest
 
     def discard(self, files: Sequence[StagedFile]) -> None:

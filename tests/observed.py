@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from medalion.datasets import LEVELS, Column, Dataset
+from medalion.datasets import LEVELS, STOCK_QUOTES, Column, Dataset
 from medalion.frames import conform, derive
 from medalion.store import Store
 from medalion.types import InstrumentKind
@@ -59,6 +59,11 @@ def sample(
     given = [column for column in dataset.columns if column.name not in ("available_at", "source", "instrument_id")]
     rows = [{column.name: _value(column, row, symbols, start) for column in given} for row in range(n)]
     return pl.DataFrame(rows, schema=conform_schema(dataset, given))
+
+
+def rows_at(minute: int, n: int = 4) -> pl.DataFrame:
+    """Quotes of a stock from so many minutes after the start on."""
+    return sample(STOCK_QUOTES, n, start=START + timedelta(minutes=minute))
 
 
 def conform_schema(dataset: Dataset, columns: list[Column]) -> dict[str, pl.DataType]:

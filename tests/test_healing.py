@@ -19,11 +19,7 @@ from medalion.store import Store
 from olap.files import NO_FILES
 from oltp.engine import Postgres
 from tests.lake import pin_of, stored, table_of
-from tests.observed import START, instruments, sample
-
-
-def rows_at(minute: int, n: int = 4) -> pl.DataFrame:
-    return sample(STOCK_QUOTES, n, start=START + timedelta(minutes=minute))
+from tests.observed import START, instruments, rows_at, sample
 
 
 @pytest.fixture

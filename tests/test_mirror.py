@@ -24,12 +24,8 @@ from medalion.store import Store
 from oltp import ledger
 from oltp.engine import Postgres
 from oltp.writes import write
-from tests.observed import START, as_read, instruments, sample
+from tests.observed import as_read, instruments, rows_at, sample
 from tests.postgres import fresh_database
-
-
-def rows_at(minute: int, n: int = 4) -> pl.DataFrame:
-    return sample(STOCK_QUOTES, n, start=START + timedelta(minutes=minute))
 
 
 def read_all(store: Store) -> pl.DataFrame:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import psycopg
 import pytest
 
@@ -27,14 +26,10 @@ from oltp.removals import abandon_removal, enter_removal
 from oltp.writes import open_write_mark
 from tests.interleaved import Stopped, connected, first, open_write, stopped_at, waiting
 from tests.lake import pin_of, table_of
-from tests.observed import START, instruments, sample
+from tests.observed import START, instruments, rows_at, sample
 from tests.postgres import fresh_database, libpq
 
 LONG_AGO = timedelta()
-
-
-def rows_at(minute: int, n: int = 4) -> pl.DataFrame:
-    return sample(STOCK_QUOTES, n, start=START + timedelta(minutes=minute))
 
 
 @pytest.fixture

@@ -23,15 +23,11 @@ from oltp.engine import Connection, parse_url
 from oltp.writes import begin
 from tests.interleaved import connected, first, stopped_at, waiting
 from tests.lake import folder_of, pin_of, stored, table_of
-from tests.observed import START, instruments, sample
+from tests.observed import START, instruments, rows_at, sample
 from tests.postgres import admin_url, libpq
 from tests.test_rebinding import backup
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def rows_at(minute: int, n: int = 4) -> pl.DataFrame:
-    return sample(STOCK_QUOTES, n, start=START + timedelta(minutes=minute))
 
 
 @pytest.fixture

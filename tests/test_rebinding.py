@@ -23,12 +23,8 @@ from medalion.store import Store
 from oltp.embedded_place import MAJOR
 from oltp.engine import Postgres, parse_url
 from tests.lake import pin_of, stored, table_of
-from tests.observed import START, instruments, sample
+from tests.observed import START, instruments, rows_at, sample
 from tests.postgres import admin_url, fresh_database
-
-
-def rows_at(minute: int, n: int = 4) -> pl.DataFrame:
-    return sample(STOCK_QUOTES, n, start=START + timedelta(minutes=minute))
 
 
 def opened(url: str, data_dir: Path) -> Store:

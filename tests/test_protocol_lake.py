@@ -159,12 +159,17 @@ def in_place_of(url: str, copy: str) -> Iterator[None]:
     with psycopg.connect(admin, autocommit=True) as connection:
 
         def swap() -> None:
+            allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
             for database in (name, other):
+                # First, for threads of the store connect again at once.
+                connection.execute(allow.format(sql.Identifier(database), sql.Literal(False)))
                 told = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
                 connection.execute(told, (database,))
             for before, after in ((name, "medalion_test_aside"), (other, name), ("medalion_test_aside", other)):
                 rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
                 connection.execute(rename.format(sql.Identifier(before), sql.Identifier(after)))
+            for database in (name, other):
+                connection.execute(allow.format(sql.Identifier(database), sql.Literal(True)))
 
         swap()
         try:

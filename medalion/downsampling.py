@@ -17,8 +17,8 @@ from medalion.types import Timeframe, TimeRange
 from olap.files import Files
 from olap.lake import Lake
 from olap.layout import end_of
+from olap.narrow import read as scanned
 from olap.rollup import mid_bars, minutes, needed, rolled_up
-from olap.scan import read as scanned
 from oltp.engine import Postgres
 from oltp.instruments import DOWNSAMPLED, KEPT
 from oltp.last import held_series

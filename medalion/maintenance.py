@@ -20,9 +20,9 @@ from medalion.errors import CorruptLakeError, InputError, StoreError, StoreUnava
 from medalion.verification import Sums
 from olap import vacuum as vacuuming
 from olap.compaction import checked, corrected, current_since, rewritten, worthwhile, worthwhile_meanwhile
-from olap.files import NO_FILES, Files, microseconds
+from olap.files import NO_FILES, Files
 from olap.lake import LakeTable, Pin
-from olap.layout import end_of
+from olap.layout import end_of, microseconds
 from olap.parquet import StagedFile
 from oltp import ledger
 from oltp.engine import Connection, Postgres

@@ -30,7 +30,8 @@ from medalion.sources import Given, ImportProgress, Source
 from medalion.types import Instant, Timeframe, TimeRange, checked_name, utc
 from olap import sql
 from olap.lake import Lake
-from olap.scan import Selection, collect, read, scan
+from olap.narrow import read
+from olap.scan import Selection, collect, scan
 from oltp.engine import Postgres
 from oltp.hot import LAST_ARRIVAL, NEWEST
 from oltp.instruments import kinds_of, unknown_symbol

@@ -12,7 +12,7 @@ from medalion.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.frames import polars_schema
 from medalion.types import TimeRange
 from olap.lake import LakeTable, Pin
-from olap.scan import Selection, Series
+from olap.scan import Selection, Series, instruments_of
 from oltp.engine import Postgres, is_replica
 from oltp.ledger import settle
 from oltp.removals import kept
@@ -35,9 +35,7 @@ class Asked:
     @property
     def instruments(self) -> list[int] | None:
         """The instruments asked for; None is every one."""
-        if self.series is None or None in self.series.values():
-            return None
-        return [instrument for group in self.series.values() for instrument in group or ()]
+        return instruments_of(self.series)
 
 
 def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selection, Pin, Tail]:

@@ -14,8 +14,8 @@ from medalion.reading import Asked
 from medalion.rollups import Bars
 from medalion.routes import Feed, Route, Span, bars_of, by_source, cut, grid_of, merged
 from medalion.types import MICROSECOND, TimeRange
-from olap.files import Files, microseconds
-from olap.layout import Column
+from olap.files import Files
+from olap.layout import Column, microseconds
 from oltp import rollups
 from oltp.engine import Connection
 from oltp.instruments import KEPT

@@ -47,9 +47,10 @@ class Bars:
         """The bars that `asked` asks for, in order; `is_adjusted` restates them for splits before they are added up."""
         routes = self.routes(asked, symbols) if is_rolled_up else [Route(asked)]
         if len(routes) == 1 and not routes[0].is_made:
-            extra = ("instrument_id", "ts") if is_adjusted else ()
-            rows = self.read(asked, list(dict.fromkeys([*columns, *extra])))
-            return (self._adjusted(rows, routes[0]) if is_adjusted else rows).select(columns)
+            if not is_adjusted:
+                return self.read(asked, columns)
+            rows = self.read(asked, list(dict.fromkeys([*columns, "instrument_id", "ts"])))
+            return self._adjusted(rows, routes[0]).select(columns)
         order = (*asked.dataset.order, "instrument_id")
         wanted = list(dict.fromkeys([*columns, *order]))
         # Kept bars have an arrival of their own, know nothing of the past, and splits come before sums.

@@ -167,6 +167,11 @@ class Bucket:
         return self.access.store(self.bucket, AT_WORK)
 
     @property
+    def readers(self) -> int:
+        """How many objects are read at a time: most of a request is waiting."""
+        return _ASKING
+
+    @property
     def delta_options(self) -> Options:
         retries = {"max_retries": str(AT_WORK.retries), "retry_timeout": _seconds(AT_WORK.request)}
         return self.access.options() | retries | {"aws_s3_allow_unsafe_rename": "false"}
@@ -224,6 +229,10 @@ class Bucket:
         """Raises FileNotFoundError where there is no such object."""
         with self._asking("read"):
             return bytes(self._store.get(self._key(name)).bytes())
+
+    def opened(self, name: str) -> pa.NativeFile:
+        """An object to read parts of. Raises OSError where it cannot be read."""
+        return self.access.arrow.open_input_file(f"{self.bucket}/{self._key(name)}")
 
     def missing(self, names: Iterable[str]) -> str | None:
         """One of the names that is no object, or None if all are there."""

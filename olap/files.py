@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
 from typing import Self
 
 import numpy as np
@@ -11,14 +10,6 @@ from numpy.typing import NDArray
 
 from medalion.types import TimeRange
 from olap.layout import PERIOD, Boxes, Column, tangled
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def microseconds(moment: datetime) -> int:
-    """Since 1970 in UTC, as files hold times."""
-    return (moment - _EPOCH) // _MICROSECOND
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,15 +51,7 @@ class Files:
 
     def selected(self, instruments: Sequence[int] | None, during: TimeRange, timeframe: str | None = None) -> Self:
         """The files that may hold rows of the range; statistics are exact, so no row is missed."""
-        keep = np.ones(len(self), np.bool_)
-        if during.start is not None:
-            keep &= self.last_ts >= microseconds(during.start)
-        if during.end is not None:
-            keep &= self.first_ts < microseconds(during.end)
-        if instruments is not None:
-            # The first asked instrument at or after the file's first must not lie behind its last.
-            asked = np.append(np.unique(np.array(instruments, np.int64)), np.iinfo(np.int64).max)
-            keep &= asked[np.searchsorted(asked, self.first_instrument)] <= self.last_instrument
+        keep = self.boxes().meeting(instruments, during)
         if timeframe is not None:
             is_long = np.char.endswith(self.period.astype(str), "s")
             keep &= is_long != timeframe.endswith(("Min", "Hour"))

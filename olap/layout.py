@@ -1,5 +1,6 @@
 """Where a row lies in the lake, and what is known of a file without opening it (pure)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -9,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medalion.datasets import Dataset, Period
+from medalion.types import TimeRange
 
 Column: TypeAlias = NDArray[Any]
 
@@ -17,6 +19,15 @@ CLEAN = "-clean"
 """In the name of a file in which every key occurs once and no tombstone stands."""
 COMPACT = "-compact"
 """In the name of a file that compaction or retention wrote, before `CLEAN`."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970 in UTC, as files hold times."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def period_of(dataset: Dataset) -> pl.Expr:
@@ -81,6 +92,19 @@ class Boxes:
         """These, and the others behind them."""
         both = ((getattr(self, field.name), getattr(others, field.name)) for field in fields(self))
         return Boxes(*(np.concatenate(pair) for pair in both))
+
+    def meeting(self, instruments: Sequence[int] | None, during: TimeRange) -> NDArray[np.bool_]:
+        """For each box whether it may hold rows of the range; None is every instrument."""
+        keep = np.ones(len(self), np.bool_)
+        if during.start is not None:
+            keep &= self.last_ts >= microseconds(during.start)
+        if during.end is not None:
+            keep &= self.first_ts < microseconds(during.end)
+        if instruments is not None:
+            # The first asked instrument at or after the box's first must not lie behind its last.
+            asked = np.append(np.unique(np.array(instruments, np.int64)), np.iinfo(np.int64).max)
+            keep &= asked[np.searchsorted(asked, self.first_instrument)] <= self.last_instrument
+        return keep
 
 
 _AT_ONCE = 512

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from medalion.errors import InputError, StoreUnavailableError
+from medalion.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ class Folder:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def readers(self) -> int:
+        """How many files are worth reading at a time."""
+        return os.cpu_count() or 1
 
     @property
     def delta_options(self) -> Options:
@@ -96,6 +101,13 @@ class Folder:
     def read(self, name: str) -> bytes:
         """Raises OSError where it cannot be read."""
         return (self.path / name).read_bytes()
+
+    def opened(self, name: str) -> pa.NativeFile:
+        """A file to read parts of; not mapped into memory, where one that is cut meanwhile would end the process.
+
+        Raises OSError where it cannot be read.
+        """
+        return pa.OSFile(str(self.path / name), "r")
 
     def missing(self, names: Iterable[str]) -> str | None:
         """One of the names that is no file, or None if all are there."""
@@ -202,3 +214,18 @@ def reaching() -> Iterator[None]:
             # Not chained: a server's answer may repeat the key that it was given.
             raise StoreUnavailableError(f"the lake's object store is not available: {said(str(error))}") from None
         raise
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turns errors of reading a file of the lake into the store's.
+
+    Raises:
+        CorruptLakeError: a file that the log names is missing or damaged.
+        StoreUnavailableError: an object store does not answer.
+    """
+    try:
+        with reaching():
+            yield
+    except (pl.exceptions.ComputeError, pa.ArrowException, OSError) as error:
+        raise CorruptLakeError(f"the lake cannot be read: {error}; run `medalion mirror verify`") from error

@@ -11,14 +11,20 @@ import numpy as np
 import polars as pl
 
 from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError
 from medalion.frames import derive, polars_schema
 from medalion.types import TimeRange
-from olap.files import Files, microseconds
-from olap.layout import boxes_of
-from olap.place import Place, reaching
+from olap.files import Files
+from olap.layout import boxes_of, microseconds
+from olap.place import Place, reading
 
 Series: TypeAlias = Mapping[str, Sequence[int] | None]
+
+
+def instruments_of(series: Series | None) -> list[int] | None:
+    """The instruments of all its sources; None is every one."""
+    if series is None or None in series.values():
+        return None
+    return [instrument for group in series.values() for instrument in group or ()]
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,17 @@ class Selection:
         return sorted_out
 
     @property
+    def instruments(self) -> list[int] | None:
+        """The instruments that are meant; None is every one."""
+        return instruments_of(self.series)
+
+    @property
     def is_in_order(self) -> bool:
         """Whether the rows lie in the files in the order of a read: one series, in files that follow each other."""
         once, twice = self.paths
-        instruments = [one for group in (self.series or {}).values() for one in group or (None, None)]
         is_one_timeframe = self.timeframe is not None or not self.dataset.has_timeframe
-        return bool(once) and not twice and not self.hot.height and len(instruments) == 1 and is_one_timeframe
+        is_one_series = self.instruments is not None and len(self.instruments) == 1
+        return bool(once) and not twice and not self.hot.height and is_one_series and is_one_timeframe
 
     def wanted(self) -> pl.Expr:
         """Which stored rows are meant, before deduplication."""
@@ -94,23 +105,6 @@ def scan(selection: Selection, *, columns: Sequence[str]) -> pl.LazyFrame:
     return _rows(selection).sort(*dataset.order, "write_id", "ordinal").with_columns(derive(dataset)).select(columns)
 
 
-def read(selection: Selection, *, columns: Sequence[str]) -> pl.DataFrame:
-    """The same at once; one series of clean files lies in order already and is not sorted again.
-
-    Raises:
-        CorruptLakeError: a file that the log names is missing or damaged.
-    """
-    if selection.is_in_order:
-        derived = [column for column in derive(selection.dataset) if column.meta.output_name() in columns]
-        computed = {column.meta.output_name() for column in derived}
-        roots = [name for column in derived for name in column.meta.root_names()]
-        stored = dict.fromkeys(["symbol", *(name for name in columns if name not in computed), *roots])
-        rows = collect(_rows(selection).select(*stored))
-        if rows["symbol"].n_unique() <= 1:  # else it was renamed meanwhile, and names come first in the order
-            return rows.with_columns(derived).select(columns)
-    return collect(scan(selection, columns=columns))
-
-
 def in_order(selection: Selection) -> tuple[pl.DataFrame, bool]:
     """The current rows as stored, and whether those of each instrument lie in order of time and arrival.
 
@@ -129,10 +123,16 @@ def _rows(selection: Selection) -> pl.LazyFrame:
     if once:
         parts.append(scan_files(selection.place, dataset, once).filter(selection.wanted()))
     if twice or selection.hot.height or not once:
-        files = [scan_files(selection.place, dataset, twice)] if twice else []
-        rows = pl.concat([*files, selection.hot.lazy()])
-        parts.append(current(dataset, rows.filter(selection.wanted())))
+        parts.append(resolved(selection))
     return pl.concat(parts) if len(parts) > 1 else parts[0]
+
+
+def resolved(selection: Selection) -> pl.LazyFrame:
+    """The current rows of the files that need deduplication and of those not mirrored yet, as stored."""
+    _, twice = selection.paths
+    files = [scan_files(selection.place, selection.dataset, twice)] if twice else []
+    rows = pl.concat([*files, selection.hot.lazy()])
+    return current(selection.dataset, rows.filter(selection.wanted()))
 
 
 def current(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -161,8 +161,5 @@ def collect(frame: pl.LazyFrame) -> pl.DataFrame:
         CorruptLakeError: a file that the log names is missing or damaged.
         StoreUnavailableError: an object store does not answer.
     """
-    try:
-        with reaching():
-            return frame.collect()
-    except (pl.exceptions.ComputeError, OSError) as error:
-        raise CorruptLakeError(f"the lake cannot be read: {error}; run `medalion mirror verify`") from error
+    with reading():
+        return frame.collect()

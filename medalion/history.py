@@ -15,17 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from medalion.checksum import row_hashes, signed
 from medalion.datasets import Dataset
 from medalion.errors import InputError
+from medalion.frames import by_runs
 from medalion.importing import Known, Reading, fitted
 from medalion.mirror import Mirror
 from medalion.rejects import RejectsFile
 from medalion.sources import PIECE_ROWS, Source
 from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable
-from olap.parquet import StagedFile
+from olap.parquet import StagedFile, in_order
 from oltp import ledger
 from oltp.engine import Connection, Postgres, one
 from oltp.hot import HOT_ARRIVAL
@@ -198,13 +200,13 @@ def _chunks(rows: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 
 
 def _staged(table: LakeTable, opened: OpenWrite, chunk: pl.DataFrame, first: int, newest: dict[str, int]) -> Staged:
-    """Number the rows of a chunk from `first`, hash them and write them to files."""
-    recorded_at = pl.lit(opened.recorded_at).cast(pl.Datetime("us", "UTC"))
-    rows = chunk.with_columns(
+    """Number the rows of a chunk from `first`, sort and hash them and write them to files."""
+    ordinal = pl.int_range(first, first + pl.len(), dtype=pl.Int64).cast(pl.Int32)
+    # Sorted before they are hashed, for then equal texts follow each other, and before what they all share is added.
+    rows = in_order(table.dataset, chunk.with_columns(ordinal=ordinal)).with_columns(
         write_id=pl.lit(opened.write_id, pl.Int64),
-        ordinal=pl.int_range(first, first + pl.len(), dtype=pl.Int64).cast(pl.Int32),
         is_deleted=pl.lit(False),
-        recorded_at=recorded_at,
+        recorded_at=pl.lit(opened.recorded_at).cast(pl.Datetime("us", "UTC")),
     )
     content, checksum = _checksums(table.dataset, rows)
     first_ts, last_ts = rows.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
@@ -226,7 +228,8 @@ def _checksums(dataset: Dataset, rows: pl.DataFrame) -> tuple[int, int]:
     """
     *content, instrument = (column.name for column in dataset.columns)
     rest = [instrument, *(column.name for column in HOT_ARRIVAL)]
-    table = rows.select(*content, *rest).to_arrow()
+    columns = rows.select(*content, *rest)
+    table = pa.table({each.name: by_runs(each) if each.dtype == pl.String else each.to_arrow() for each in columns})
     given = row_hashes(table, content)
     stored = row_hashes(table, rest, after=given)
     return int(given.sum(dtype=np.uint64)), int(stored.sum(dtype=np.uint64))

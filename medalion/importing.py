@@ -91,13 +91,14 @@ def _check_none(dataset: Dataset, reading: Reading, piece: Piece, named: pl.Data
 
 def _numbered(rows: pl.DataFrame, faults: Faults, instruments: Instruments) -> pl.DataFrame:
     """The rows with the `instrument_id` of each symbol, which is null where there is none."""
-    symbols = rows["symbol"]
+    encoded = rows["symbol"].to_arrow().dictionary_encode()
+    symbols, places = pl.Series(encoded.dictionary, dtype=pl.String), pl.Series(encoded.indices)
+    named = symbols
     if faults.reasons:
-        symbols = symbols.filter(~pl.int_range(rows.height, eager=True).is_in(faults.rows()))
-    known = instruments(symbols.drop_nulls().unique().to_list())
-    numbers = rows["symbol"].replace_strict(known or {"": 0}, default=None, return_dtype=pl.Int64)
-    if not known:
-        numbers = numbers.clear(rows.height)
+        good = places.filter(~pl.int_range(rows.height, eager=True).is_in(faults.rows()))
+        named = symbols.gather(good.drop_nulls().unique())
+    known = instruments(named.to_list())
+    numbers = pl.Series([known.get(symbol) for symbol in symbols], dtype=pl.Int64).gather(places)
     if numbers.null_count():
         faults(numbers.is_null(), "symbol", rows["symbol"], "no such symbol is known; create it first")
     given = rows["instrument_id"]

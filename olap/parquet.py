@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -10,6 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, cast
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from deltalake.transaction import AddAction
 
 from medalion.datasets import Dataset, Period
 from medalion.errors import StoreError
+from medalion.frames import by_runs
 from olap.layout import CLEAN, COMPACT, PERIOD, period_of, sort_key
 from olap.place import Place
 
@@ -24,6 +26,7 @@ GROUP_ROWS = 131_072
 """A row group holds about as many rows at most, unless one series alone has more."""
 MIN_GROUP_ROWS = 8_192
 """Series with fewer rows share a group."""
+_SAMPLE_ROWS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +67,36 @@ def stage(
 
 def _partitions(dataset: Dataset, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     """The partitions of the rows, each sorted."""
-    key = list(sort_key(dataset))
-    if rows["write_id"].n_unique() == 1 and rows["ordinal"].is_sorted():
-        key = key[:-2]  # they lie in order of arrival already, and the sort is stable
     # Days as numbers: a text for each row would take as long as the sort.
     period = pl.col("ts").dt.date().alias(PERIOD) if dataset.period is Period.DAY else period_of(dataset)
-    rows = rows.with_columns(period)
-    several = [PERIOD] if rows[PERIOD].n_unique() > 1 else []
-    rows = rows.sort([*several, *key], maintain_order=True)
+    rows = in_order(dataset, rows).with_columns(period)
+    if rows[PERIOD].n_unique() > 1:
+        rows = rows.sort(PERIOD, maintain_order=True)
     start = 0
     for length, value in rows[PERIOD].rle().struct.unnest().iter_rows():
         yield str(value), rows.slice(start, length).drop(PERIOD)
         start += length
+
+
+def in_order(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows as they lie within a file; those of one write may lack its number. What lies so already is not moved."""
+    key = [name for name in sort_key(dataset) if name in rows.columns]
+    if rows["instrument_id"].is_sorted() and _is_sorted(rows, key):
+        return rows
+    is_one_write = "write_id" not in key or rows["write_id"].n_unique() == 1
+    if is_one_write and rows["ordinal"].is_sorted():
+        # They lie in order of arrival already, and the sort is stable.
+        arrived = ("write_id", "ordinal", *(["ts"] if rows["ts"].is_sorted() else []))
+        key = [name for name in key if name not in arrived]
+    return rows.rechunk().sort(key, maintain_order=True)
+
+
+def _is_sorted(rows: pl.DataFrame, key: Sequence[str]) -> bool:
+    follows = pl.lit(True)
+    for name in reversed(key):
+        this, before = pl.col(name), pl.col(name).shift()
+        follows = (this > before) | ((this == before) & follows)
+    return bool(rows.select(follows.all()).item())
 
 
 def _by_lateness(partition: pl.DataFrame, newest: int | None) -> Iterator[pl.DataFrame]:
@@ -118,20 +139,44 @@ def digest_in(path: str) -> str:
 
 
 def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:
-    table = rows.to_arrow().cast(dataset.stored)
-    sink = pa.BufferOutputStream()
+    texts = {name: by_runs(rows[name]) for name in _runs_of_text(rows)}
+    fields = [field.with_type(texts[field.name].type) if field.name in texts else field for field in dataset.stored]
+    others = pa.schema(field for field in dataset.stored if field.name not in texts)
+    plain = rows.select(others.names).to_arrow().cast(others)
+    whole, few_valued = _whole(dataset), _few_valued(rows)
+    packed = {*texts, *whole, *few_valued}
+    # What is packed already gains little more from zstd, and LZ4 costs readers next to nothing.
+    codecs: dict[str, Any] = {
+        path: "lz4" if field.name in packed else "zstd" for field in fields for path in _leaves(field)
+    }
+    schema, sink = pa.schema(fields), pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
-        dataset.stored,
-        compression="zstd",
-        compression_level=1,
+        schema,
+        compression=codecs,
+        compression_level={path: 1 for path, codec in codecs.items() if codec == "zstd"},
+        write_batch_size=16_384,
         store_decimal_as_integer=True,
-        use_dictionary=cast(Any, _repetitive(dataset)),  # the stubs know only of a bool
-        column_encoding=_encodings(dataset),
+        store_schema=False,  # or readers would see the dictionaries from which texts are written
+        # The stubs know only of a bool.
+        use_dictionary=cast(Any, [*few_valued, *(f.name for f in dataset.stored if pa.types.is_string(f.type))]),
+        column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
     ) as writer:
         for start, length in row_groups(rows["instrument_id"]):
-            writer.write_table(table.slice(start, length), row_group_size=length)
+            group = plain.slice(start, length)
+            columns = [
+                _narrowed(texts[name].slice(start, length)) if name in texts else group.column(name)
+                for name in schema.names
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=length)
     return sink.getvalue()
+
+
+def _narrowed(text: "pa.DictionaryArray[Any, Any]") -> "pa.DictionaryArray[Any, Any]":
+    """The same with no more of the dictionary, which is in order of appearance, than it needs."""
+    codes = np.asarray(text.indices)
+    first, last = int(codes.min()), int(codes.max())
+    return pa.DictionaryArray.from_arrays(codes - first, text.dictionary.slice(first, last - first + 1))
 
 
 def row_groups(instruments: pl.Series) -> Iterator[tuple[int, int]]:
@@ -154,13 +199,34 @@ def repeated(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
     return rows.select(pl.struct(dataset.key).is_duplicated() | pl.col("is_deleted")).to_series()
 
 
-def _repetitive(dataset: Dataset) -> list[str]:
-    return [f.name for f in dataset.stored if pa.types.is_string(f.type) or pa.types.is_boolean(f.type)]
+def _runs_of_text(rows: pl.DataFrame) -> list[str]:
+    """The texts that are given to the writer as a few values and where they stand, which takes it half as long."""
+    sample, few = _sample(rows)
+    texts = (name for name, kind in rows.schema.items() if kind == pl.String and not rows[name].has_nulls())
+    return [name for name in texts if sample[name].n_unique() <= few // 8]
 
 
-def _encodings(dataset: Dataset) -> dict[str, str]:
-    whole = (f for f in dataset.stored if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type))
-    return {f.name: "DELTA_BINARY_PACKED" for f in whole}
+def _few_valued(rows: pl.DataFrame) -> list[str]:
+    """The columns that are smaller, and faster to write and to read, with each distinct value written once."""
+    sample, few = _sample(rows)
+    decimals = (name for name, kind in rows.schema.items() if kind.is_decimal())
+    return [name for name in decimals if sample[name].n_unique() <= few] + ["is_deleted"]
+
+
+def _sample(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Consecutive rows, and how many distinct values are few among them."""
+    sample = rows.slice(rows.height // 2, _SAMPLE_ROWS)
+    return sample, sample.height // 2
+
+
+def _leaves(field: "pa.Field[Any]") -> list[str]:
+    if not pa.types.is_list(field.type):
+        return [field.name]
+    return [f"{field.name}.list.element.{inner.name}" for inner in field.type.value_type]
+
+
+def _whole(dataset: Dataset) -> list[str]:
+    return [f.name for f in dataset.stored if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)]
 
 
 def _statistics(dataset: Dataset, rows: pl.DataFrame) -> str:

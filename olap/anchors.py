@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from medalion.errors import CorruptLakeError, StoreError
-from olap.lake import LOG
+from olap.log import LOG, commit_name
 from olap.place import Place, reaching
 
 FOLDER = "_audit_anchors"
@@ -137,7 +137,7 @@ class AnchorTable:
         added = self.files().filter(run=number)["path"]
         with self._written():
             version = self._open().version()
-            self.place.sync((*added, "", f"{LOG}/{version:020}.json", LOG))
+            self.place.sync((*added, "", commit_name(version), LOG))
         return version
 
     def _open(self) -> DeltaTable:

@@ -18,19 +18,17 @@ from medalion.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.frames import newest_of, polars_schema
 from olap.files import NO_FILES, Files
 from olap.layout import PERIOD
-from olap.log import changes, files_of
+from olap.log import LOG, changes, commit_name, files_of
 from olap.parquet import StagedFile, stage
 from olap.place import Folder, Place, reaching
 from olap.scan import scan_files
 
-LOG = "_delta_log"
 _BATCH = "medalion-mirror"
 _NONCE = "medalion-nonce"
 _MAINTENANCE = "medalion-maintenance"
 _REMOVAL = "medalion-removal"
 # A pin that is never looked after would name files that a vacuum has removed, however long it keeps them.
 _PIN_SECONDS = 60.0
-_NEWS_VERSIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,6 @@ class LakeTable:
         self.dataset = dataset
         self.place = root.within(dataset.name)
         self._lock = threading.Lock()
-        self._handle: DeltaTable | None = None
         self._pin: Pin | None = None
         self._looked = 0.0
 
@@ -80,12 +77,7 @@ class LakeTable:
         with self._lock:
             try:
                 with reaching():
-                    if self._handle is None:
-                        self._handle = self.open()
-                    else:
-                        self._handle.update_incremental()
-                    if self._pin is None or self._pin.version != self._handle.version():
-                        self._pin = self._next_pin(self._handle)
+                    self._pin = self._followed() or self._opened()
             except TableNotFoundError:
                 self._pin = EMPTY
             except (DeltaError, OSError) as error:
@@ -151,13 +143,13 @@ class LakeTable:
                 )
         except CommitFailedError as error:
             # A server that took it may have failed to say so, and then refused the same commit as a second one.
-            newer = self._reopened()
+            newer = self.refresh()
             if (newer.batch, newer.nonce) != (batch, nonce):
                 raise CorruptLakeError(f"another writer has committed to {self.place} meanwhile: {error}") from error
             return newer
         except (DeltaError, OSError) as error:
             raise StoreError(f"{self.place} cannot be committed to: {error}") from error
-        return self._reopened()
+        return self.refresh()
 
     def replace(
         self, pin: Pin, removed: Files, added: Sequence[StagedFile], *, removal: int | None = None
@@ -198,14 +190,14 @@ class LakeTable:
                 )
         except CommitFailedError:
             # It may be this very commit that was there already; the names of its files are its own, as is its nonce.
-            newer = self._reopened()
+            newer = self.refresh()
             is_ours = newer.removal == removal if is_change else {file.path for file in added} & set(newer.files.path)
             if not is_ours:
                 return None
         except (DeltaError, OSError) as error:
             raise StoreError(f"{self.place} cannot be committed to: {error}") from error
         else:
-            newer = self._reopened()
+            newer = self.refresh()
         self.sync(newer)
         return newer
 
@@ -219,7 +211,7 @@ class LakeTable:
 
     def _to_sync(self, pin: Pin) -> Iterator[str]:
         for version in range(pin.version, -1, -1):
-            commit = f"{LOG}/{version:020}.json"
+            commit = commit_name(version)
             if self.place.missing([commit]):  # expired, so long ago was it written
                 break
             yield commit
@@ -231,11 +223,6 @@ class LakeTable:
     def open(self) -> DeltaTable:
         """A fresh handle of the table, which must exist."""
         return DeltaTable(str(self.place), storage_options=self.place.delta_options)
-
-    def _reopened(self) -> Pin:
-        with self._lock:
-            self._handle = None
-        return self.refresh()
 
     def _create_or_open(self) -> DeltaTable:
         """A fresh handle; one that has committed knows a stale version and is not used again."""
@@ -252,22 +239,35 @@ class LakeTable:
                 storage_options=self.place.delta_options,
             )
 
-    def _next_pin(self, handle: DeltaTable) -> Pin:
-        """The handle's version: the last one, and what the commits since have changed, where they still tell."""
+    def _followed(self) -> Pin | None:
+        """The newest version by what the commits since the last one say, far sooner than by opening the table.
+
+        None where they do not tell.
+        """
         last = self._pin
-        news = None
-        if last is not None and 0 <= last.version < handle.version() <= last.version + _NEWS_VERSIONS:
-            news = changes(self.place, range(last.version + 1, handle.version() + 1))
+        news = changes(self.place, after=last.version) if last is not None and last.version >= 0 else None
         if last is None or news is None:
-            actions = pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
-            files = self._files(actions.rename({f"partition.{PERIOD}": PERIOD}))
-        else:
-            files = last.files.changed(news.gone, self._files(news.added))
+            return None
+        if news.version == last.version:
+            return last
+        marks = news.marks
+        return Pin(
+            version=news.version,
+            batch=marks.get(_BATCH, last.batch),
+            nonce=marks.get(_NONCE, last.nonce),
+            files=last.files.changed(news.gone, self._files(news.added)),
+            maintenance=marks.get(_MAINTENANCE, last.maintenance),
+            removal=marks.get(_REMOVAL, last.removal),
+        )
+
+    def _opened(self) -> Pin:
+        handle = self.open()
+        actions = pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
         return Pin(
             version=handle.version(),
             batch=handle.transaction_version(_BATCH) or 0,
             nonce=handle.transaction_version(_NONCE),
-            files=files,
+            files=self._files(actions.rename({f"partition.{PERIOD}": PERIOD})),
             maintenance=handle.transaction_version(_MAINTENANCE) or 0,
             removal=handle.transaction_version(_REMOVAL),
         )

@@ -1,7 +1,8 @@
 """What the commits of a table's log say of its files."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,8 @@ from medalion.errors import CorruptLakeError
 from olap.files import NO_FILES, Files
 from olap.layout import CLEAN, COMPACT, PERIOD
 from olap.place import Place
+
+LOG = "_delta_log"
 
 _MOMENT = pl.Datetime("us", "UTC")
 _ACTIONS: Any = {
@@ -26,36 +29,65 @@ _ACTIONS: Any = {
     "max.ts": _MOMENT,
 }
 _ABOUT_FILES = {"add", "remove", "txn", "commitInfo"}
+_FOLLOWED = 32
+"""Commits that are read one by one; to open the table anew is sooner done than more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Files that commits took out of a table, by path, and those that they put in."""
+    """What the commits up to a version have done to a table.
 
+    Files that they took out, by path, and those that they put in; the application transactions that they set, by name.
+    """
+
+    version: int
     gone: set[str]
     added: pl.DataFrame
+    marks: dict[str, int]
 
 
-def changes(place: Place, versions: Iterable[int]) -> Changes | None:
-    """What commits in a row have changed; None where they say more than that, or are in the log no more."""
+def commit_name(version: int) -> str:
+    """The file of a commit, as named in the table's place."""
+    return f"{LOG}/{version:020}.json"
+
+
+def changes(place: Place, *, after: int) -> Changes | None:
+    """What the commits since a version have changed; None where that takes opening the table to know.
+
+    They are too many, say more than `Changes` can, or are in the log no more.
+    """
+    commits = list(_commits(place, after))
+    version = after + len(commits)
+    # Old commits leave the log in order: while the last one read is there, none above it has left.
+    if len(commits) > _FOLLOWED or place.missing([commit_name(version)]):
+        return None
     gone: set[str] = set()
     added: dict[str, dict[str, Any]] = {}
-    for version in versions:
-        try:
-            commit = place.read(f"_delta_log/{version:020}.json")
-        except OSError:
-            return None
-        for line in commit.splitlines():
-            action = json.loads(line)
+    marks: dict[str, int] = {}
+    for commit in commits:
+        for line in commit.splitlines() or [commit]:
+            try:
+                action = json.loads(line)
+            except ValueError:
+                return None
             if action.keys() - _ABOUT_FILES:
                 return None
+            if marked := action.get("txn"):
+                marks[marked["appId"]] = marked["version"]
             if removed := action.get("remove"):
                 gone.add(removed["path"])
                 added.pop(removed["path"], None)
             if entered := action.get("add"):
                 gone.discard(entered["path"])
                 added[entered["path"]] = _flat(entered)
-    return Changes(gone, pl.DataFrame(list(added.values()), schema=_ACTIONS))
+    return Changes(version, gone, pl.DataFrame(list(added.values()), schema=_ACTIONS), marks)
+
+
+def _commits(place: Place, after: int) -> Iterator[bytes]:
+    """Those since a version, oldest first: at most one more than are followed."""
+    with suppress(FileNotFoundError):
+        for version in range(after + 1, after + _FOLLOWED + 2):
+            yield place.read(commit_name(version))
 
 
 def _flat(entered: dict[str, Any]) -> dict[str, Any]:

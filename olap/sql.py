@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from secrets import token_hex
 
 import duckdb
@@ -27,7 +28,7 @@ def tables_of(query: str) -> tuple[set[str], set[str]]:
     """
     if not isinstance(query, str):
         raise InputError(f"the query is a {type(query).__name__}", given=query, expected="text with one SELECT")
-    with duckdb.connect() as parser:
+    with _parser().cursor() as parser:
         try:
             statements = parser.extract_statements(query)
         except duckdb.Error as error:
@@ -39,6 +40,12 @@ def tables_of(query: str) -> tuple[set[str], set[str]]:
             )
         (tree,) = parser.execute("SELECT json_serialize_sql($query::VARCHAR)", {"query": query}).fetchone() or ("",)
     return _names(json.loads(tree))
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    """A database in which queries are parsed and none is run: to make one takes as long as to parse thirty."""
+    return duckdb.connect(config={"threads": 1})
 
 
 def _names(node: object) -> tuple[set[str], set[str]]:
@@ -120,7 +127,10 @@ def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def _view(selection: Selection, once: str | None, twice: str | None, *, hot: str) -> str:
-    """Each key's last row once: clean and lone files as they are, the rest by order of arrival."""
+    """Each key's last row once: clean and lone files as they are, the rest by order of arrival.
+
+    Clean files hold no tombstone, so that only the rest has to be asked.
+    """
     dataset = selection.dataset
     keep = _wanted(selection)
     parts = [f"SELECT * FROM {once} WHERE {keep}"] if once else []
@@ -129,12 +139,12 @@ def _view(selection: Selection, once: str | None, twice: str | None, *, hot: str
     key = ", ".join(map(_quoted, dataset.key))
     parts.append(
         f"SELECT * FROM ({' UNION ALL BY NAME '.join(rest)}) WHERE {keep} "
-        f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY write_id DESC, ordinal DESC) = 1"
+        f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY write_id DESC, ordinal DESC) = 1 AND NOT is_deleted"
     )
     rows = " UNION ALL BY NAME ".join(f"({part})" for part in parts)
     columns = ", ".join([_shown(dataset, column) for column in (*dataset.columns, *dataset.derived)])
     arrival = ", ".join(column.name for column in (*_SHOWN_ARRIVAL, ARRIVAL[1]))
-    return f"SELECT {columns}, {arrival} FROM ({rows}) WHERE NOT is_deleted"
+    return f"SELECT {columns}, {arrival} FROM ({rows})"
 
 
 def _shown(dataset: Dataset, column: Column) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 
-from olap.lake import LOG, LakeTable
+from olap.lake import LakeTable
 from olap.layout import PERIOD
+from olap.log import LOG
 from olap.place import Entry, Folder, reaching
 
 

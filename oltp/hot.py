@@ -98,15 +98,6 @@ _SQL_TYPES: dict[pa.DataType, sa.types.TypeEngine[Any]] = {
 }
 
 
-def copy_text(rows: pl.DataFrame) -> bytes:
-    """The rows as COPY's CSV."""
-    return (
-        plain(rows)
-        .write_csv(include_header=False, quote_style="necessary", datetime_format="%Y-%m-%d %H:%M:%S%.6f+00")
-        .encode()
-    )
-
-
 def plain(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows without lists: levels as JSON arrays of [price, size] in text, so that no digit is lost."""
     return rows.with_columns(_levels_json(pl.col(name)) for name, kind in rows.schema.items() if kind == pl.List)

@@ -16,13 +16,14 @@ from medalion.checksum import checksum
 from medalion.datasets import Dataset
 from medalion.errors import InputError
 from medalion.types import WriteKind
+from oltp.binary import HEADER, TRAILER, copy_binary
 from oltp.engine import Connection, one
-from oltp.hot import HOT_ARRIVAL, LAST_ARRIVAL, NEWEST, copy_text, last_name, plain
+from oltp.hot import HOT_ARRIVAL, LAST_ARRIVAL, NEWEST, last_name, plain
 from oltp.instruments import is_made, keep_primary_source, with_instruments
 
 _OPEN_WRITE = crc32(b"medalion open write")
 _COPY_BYTES = 1 << 20
-_COPY_ROWS = 250_000
+_COPY_ROWS = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,16 +203,17 @@ def enter(
 def _copy(connection: Connection, dataset: Dataset, rows: pl.DataFrame, slot: int) -> None:
     """Rows go in sorted, so that both indexes grow in order; `ordinal` keeps their place."""
     ordered = rows.sort("instrument_id", "ts", maintain_order=True).with_columns(slot=pl.lit(slot, pl.Int16))
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
         sql.Identifier(dataset.name), sql.SQL(", ").join(map(sql.Identifier, ordered.columns))
     )
-    texts = map(copy_text, ordered.iter_slices(_COPY_ROWS))
+    parts = map(copy_binary, ordered.iter_slices(_COPY_ROWS))
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         # While the server takes one part of many, the next is being written down.
-        for text in ahead(texts) if rows.height > _COPY_ROWS else texts:
-            view = memoryview(text)
-            for start in range(0, len(text), _COPY_BYTES):
-                copy.write(view[start : start + _COPY_BYTES])
+        copy.write(HEADER)
+        for part in ahead(parts) if rows.height > _COPY_ROWS else parts:
+            for start in range(0, len(part), _COPY_BYTES):
+                copy.write(part[start : start + _COPY_BYTES])
+        copy.write(TRAILER)
 
 
 def keep_last(

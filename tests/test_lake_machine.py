@@ -1,6 +1,6 @@
 """Whatever is written, mirrored, compacted, pruned, removed and reopened in any order, every read is the oracle's.
 
-1,200 steps over PostgreSQL and a lake of tiny files; MEDALION_LAKE_STEPS multiplies them.
+600 steps over PostgreSQL and a lake of tiny files; MEDALION_LAKE_STEPS multiplies them.
 """
 
 import time
@@ -33,7 +33,7 @@ from tests.postgres import libpq
 
 T = TypeVar("T")
 
-STEPS = 800
+STEPS = 600
 
 columns = st.one_of(st.none(), st.sampled_from((["source"], ["recorded_at", "write_id"], ["available_at", "ordinal"])))
 dataset_and_face: dict[str, Any] = {"dataset": draws.driven, "face": draws.faces}

@@ -18,6 +18,8 @@ from medalion import history
 from medalion.datasets import STOCK_QUOTES
 from medalion.errors import CorruptLakeError, InputError
 from medalion.store import Store
+from olap.lake import LakeTable
+from olap.log import commit_name
 from oltp.engine import Postgres
 from tests.commands import refused, run
 from tests.lake import folder_of, pin_of, table_of, written
@@ -244,3 +246,21 @@ def test_the_commands_say_what_they_did(store: Store, own_place: tuple[str, ...]
     assert "removed 0 versions" not in retained.stderr
     assert run(*own_place, "mirror", "verify").exit_code == 0
     assert store.read(STOCK_QUOTES).height > 0
+
+
+def test_a_pin_so_old_that_the_log_no_longer_says_what_followed_is_brought_up_to_date(store: Store) -> None:
+    written(store, STOCK_QUOTES)
+    instruments(store, STOCK_QUOTES.kind)
+    table = table_of(store, STOCK_QUOTES)
+    old = LakeTable(table.place.within(".."), STOCK_QUOTES)
+    version = old.refresh().version
+    for hour in range(1, 4):
+        store.write(STOCK_QUOTES, sample(STOCK_QUOTES, 2, start=START + timedelta(hours=hour)))
+        store.mirror.run([STOCK_QUOTES])
+    for _ in range(2):  # what the first sums up, the second removes
+        store.mirror.vacuum([STOCK_QUOTES], older_than=AT_ONCE)
+    for gone in (version, version + 1):
+        assert table.place.missing([commit_name(gone)])
+    followed, newest = old.refresh(), table.refresh()
+    assert followed.version == newest.version == version + 3
+    assert sorted(followed.files.path) == sorted(newest.files.path)

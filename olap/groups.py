@@ -1,7 +1,7 @@
 """Row groups of files, picked by their statistics and decoded as they lie: what a narrow read needs of a file.
 
 A file never changes once it is written, so its footer is read once and kept. A column that has one value in a group, as
-its statistics say, is made instead of decoded.
+its statistics say, need not be decoded.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,9 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medalion.errors import CorruptLakeError
 from medalion.types import TimeRange
 from olap.layout import Boxes
 from olap.place import Place
@@ -55,44 +54,20 @@ class Group:
         columns = map(group.column, range(group.num_columns))
         return {column.path_in_schema: column.statistics for column in columns}
 
-    def has(self, name: str) -> bool:
-        """Whether the file has the column, or was written before there was one."""
-        return name in self._names
-
-    @cached_property
-    def _names(self) -> set[str]:
-        return {path.partition(".")[0] for path in self._statistics}  # lists have a path of several parts
-
-    def decoded(
-        self, place: Place, names: Sequence[str], schema: pl.Schema, *, only: int | None = None
-    ) -> pl.DataFrame:
-        """Its rows with these columns, as stored: all, or `only` those of one instrument.
+    def table(self, place: Place, names: list[str], *, only: int | None) -> pa.Table:
+        """Its rows with those of the columns that the file has: all, or `only` those of one instrument.
 
         Raises:
-            CorruptLakeError: a column is of another type than it should be.
             ArrowException, OSError: the file is missing or damaged.
         """
-        cut_to = None if "instrument_id" in self.constants else only
-        needed = names if cut_to is None else dict.fromkeys([*names, "instrument_id"])
-        read = [name for name in needed if self.has(name) and name not in self.constants]
-        rows, columns = self.rows, {}
-        if read:
-            with place.opened(self.file) as file, pq.ParquetFile(file, metadata=self.footer) as parquet:
-                table = parquet.read_row_group(self.number, columns=read, use_threads=False)
-            if cut_to is not None:
-                first, end = np.searchsorted(table.column("instrument_id").to_numpy(), (cut_to, cut_to + 1))
-                table, rows = table.slice(first, end - first), end - first
-            columns = {column.name: column for column in pl.DataFrame(table)}
-        frame = pl.DataFrame(
-            [columns[name] if name in columns else self._made(name, schema[name], rows) for name in names]
-        )
-        if dict(frame.schema) != {name: schema[name] for name in names}:
-            raise CorruptLakeError(f"{place}/{self.file} has columns of other types than the store writes")
-        return frame
-
-    def _made(self, name: str, kind: pl.DataType, rows: int) -> pl.Series:
-        value = pl.Series(name, [self.constants.get(name)], dtype=None if isinstance(kind, pl.Datetime) else kind)
-        return value.cast(kind).new_from_index(0, rows)
+        is_whole = only is None or "instrument_id" in self.constants
+        read = names if is_whole else list(dict.fromkeys([*names, "instrument_id"]))
+        with place.opened(self.file) as file, pq.ParquetFile(file, metadata=self.footer) as parquet:
+            table = parquet.read_row_group(self.number, columns=read, use_threads=False)
+        if is_whole or only is None:
+            return table
+        first, end = np.searchsorted(table.column("instrument_id").to_numpy(), (only, only + 1))
+        return table.slice(first, end - first).select([name for name in names if name in table.column_names])
 
 
 def _plain(value: Any) -> Any:

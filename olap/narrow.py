@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
+from medalion.errors import CorruptLakeError
 from medalion.frames import derive, polars_schema
 from olap.groups import Group, groups_of
 from olap.layout import microseconds
-from olap.place import reading
+from olap.place import Place, reading
 from olap.scan import Selection, Series, collect, resolved
 
 _SHARED_ROWS = 32_768
@@ -29,51 +31,69 @@ def read(selection: Selection, *, columns: Sequence[str]) -> pl.DataFrame:
     shown = [derived.get(name, pl.col(name)) for name in columns]
     order = ["symbol"] if selection.is_in_order else [*dataset.order, "write_id", "ordinal"]
     names = list(dict.fromkeys([*(root for column in shown for root in column.meta.root_names()), *order]))
-    groups = _groups(selection)
-    parts = _decoded(selection, groups, names)
-    if len(parts) == 0 or not selection.is_in_order:
+    parts = [_clean(selection, names)]
+    if not selection.is_in_order:
         parts.append(collect(resolved(selection).select(names)))
     rows = pl.concat(parts)
-    if not selection.is_in_order or not _is_of_one_symbol(groups):
+    if not selection.is_in_order or rows["symbol"].min() != rows["symbol"].max():
         rows = rows.sort(order, maintain_order=True)  # one series that was renamed lies in order of time
     return rows.select(shown)
 
 
-def _groups(selection: Selection) -> list[Group]:
-    """The row groups of clean files that may hold rows of the selection, in order of the files' first times."""
-    once, _ = selection.paths
+def _clean(selection: Selection, names: Sequence[str]) -> pl.DataFrame:
+    """The rows of clean files that are meant, in order of the files' first times; each row is looked at only where
+    statistics leave a doubt.
+
+    Raises:
+        CorruptLakeError: a file is missing or damaged, or has columns of other types than the store writes.
+    """
+    asked, place = selection.instruments, selection.place
+    only = asked[0] if asked and len(asked) == 1 else None
     with reading():
-        return [
-            group
-            for file in once
-            for group in groups_of(selection.place, file, selection.instruments, selection.during)
+        once, _ = selection.paths
+        groups = [group for file in once for group in groups_of(place, file, asked, selection.during)]
+        constants = _shared(groups) | ({} if only is None else {"instrument_id": only})
+        is_certain = all(_are_meant(selection, constants, group.span) for group in groups)
+        wanted = pl.lit(True) if is_certain else selection.wanted()
+        needed = list(dict.fromkeys([*names, *wanted.meta.root_names()]))
+        found = _tables(place, groups, [name for name in needed if name not in constants] or ["ts"], only)
+        decoded = _frame(found)
+    schema = {name: kind for name, kind in polars_schema(selection.dataset.stored).items() if name in needed}
+    rows = pl.DataFrame(
+        [
+            decoded[name] if name in decoded.columns else _repeated(name, kind, constants.get(name), decoded.height)
+            for name, kind in schema.items()
         ]
+    )
+    if dict(rows.schema) != schema:
+        raise CorruptLakeError(f"a file of {place} has columns of other types than the store writes")
+    return (rows if is_certain else rows.filter(wanted)).select(names)
 
 
-def _is_of_one_symbol(groups: Sequence[Group]) -> bool:
-    symbols = {group.constants.get("symbol") for group in groups}
-    return len(symbols) == 1 and None not in symbols
+def _frame(tables: Sequence[pa.Table]) -> pl.DataFrame:
+    """The tables one after the other, as they lie in memory; what one of them lacks is null in it."""
+    frame = pl.from_arrow(pa.concat_tables(tables, promote_options="default"), rechunk=False) if tables else None
+    return frame if isinstance(frame, pl.DataFrame) else pl.DataFrame()
 
 
-def _decoded(selection: Selection, groups: Sequence[Group], names: Sequence[str]) -> list[pl.DataFrame]:
-    decode = partial(_rows_of, selection, names=names)
-    with reading():
-        if sum(group.rows for group in groups) < _SHARED_ROWS:
-            return [decode(group) for group in groups]
-        with ThreadPoolExecutor(min(len(groups), selection.place.readers)) as pool:
-            return list(pool.map(decode, groups))
+def _repeated(name: str, kind: pl.DataType, value: object, rows: int) -> pl.Series:
+    """A column of one value; times are given in microseconds, and what no file has yet is null."""
+    given = pl.Int64 if isinstance(kind, pl.Datetime) else kind
+    return pl.Series(name, [value], dtype=given).cast(kind).new_from_index(0, rows)
 
 
-def _rows_of(selection: Selection, group: Group, *, names: Sequence[str]) -> pl.DataFrame:
-    """The rows of a group that are meant; only where statistics leave a doubt is each looked at."""
-    schema = polars_schema(selection.dataset.stored)
-    only = selection.instruments[0] if selection.instruments and len(selection.instruments) == 1 else None
-    told = group.constants if only is None else group.constants | {"instrument_id": only}
-    if _are_meant(selection, told, group.span):
-        return group.decoded(selection.place, names, schema, only=only)
-    wanted = selection.wanted()
-    looked_at = list(dict.fromkeys([*names, *wanted.meta.root_names()]))
-    return group.decoded(selection.place, looked_at, schema, only=only).filter(wanted).select(names)
+def _shared(groups: Sequence[Group]) -> dict[str, Any]:
+    """The columns that have one value, the same in all groups."""
+    each = [set(group.constants.items()) for group in groups]
+    return dict(set.intersection(*each)) if each else {}
+
+
+def _tables(place: Place, groups: Sequence[Group], names: list[str], only: int | None) -> list[pa.Table]:
+    decode = partial(Group.table, place=place, names=names, only=only)
+    if sum(group.rows for group in groups) < _SHARED_ROWS:
+        return [decode(group) for group in groups]
+    with ThreadPoolExecutor(min(len(groups), place.readers)) as pool:
+        return list(pool.map(decode, groups))
 
 
 def _are_meant(selection: Selection, constants: Mapping[str, Any], span: Mapping[str, tuple[Any, Any]]) -> bool:

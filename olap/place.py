@@ -107,7 +107,7 @@ class Folder:
 
         Raises OSError where it cannot be read.
         """
-        return pa.OSFile(str(self.path / name), "r")
+        return pa.OSFile(self.at(name), "r")
 
     def missing(self, names: Iterable[str]) -> str | None:
         """One of the names that is no file, or None if all are there."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
@@ -31,69 +31,62 @@ def read(selection: Selection, *, columns: Sequence[str]) -> pl.DataFrame:
     shown = [derived.get(name, pl.col(name)) for name in columns]
     order = ["symbol"] if selection.is_in_order else [*dataset.order, "write_id", "ordinal"]
     names = list(dict.fromkeys([*(root for column in shown for root in column.meta.root_names()), *order]))
-    parts = [_clean(selection, names)]
+    rows = _clean(selection, names)
     if not selection.is_in_order:
-        parts.append(collect(resolved(selection).select(names)))
-    rows = pl.concat(parts)
-    if not selection.is_in_order or rows["symbol"].min() != rows["symbol"].max():
-        rows = rows.sort(order, maintain_order=True)  # one series that was renamed lies in order of time
+        rows = pl.concat([rows, collect(resolved(selection).select(names))]).sort(order)
     return rows.select(shown)
 
 
 def _clean(selection: Selection, names: Sequence[str]) -> pl.DataFrame:
-    """The rows of clean files that are meant, in order of the files' first times; each row is looked at only where
-    statistics leave a doubt.
+    """The rows of clean files that are meant, in order of the files' first times; one series in its order.
+
+    Each row is looked at only where statistics leave a doubt.
 
     Raises:
         CorruptLakeError: a file is missing or damaged, or has columns of other types than the store writes.
     """
-    asked, place = selection.instruments, selection.place
+    asked, place, kinds = selection.instruments, selection.place, polars_schema(selection.dataset.stored)
     only = asked[0] if asked and len(asked) == 1 else None
     with reading():
         once, _ = selection.paths
         groups = [group for file in once for group in groups_of(place, file, asked, selection.during)]
+        if not groups:
+            return pl.DataFrame(schema={name: kinds[name] for name in names})
         constants = _shared(groups) | ({} if only is None else {"instrument_id": only})
         is_certain = all(_are_meant(selection, constants, group.span) for group in groups)
         wanted = pl.lit(True) if is_certain else selection.wanted()
         needed = list(dict.fromkeys([*names, *wanted.meta.root_names()]))
-        found = _tables(place, groups, [name for name in needed if name not in constants] or ["ts"], only)
-        decoded = _frame(found)
-    schema = {name: kind for name, kind in polars_schema(selection.dataset.stored).items() if name in needed}
-    rows = pl.DataFrame(
-        [
-            decoded[name] if name in decoded.columns else _repeated(name, kind, constants.get(name), decoded.height)
-            for name, kind in schema.items()
-        ]
-    )
-    if dict(rows.schema) != schema:
+        decoded = _decoded(place, groups, [name for name in needed if name not in constants] or ["ts"], only)
+    made = [name for name in needed if name not in decoded.columns]
+    rows = decoded.with_columns(_literal(constants.get(name), kinds[name]).alias(name) for name in made)
+    if any(rows.schema[name] != kinds[name] for name in needed):
         raise CorruptLakeError(f"a file of {place} has columns of other types than the store writes")
-    return (rows if is_certain else rows.filter(wanted)).select(names)
+    if not is_certain:
+        rows = rows.filter(wanted)
+    if selection.is_in_order and "symbol" not in made and rows["symbol"].min() != rows["symbol"].max():
+        rows = rows.sort("symbol", maintain_order=True)  # one series that was renamed
+    return rows.select(names)
 
 
-def _frame(tables: Sequence[pa.Table]) -> pl.DataFrame:
-    """The tables one after the other, as they lie in memory; what one of them lacks is null in it."""
-    frame = pl.from_arrow(pa.concat_tables(tables, promote_options="default"), rechunk=False) if tables else None
-    return frame if isinstance(frame, pl.DataFrame) else pl.DataFrame()
-
-
-def _repeated(name: str, kind: pl.DataType, value: object, rows: int) -> pl.Series:
+def _literal(value: object, kind: pl.DataType) -> pl.Expr:
     """A column of one value; times are given in microseconds, and what no file has yet is null."""
-    given = pl.Int64 if isinstance(kind, pl.Datetime) else kind
-    return pl.Series(name, [value], dtype=given).cast(kind).new_from_index(0, rows)
+    return pl.lit(value, pl.Int64 if isinstance(kind, pl.Datetime) else kind).cast(kind)
+
+
+def _decoded(place: Place, groups: Sequence[Group], names: list[str], only: int | None) -> pl.DataFrame:
+    """These columns of the groups one after the other, as they lie in memory; what a file lacks is null."""
+    decode = partial(Group.table, place=place, names=names, only=only)
+    if sum(group.rows for group in groups) < _SHARED_ROWS:
+        tables = [decode(group) for group in groups]
+    else:
+        with ThreadPoolExecutor(min(len(groups), place.readers)) as pool:
+            tables = list(pool.map(decode, groups))
+    return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables(tables, promote_options="default"), rechunk=False))
 
 
 def _shared(groups: Sequence[Group]) -> dict[str, Any]:
     """The columns that have one value, the same in all groups."""
-    each = [set(group.constants.items()) for group in groups]
-    return dict(set.intersection(*each)) if each else {}
-
-
-def _tables(place: Place, groups: Sequence[Group], names: list[str], only: int | None) -> list[pa.Table]:
-    decode = partial(Group.table, place=place, names=names, only=only)
-    if sum(group.rows for group in groups) < _SHARED_ROWS:
-        return [decode(group) for group in groups]
-    with ThreadPoolExecutor(min(len(groups), place.readers)) as pool:
-        return list(pool.map(decode, groups))
+    return dict(set.intersection(*(set(group.constants.items()) for group in groups)))
 
 
 def _are_meant(selection: Selection, constants: Mapping[str, Any], span: Mapping[str, tuple[Any, Any]]) -> bool:

@@ -29,6 +29,7 @@ _MAINTENANCE = "medalion-maintenance"
 _REMOVAL = "medalion-removal"
 # A pin that is never looked after would name files that a vacuum has removed, however long it keeps them.
 _PIN_SECONDS = 60.0
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +262,17 @@ class LakeTable:
         )
 
     def _opened(self) -> Pin:
+        """The newest version by all of the log; once more where a vacuum has removed entries before they were read."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._read()
+            except TableNotFoundError:
+                raise
+            except (DeltaError, OSError):
+                continue
+        return self._read()
+
+    def _read(self) -> Pin:
         handle = self.open()
         actions = pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
         return Pin(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
 
 import medalion
@@ -22,6 +23,7 @@ from olap.lake import LakeTable
 from olap.log import commit_name
 from oltp.engine import Postgres
 from tests.commands import refused, run
+from tests.interleaved import first
 from tests.lake import folder_of, pin_of, table_of, written
 from tests.observed import START, instruments, sample
 
@@ -264,3 +266,17 @@ def test_a_pin_so_old_that_the_log_no_longer_says_what_followed_is_brought_up_to
     followed, newest = old.refresh(), table.refresh()
     assert followed.version == newest.version == version + 3
     assert sorted(followed.files.path) == sorted(newest.files.path)
+
+
+def test_a_table_whose_log_is_vacuumed_while_it_is_opened_is_opened_again(store: Store) -> None:
+    written(store, STOCK_QUOTES)
+
+    def vacuum() -> None:
+        for _ in range(2):  # the first makes the checkpoint below which the second removes the log
+            store.mirror.vacuum([STOCK_QUOTES], older_than=AT_ONCE)
+            store.write(STOCK_QUOTES, sample(STOCK_QUOTES, 1, symbols=("stock_quote_snapshots-a",)))
+            store.mirror.run([STOCK_QUOTES])
+
+    with first(DeltaTable, "get_add_actions", vacuum):
+        pin = LakeTable(store._parts.lake.place, STOCK_QUOTES).refresh()
+    assert pin.version == pin_of(store).version

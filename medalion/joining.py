@@ -39,6 +39,8 @@ def asof(
     given = _checked(left)
     if tolerance is not None and not isinstance(tolerance, timedelta):
         raise InputError(f"tolerance {tolerance!r} is no timedelta", given=tolerance, expected="a timedelta")
+    if tolerance is not None and tolerance < timedelta():
+        raise InputError(f"tolerance {tolerance!r} is negative", given=tolerance, expected="a timedelta from zero on")
     last = given["ts"].cast(pl.Datetime("us", "UTC")).max()
     end = last + MICROSECOND if isinstance(last, datetime) and last < LAST_YEAR else None
     symbols = names_of(given["symbol"].cast(pl.String).drop_nulls().to_list()) or []

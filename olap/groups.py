@@ -13,11 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from medalion.errors import CorruptLakeError
 from medalion.types import TimeRange
 from olap.layout import Boxes
+from olap.parquet import footer_in, footer_sum, footer_sum_in
 from olap.place import Place
 
 _KEPT_FOOTERS = 256
+_TAIL_BYTES = 1 << 16
+"""What is read of the end of a file: most footers are shorter."""
 _PICKED_BY = ("instrument_id", "ts", "recorded_at", "symbol", "source", "timeframe")
 
 
@@ -78,7 +82,7 @@ def groups_of(place: Place, file: str, instruments: Sequence[int] | None, during
     """The row groups of a file that may hold rows of the range, in order.
 
     Raises:
-        ArrowException, OSError: the file is missing or damaged.
+        CorruptLakeError, ArrowException, OSError: the file is missing or damaged.
     """
     groups, boxes = _footer(place, file)
     return [groups[number] for number in np.flatnonzero(boxes.meeting(instruments, during))]
@@ -86,8 +90,23 @@ def groups_of(place: Place, file: str, instruments: Sequence[int] | None, during
 
 @lru_cache(_KEPT_FOOTERS)
 def _footer(place: Place, file: str) -> tuple[list[Group], Boxes]:
-    with place.opened(file) as source:
-        footer = pq.read_metadata(source)
+    footer = pq.read_metadata(pa.BufferReader(_checked(place, file)))
     groups = [Group(file, number, footer) for number in range(footer.num_row_groups)]
     spans = np.array([(*group.span["instrument_id"], *group.span["ts"]) for group in groups], np.int64).reshape(-1, 4)
     return groups, Boxes(np.zeros(len(groups), np.object_), *spans.T)
+
+
+def _checked(place: Place, file: str) -> bytes:
+    """The bytes of the footer, which are those that were written."""
+    with place.opened(file) as source:
+        size = source.size()
+        source.seek(max(size - _TAIL_BYTES, 0))
+        tail = source.read()
+        longer = 8 + int.from_bytes(tail[-8:-4], "little")
+        if len(tail) < longer <= size:
+            source.seek(size - longer)
+            tail = source.read()
+    footer = bytes(footer_in(tail))
+    if footer_sum(footer) != footer_sum_in(file):
+        raise CorruptLakeError(f"{place}/{file} is damaged: its footer has changed since it was written")
+    return footer

@@ -1,7 +1,7 @@
 """What the commits of a table's log say of its files."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,15 +61,19 @@ def changes(place: Place, *, after: int) -> Changes | None:
     # Old commits leave the log in order: while the last one read is there, none above it has left.
     if len(commits) > _FOLLOWED or place.missing([commit_name(version)]):
         return None
+    try:
+        return _summed(version, commits)
+    except (ValueError, LookupError, TypeError, AttributeError, pl.exceptions.PolarsError):
+        return None  # it is damaged: whoever opens the table says how
+
+
+def _summed(version: int, commits: Iterable[bytes]) -> Changes | None:
     gone: set[str] = set()
     added: dict[str, dict[str, Any]] = {}
     marks: dict[str, int] = {}
     for commit in commits:
         for line in commit.splitlines() or [commit]:
-            try:
-                action = json.loads(line)
-            except ValueError:
-                return None
+            action = json.loads(line)
             if action.keys() - _ABOUT_FILES:
                 return None
             if marked := action.get("txn"):

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, cast
+from zlib import crc32
 
 import numpy as np
 import polars as pl
@@ -112,7 +113,8 @@ def _by_lateness(partition: pl.DataFrame, newest: int | None) -> Iterator[pl.Dat
 def write_file(
     place: Place, dataset: Dataset, rows: pl.DataFrame, period: str, *, is_compact: bool = False
 ) -> StagedFile:
-    """One file of sorted rows of one partition; its name holds the hash of its bytes, so that a change of them shows.
+    """One file of sorted rows of one partition; its name holds the hash of its bytes, so that a change of them shows,
+    and one of its footer.
 
     An existing file is never written to: part of the name is random.
 
@@ -121,7 +123,8 @@ def write_file(
     """
     content = _encoded(dataset, rows)
     marks = COMPACT * is_compact + CLEAN * (not repeated(dataset, rows).any())
-    path = f"{PERIOD}={period}/{token_hex(4)}-{digest(content)}{marks}.parquet"
+    sums = f"{digest(content)}-{footer_sum(footer_in(memoryview(content)))}"
+    path = f"{PERIOD}={period}/{token_hex(4)}-{sums}{marks}.parquet"
     try:
         place.write(path, content)
     except OSError as error:
@@ -136,6 +139,20 @@ def digest(content: bytes | memoryview | pa.Buffer) -> str:
 def digest_in(path: str) -> str:
     """The hash that a file's name says its bytes have."""
     return "".join(Path(path).stem.split("-")[1:2])
+
+
+def footer_in(tail: bytes | memoryview) -> bytes | memoryview:
+    """The footer at the end of a file's last bytes, with its length and mark; less of it where they are too few."""
+    return tail[-8 - int.from_bytes(tail[-8:-4], "little") :]
+
+
+def footer_sum(footer: bytes | memoryview) -> str:
+    """What a file's name says of its footer, so that one which is damaged is never parsed: that may end the process."""
+    return f"{crc32(footer):08x}"
+
+
+def footer_sum_in(path: str) -> str:
+    return "".join(Path(path).stem.split("-")[2:3])
 
 
 def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:

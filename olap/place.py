@@ -227,5 +227,5 @@ def reading() -> Iterator[None]:
     try:
         with reaching():
             yield
-    except (pl.exceptions.ComputeError, pa.ArrowException, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         raise CorruptLakeError(f"the lake cannot be read: {error}; run `medalion mirror verify`") from error

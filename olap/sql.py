@@ -121,7 +121,7 @@ def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
     try:
         with reaching(), database([selection], {}) as connection:
             rows: pl.DataFrame = connection.sql(query).pl()
-    except (duckdb.IOException, duckdb.HTTPException, duckdb.InvalidInputException) as error:
+    except (duckdb.Error, pl.exceptions.PolarsError) as error:  # the query is our own, so what is wrong is a file
         raise CorruptLakeError(f"a file of the lake cannot be read: {error}; run `medalion mirror verify`") from error
     return rows.cast({name: kind for name, kind in polars_schema(dataset.schema).items() if name in columns})
 

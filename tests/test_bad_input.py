@@ -99,6 +99,9 @@ CALLS: list[Callable[[Any], Any]] = [
     lambda store: store.write(STOCK_BARS, BARS.lazy().with_columns(pl.col("nothing"))),
     lambda store: store.sql(5),
     lambda store: store.asof(BARS.select("symbol", "ts"), STOCK_BARS, timeframe="1Min", tolerance="1m"),
+    lambda store: store.asof(
+        BARS.select("symbol", "ts"), STOCK_BARS, timeframe="1Min", tolerance=-timedelta(minutes=1)
+    ),
     lambda store: store.asof(BARS.select("symbol", "ts", close_right="close"), STOCK_BARS, timeframe="1Min"),
 ]
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -20,6 +23,7 @@ from medalion.types import TimeRange
 from olap import parquet
 from olap.lake import LakeTable
 from olap.narrow import read
+from olap.parquet import footer_in, footer_sum
 from olap.place import Folder
 from olap.scan import Selection, scan
 from tests.observed import START, sample
@@ -133,11 +137,18 @@ def test_a_file_that_vanished_or_was_cut_is_an_error_although_its_footer_is_know
             read(selection, columns=["bid_price"])
 
 
+def replaced(selection: Selection, rows: pl.DataFrame) -> Selection:
+    """The same with another file in place of its one."""
+    content = BytesIO()
+    rows.write_parquet(content)
+    path = f"{Path(selection.files.path[0]).parent}/0-0-{footer_sum(footer_in(content.getvalue()))}-clean.parquet"
+    Path(selection.place.at(path)).write_bytes(content.getvalue())
+    return replace(selection, files=replace(selection.files, path=np.array([path], np.object_)))
+
+
 def test_a_column_that_a_file_does_not_have_yet_is_null_in_it() -> None:
     with lake(STOCK_QUOTES, [quotes()]) as table:
-        selection = selected(table)
-        file = Path(table.place.at(selection.files.path[0]))
-        pl.read_parquet(file).drop("available_at", "bid_size").write_parquet(file)
+        selection = replaced(selected(table), quotes().drop("available_at", "bid_size"))
         found = read(selection, columns=["bid_price", "bid_size"])
         assert found["bid_size"].null_count() == found.height == 9
         assert found["bid_price"].to_list() == quotes()["bid_price"].to_list()
@@ -145,8 +156,21 @@ def test_a_column_that_a_file_does_not_have_yet_is_null_in_it() -> None:
 
 def test_a_column_of_another_type_is_an_error() -> None:
     with lake(STOCK_QUOTES, [quotes()]) as table:
-        selection = selected(table)
-        file = Path(table.place.at(selection.files.path[0]))
-        pl.read_parquet(file).with_columns(pl.col("bid_price").cast(pl.Float64)).write_parquet(file)
+        selection = replaced(selected(table), quotes().with_columns(pl.col("bid_price").cast(pl.Float64)))
         with pytest.raises(CorruptLakeError, match="types"):
             read(selection, columns=["bid_price"])
+
+
+def test_a_damaged_footer_is_an_error_at_every_byte_and_harms_no_later_read() -> None:
+    with lake(STOCK_QUOTES, [quotes()]) as table:
+        selection = selected(table)
+        file = Path(table.place.at(selection.files.path[0]))
+        whole = file.read_bytes()
+        for place in range(1, len(footer_in(whole)) + 1):
+            damaged = bytearray(whole)
+            damaged[-place] ^= 16
+            file.write_bytes(damaged)
+            with pytest.raises(CorruptLakeError, match="footer"):
+                read(selection, columns=["bid_price"])
+        file.write_bytes(whole)
+        assert read(selection, columns=["bid_price"]).height == 9

@@ -280,3 +280,12 @@ def test_a_table_whose_log_is_vacuumed_while_it_is_opened_is_opened_again(store:
     with first(DeltaTable, "get_add_actions", vacuum):
         pin = LakeTable(store._parts.lake.place, STOCK_QUOTES).refresh()
     assert pin.version == pin_of(store).version
+
+
+@pytest.mark.parametrize("line", [b"[1]", b"null", b'{"add":{"path":1}}', b'{"add":"x"}', b"{"])
+def test_a_damaged_commit_is_an_error_of_the_store(store: Store, line: bytes) -> None:
+    written(store, STOCK_QUOTES)
+    table, pin = table_of(store, STOCK_QUOTES), pin_of(store)
+    (folder_of(table) / commit_name(pin.version + 1)).write_bytes(line)
+    with pytest.raises(CorruptLakeError, match="log"):
+        table.refresh()

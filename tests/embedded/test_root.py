@@ -92,6 +92,11 @@ def test_a_shared_place_that_others_may_write_is_refused(place: Path) -> None:
     assert not (home / "data" / "postgres.location").exists()
 
 
+def troubles(client: Client) -> list[str]:
+    """What a client said until it left, but for being patient on a busy machine."""
+    return [line for line in client.leave().splitlines() if line and not line.startswith("waiting for")]
+
+
 def test_an_ordinary_user_has_his_own_server_which_root_may_share(place: Path, client: Callable[..., Client]) -> None:
     user = pwd.getpwnam("nobody")
     home = place / "home"
@@ -102,11 +107,11 @@ def test_an_ordinary_user_has_his_own_server_which_root_may_share(place: Path, c
     assert stat.S_IMODE((home / "data").stat().st_mode) == 0o700
     with EmbeddedPostgres.start(home / "data") as server:
         assert server.url == url
-        assert other.leave() == ""
+        assert troubles(other) == []
     with EmbeddedPostgres.start(home / "data"):
         again = client(home / "data", user.pw_uid, user.pw_gid)
         assert again.url() == url
-    assert again.leave() == ""
+    assert troubles(again) == []
     assert {path.stat().st_uid for path in (home / "data").rglob("*")} == {user.pw_uid}
     assert processes(place) == {}
 

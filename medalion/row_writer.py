@@ -162,6 +162,8 @@ class RowWriter:
     def _take(self) -> bool:
         """Whether there are rows in flight, now or still."""
         with self._lock:
-            while self._rows and len(self._flight) < self._batch:
-                self._flight.append((uuid7(), *self._rows.popleft()))
+            count = min(len(self._rows), self._batch - len(self._flight))
+            taken = [self._rows.popleft() for _ in range(count)]
+        # Outside the lock, which is held for nobody else's work.
+        self._flight += [(uuid7(), *row) for row in taken]
         return bool(self._flight)

@@ -16,9 +16,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import medalion
 from medalion.store import Store
 from oltp.embedded import EmbeddedPostgres
-from oltp.engine import parse_url
+from oltp.engine import Connection, parse_url
 from oltp.unit_of_work import UnitOfWork, sessions
 from tests.entities import Units
+from tests.interleaved import connected
 from tests.postgres import fresh_database, libpq
 
 # How long an example takes says more of the machine than of the code.
@@ -95,6 +96,13 @@ def store(database_url: str, data_dir: Path) -> Iterator[Store]:
 def own_place(database_url: str, data_dir: Path) -> tuple[str, ...]:
     """The command line's options for the store of this test's own, without rows."""
     return "--url", database_url, "--data-dir", str(data_dir)
+
+
+@pytest.fixture
+def books(database_url: str) -> Iterator[Connection]:
+    """A connection to the store's database, beside the store."""
+    with connected(database_url) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -33,12 +33,6 @@ LONG_AGO = timedelta()
 
 
 @pytest.fixture
-def books(database_url: str) -> Iterator[Connection]:
-    with connected(database_url) as connection:
-        yield connection
-
-
-@pytest.fixture
 def filled(store: Store) -> Store:
     """Four rows, which are hot."""
     instruments(store, STOCK_QUOTES.kind)

@@ -31,12 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def books(database_url: str) -> Iterator[Connection]:
-    with connected(database_url) as connection:
-        yield connection
-
-
-@pytest.fixture
 def filled(store: Store) -> Store:
     """Four rows, which are in the lake."""
     instruments(store, STOCK_QUOTES.kind)

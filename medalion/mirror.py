@@ -271,19 +271,19 @@ class Mirror:
         """
         table = self._lake.table(dataset)
         maintenance.finish_removal(connection, table)
-        pin = table.refresh()
-        last, before = (*ledger.last_batches(connection, dataset), None, None)[:2]
-        if last is None:
-            _require(pin, 0, None, table)
-            return 0
-        if last.status is BatchStatus.DONE:
-            _require(pin, last.number, last.nonce, table)
-        elif (pin.batch, pin.nonce) == (last.number, last.nonce):
-            self._note(connection, dataset, last, pin)
-        else:
-            _require(pin, last.number - 1, before.nonce if before else None, table)
-            self._copy(connection, dataset, last, pin)
-        return last.number
+        pin, batches = table.refresh(), ledger.last_batches(connection, dataset)
+        marks = ledger.marks(batches)
+        if pin.mark not in marks:
+            (batch, nonce), expected = pin.mark, marks[-1]
+            raise CorruptLakeError(
+                f"{table.place} is at batch {batch} with nonce {nonce}, but this store's ledger expects "
+                f"batch {expected[0]} with nonce {expected[1]}: the lake is that of another store, or one of the two "
+                "is a backup; nothing was written, see `medalion mirror rebind`"
+            )
+        if batches and batches[0].status is BatchStatus.CLAIMED:
+            finish = self._note if pin.mark == marks[0] else self._copy
+            finish(connection, dataset, batches[0], pin)
+        return marks[0][0]
 
     def _batches(
         self, connection: Connection, dataset: Dataset, is_stopping: Callable[[], bool]
@@ -364,12 +364,3 @@ class Mirror:
 def staged_files(batch: Batch) -> list[StagedFile]:
     """The files that an import wrote before its batch was claimed."""
     return [StagedFile(**fields) for fields in batch.file_list or ()]
-
-
-def _require(pin: Pin, batch: int, nonce: int | None, table: LakeTable) -> None:
-    if (pin.batch, pin.nonce) != (batch, nonce):
-        raise CorruptLakeError(
-            f"{table.place} is at batch {pin.batch} with nonce {pin.nonce}, but this store's ledger expects "
-            f"batch {batch} with nonce {nonce}: the lake is that of another store, or one of the two "
-            "is a backup; nothing was written, see `medalion mirror rebind`"
-        )

@@ -17,7 +17,7 @@ from medalion.checksum import signed
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError, InputError
 from medalion.frames import newest_of
-from medalion.types import BatchStatus, WriteKind
+from medalion.types import WriteKind
 from medalion.verification import Sums
 from olap.compaction import checked
 from olap.lake import LakeTable, Pin
@@ -46,18 +46,7 @@ class Held:
 
 def is_bound(connection: Connection, table: LakeTable) -> bool:
     """Whether lake and ledger agree, by number and nonce, about the last batch or the one being copied."""
-    batches = ledger.last_batches(connection, table.dataset)
-    pin = table.refresh()
-    return (pin.batch, pin.nonce) in _agreeing(batches)
-
-
-def _agreeing(batches: list[ledger.Batch]) -> set[tuple[int, int | None]]:
-    if not batches:
-        return {(0, None)}
-    last = batches[0]
-    before = batches[1].nonce if len(batches) > 1 else None
-    done: set[tuple[int, int | None]] = {(last.number, last.nonce)}
-    return done if last.status is BatchStatus.DONE else done | {(last.number - 1, before)}
+    return table.refresh().mark in ledger.marks(ledger.last_batches(connection, table.dataset))
 
 
 def rebind(postgres: Postgres, table: LakeTable, connection: Connection) -> list[Outcome]:
@@ -88,7 +77,7 @@ def rebind(postgres: Postgres, table: LakeTable, connection: Connection) -> list
     recorded = dict(writes.select("id", "recorded_at").iter_rows())
     found = _sorted_out(postgres, connection, dataset, known, recorded)
     adopted = writes.filter((pl.col("id") > until) & ~pl.col("id").is_in(found.held)).sort("id")
-    sums = [held.sums.held[write_id] for write_id in adopted["id"]]
+    sums = [held.sums.of(write_id) for write_id in adopted["id"]]
     adopted = adopted.with_columns(
         rows=pl.Series([rows for rows, _ in sums], dtype=pl.Int64),
         checksum=pl.Series([signed(total) for _, total in sums], dtype=pl.Int64),
@@ -218,8 +207,8 @@ def _told(
     by_id = {entry.write_id: entry for entry in known}
     if adopted.height:
         yield f"{adopted.height:,} writes", f"{adopted['rows'].sum():,} rows that only the lake held are in the ledger"
-    for name, ids in (("waiting", found.waiting), ("renumbered", list(found.renumbered))):
-        again = [write_id for write_id in ids if by_id[write_id].is_done or name == "renumbered"]
+    were_there = [write_id for write_id in found.waiting if by_id[write_id].is_done]
+    for again in (were_there, list(found.renumbered)):
         if again:
             yield f"{len(again):,} writes", f"{sum(by_id[i].rows for i in again):,} rows go to the lake again"
     for write_id in found.withdrawn:

@@ -78,17 +78,26 @@ class Sums:
         totals = np.zeros(len(writes), np.uint64)
         np.add.at(totals, place, hashes)
         for write_id, count, total in zip(writes.tolist(), counts.tolist(), totals.tolist(), strict=True):
-            earlier = self.held.get(write_id, (0, 0))
-            self.held[write_id] = (earlier[0] + count, earlier[1] + total)
+            self.count(write_id, count, total)
 
-    def together(self, write_ids: Iterable[int]) -> tuple[int, int]:
-        """Rows and sum of several writes."""
+    def count(self, write_id: int, rows: int, total: int) -> None:
+        """Add rows of a write, and the sum of their hashes."""
+        earlier = self.of(write_id)
+        self.held[write_id] = (earlier[0] + rows, earlier[1] + total)
+
+    def of(self, *write_ids: int) -> tuple[int, int]:
+        """Rows and sum of one write, or of several together."""
         held = [self.held.get(write_id, (0, 0)) for write_id in write_ids]
         return sum(rows for rows, _ in held), sum(total for _, total in held)
 
+    @property
+    def rows(self) -> int:
+        """Of all writes."""
+        return sum(rows for rows, _ in self.held.values())
+
     def problem(self, write_id: int, rows: int, checksum: int) -> str | None:
         """What differs from the ledger, if anything."""
-        count, total = self.held.get(write_id, (0, 0))
+        count, total = self.of(write_id)
         if count != rows:
             return f"{count:,} rows instead of {rows:,}"
         return None if signed(total) == checksum else "the checksum differs"
@@ -124,9 +133,8 @@ def examine(postgres: Postgres, table: LakeTable, connection: Connection) -> Fin
         found = Findings(pin, writes=ledger_writes(arrow, dataset), folded=folded(connection, dataset))
         for rows in hot_rows(arrow, dataset):
             found.in_hot.add(dataset, rows)
-    last = next((batch for batch in ledger.last_batches(connection, dataset) if batch.status == "done"), None)
-    expected = (last.number, last.nonce) if last else (0, None)
-    if (pin.batch, pin.nonce) != expected:
+    expected = ledger.marks(ledger.last_batches(connection, dataset))[-1]
+    if pin.mark != expected:
         differs = f"the lake is at batch {pin.batch}, the ledger at {expected[0]}, or their nonces differ"
         found.problems.append(("Delta log", differs))
     for path in pin.files.path:
@@ -161,7 +169,7 @@ def _against_ledger(connection: Connection, found: Findings, pin: Pin) -> Iterat
             yield f"write {write_id}", f"in the hot table {problem}"
     unknown = sorted(in_lake.held.keys() - set(writes["write_id"]))
     rows, checksum, until = found.folded
-    together = in_lake.together(write_id for write_id in unknown if write_id <= until)
+    together = in_lake.of(*(write_id for write_id in unknown if write_id <= until))
     if (together[0], signed(together[1])) != (rows, checksum):
         yield f"folded writes up to {until}", f"in the lake {together[0]:,} rows instead of {rows:,}, or changed ones"
     for write_id in unknown:

@@ -46,6 +46,11 @@ class Pin:
     maintenance: int = 0
     removal: int | None = None
 
+    @property
+    def mark(self) -> tuple[int, int | None]:
+        """Number and nonce of its last batch."""
+        return self.batch, self.nonce
+
 
 EMPTY = Pin(version=-1, batch=0, nonce=None, files=NO_FILES)
 
@@ -145,7 +150,7 @@ class LakeTable:
         except CommitFailedError as error:
             # A server that took it may have failed to say so, and then refused the same commit as a second one.
             newer = self.refresh()
-            if (newer.batch, newer.nonce) != (batch, nonce):
+            if newer.mark != (batch, nonce):
                 raise CorruptLakeError(f"another writer has committed to {self.place} meanwhile: {error}") from error
             return newer
         except (DeltaError, OSError) as error:

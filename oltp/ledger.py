@@ -4,12 +4,12 @@ Batches of a dataset are numbered without gaps and at most one is undone. Lake a
 number and nonce are those of the last batch done, or of the one being copied.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from secrets import randbits
-from typing import Any
+from typing import Any, TypeAlias
 from zlib import crc32
 
 from psycopg import sql
@@ -27,6 +27,10 @@ _LEADER = crc32(b"medalion leader")
 _MAINTAINER = crc32(b"medalion maintainer")
 _STAGING = crc32(b"medalion staging")
 _CLAIM_WRITES = 20_000
+
+
+Mark: TypeAlias = tuple[int, int | None]
+"""Number and nonce of a batch, as the lake's log has them too; zero and None before the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,16 @@ def last_batches(connection: Connection, dataset: Dataset) -> list[Batch]:
         (dataset.name,),
     ).fetchall()
     return [Batch(n, nonce, WriteKind(kind), BatchStatus(status), *rest) for n, nonce, kind, status, *rest in rows]
+
+
+def marks(batches: Sequence[Batch]) -> list[Mark]:
+    """Where a lake may be that belongs to these newest batches: at the last one; or, while that is claimed, before it.
+
+    The last of the marks is where the lake is known to have been.
+    """
+    known = [*((batch.number, batch.nonce) for batch in batches), (0, None)]
+    is_claimed = bool(batches) and batches[0].status is BatchStatus.CLAIMED
+    return known[: 1 + is_claimed]
 
 
 def claim(connection: Connection, dataset: Dataset, *, number: int, rows: int) -> Batch | None:

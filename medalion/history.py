@@ -5,18 +5,18 @@ claimed with the list of its files in one transaction, committed to the lake and
 claimed import from that list.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from medalion.ahead import in_turn
 from medalion.checksum import row_hashes, signed
 from medalion.datasets import Dataset
 from medalion.errors import InputError
@@ -164,27 +164,29 @@ def _stage(
 ) -> None:
     """Write the rows to files, a few chunks at a time; what exists is added to `staged`, also after an error."""
     newest = table.refresh().files.newest()
-    waiting: deque[Future[Staged]] = deque()
-    placed = 0
-    with ThreadPoolExecutor(_STAGERS) as pool:
-        try:
-            for chunk in _chunks(rows):
-                if placed + chunk.height > _MOST_ROWS:
-                    raise InputError(
-                        f"the import has more than {_MOST_ROWS:,} rows; import it in parts", expected=_MOST_ROWS
-                    )
-                waiting.append(pool.submit(_staged, table, opened, chunk, placed, newest))
-                placed += chunk.height
-                while len(waiting) > _STAGERS:
-                    staged.add(waiting.popleft().result())
+    parts: list[Staged] = []
+
+    def works() -> Iterator[Callable[[], None]]:
+        first = 0
+        for chunk in _chunks(rows):
+            if first + chunk.height > _MOST_ROWS:
+                raise InputError(
+                    f"the import has more than {_MOST_ROWS:,} rows; import it in parts", expected=_MOST_ROWS
+                )
+            yield partial(work, chunk, first)
+            first += chunk.height
+
+    def work(chunk: pl.DataFrame, first: int) -> None:
+        parts.append(_staged(table, opened, chunk, first, newest))
+
+    try:
+        with closing(in_turn(works(), workers=_STAGERS)) as done:
+            for _ in done:
                 if reading.progress is not None:
                     reading.progress(source.progress())
-            while waiting:
-                staged.add(waiting.popleft().result())
-        finally:
-            for left in waiting:
-                if not left.cancel() and left.exception() is None:
-                    staged.add(left.result())
+    finally:
+        for part in parts:
+            staged.add(part)
 
 
 def _chunks(rows: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

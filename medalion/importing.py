@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TypeAlias
 
 import polars as pl
 
+from medalion.ahead import in_turn
 from medalion.datasets import Dataset
 from medalion.errors import InputError
 from medalion.frames import conform
@@ -23,7 +23,7 @@ from medalion.sources import ImportProgress, Piece, Source
 Instruments: TypeAlias = Callable[[Sequence[str]], dict[str, int]]
 """The numbers of symbols; of an unknown one none, or an error."""
 
-_AHEAD = 2
+_FITTERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ def fitted(
         InputError: the source cannot be read, its columns are not those of the dataset, or a row is bad.
     """
     zones, bad = Zones(), 0
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        works = (partial(fit, dataset, reading, piece, instruments) for piece in source.pieces())
-        for done in _in_order(pool, works):
+    works = (partial(fit, dataset, reading, piece, instruments) for piece in source.pieces())
+    with closing(in_turn(works, workers=_FITTERS)) as pieces:
+        for done in pieces:
             for name, zoned in done.zones.items():
                 zones.setdefault(name, set()).update(zoned)
             check_zones(zones)
@@ -129,21 +129,6 @@ def fitted(
                 if rejects is not None:
                     rejects.add(done.rejected)
             yield done.rows
-
-
-def _in_order(pool: Executor, works: Iterator[Callable[[], Fitted]]) -> Iterator[Fitted]:
-    """What each work gives, a few of them being done ahead."""
-    waiting: deque[Future[Fitted]] = deque()
-    try:
-        for work in works:
-            waiting.append(pool.submit(work))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for left in waiting:
-            left.cancel()
 
 
 def symbols_of(dataset: Dataset, given: Source, reading: Reading) -> list[str]:

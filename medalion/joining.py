@@ -15,7 +15,7 @@ from medalion.frames import LAST_YEAR, Frame, polars_frame
 from medalion.types import MICROSECOND, Instant
 from olap.asof import AsofJoin
 from olap.lake import Lake
-from olap.scan import Selection, Series, in_order
+from olap.scan import Selection, Series, stored
 from oltp.engine import Postgres
 from oltp.instruments import instrument_ids
 
@@ -53,7 +53,7 @@ def asof(
         few = [instrument for group in series.values() for instrument in group or ()]
         files = selection.files.selected(few, asked.during, asked.timeframe)
         hot = selection.hot.filter(pl.col("instrument_id").is_in(few))
-        rows, is_in_order = in_order(replace(selection, series=series, files=files, hot=hot))
+        rows, is_in_order = stored(replace(selection, series=series, files=files, hot=hot))
         join.add(few, rows, is_in_order=is_in_order)
     return join.result()
 

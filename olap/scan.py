@@ -105,7 +105,7 @@ def scan(selection: Selection, *, columns: Sequence[str]) -> pl.LazyFrame:
     return _rows(selection).sort(*dataset.order, "write_id", "ordinal").with_columns(derive(dataset)).select(columns)
 
 
-def in_order(selection: Selection) -> tuple[pl.DataFrame, bool]:
+def stored(selection: Selection) -> tuple[pl.DataFrame, bool]:
     """The current rows as stored, and whether those of each instrument lie in order of time and arrival.
 
     Files that share no key lie apart in instruments or in time, and are read in order of time.

@@ -34,8 +34,7 @@ def asked_for(
     if timeframe is not None and not declared.has_timeframe:
         raise InputError(f"{declared.name} has no timeframe", given=timeframe, expected=None)
     names = names_of(symbols)
-    if source is not None:
-        checked_name(source, "source", longest=100)
+    checked_source(source)
     with postgres.connection() as connection:
         found = primary_series(connection, declared, names)
         for name in set(names or ()).difference(symbol for symbol, _, _ in found):
@@ -52,6 +51,12 @@ def asked_for(
         timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
         as_of=None if as_of is None else utc(as_of, name="as_of"),
     )
+
+
+def checked_source(source: str | None) -> None:
+    """Raises InputError where it is given and is no name."""
+    if source is not None:
+        checked_name(source, "source", longest=100)
 
 
 def names_of(symbols: Symbols) -> list[str] | None:
@@ -72,4 +77,6 @@ def columns_of(dataset: Dataset, columns: Sequence[str] | None) -> list[str]:
             raise NotFoundError(f"column of {dataset.name}", name, known=known, hint=f"known: {', '.join(known)}")
     if columns is not None and len(set(columns)) < len(columns):
         raise InputError(f"a column is asked for twice: {', '.join(columns)}", given=columns, expected="each once")
+    if columns is not None and not columns:
+        raise InputError("no column is asked for", given=columns, expected="one at least, or None for all")
     return dataset.schema.names if columns is None else list(columns)

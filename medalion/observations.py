@@ -12,7 +12,7 @@ import duckdb
 import polars as pl
 
 from medalion import joining, querying, reading
-from medalion.asking import Symbols, asked_for, columns_of, names_of
+from medalion.asking import Symbols, asked_for, checked_source, columns_of, names_of
 from medalion.binding import Binding
 from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.datasets import dataset as dataset_named
@@ -274,6 +274,8 @@ class Observations:
         if declared.has_timeframe and timeframe is None:
             raise InputError(f"{declared.name} has a series per timeframe; pass timeframe=, such as '1Day'")
         frame = str(Timeframe.parse(timeframe)) if timeframe is not None else None
+        checked_name(symbol, "symbol")
+        checked_source(source)
         with self._postgres.connection() as connection:
             entry = last_entry(connection, declared, symbol, timeframe=frame, source=source)
         if entry.row is not None and as_of is None:

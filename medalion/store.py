@@ -1,150 +1,36 @@
 """Store and AsyncStore: open, wire the parts, close."""
 
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
-from functools import cached_property, partial, wraps
+from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from medalion.anchors import Anchors, BackgroundAnchors
 from medalion.audit import Audit
-from medalion.background import BackgroundCompaction, BackgroundMirror, BackgroundUpkeep
-from medalion.errors import InputError, StoreError
+from medalion.errors import StoreError
 from medalion.faces import Blocking, LoopThread, RepositoryFace, Threaded
 from medalion.jobs import Jobs
 from medalion.journal import Journal
-from medalion.log_handler import DatabaseLogHandler
 from medalion.market import Market, StoredMarket
 from medalion.market_data import MarketDataService
-from medalion.materialising import Rollups
-from medalion.metrics import Metrics
 from medalion.mirror import Mirror
 from medalion.observations import Observations
-from medalion.retention import BackgroundRetention
+from medalion.parts import Parts
 from medalion.settings import Settings, settings_of
 from medalion.statistics import Statistics
 from medalion.trading import TradingService
 from medalion.venues.base import Venue
 from medalion.venues.paper import CommissionSchedule, PaperVenue
-from olap.lake import Lake
-from olap.place import lake_place
-from oltp import migrate
-from oltp.embedded import EmbeddedPostgres
-from oltp.engine import Postgres
-from oltp.unit_of_work import UnitOfWork, sessions
+from oltp.unit_of_work import UnitOfWork
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Parts:
-    """What an open store is made of; opened and closed in one place, used by both faces."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._pid = os.getpid()
-        _make_private(settings.data_dir)
-        self.lake = Lake(lake_place(settings))
-        self.lake.open()
-        given = settings.database_url
-        self.embedded = None if given else EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
-        try:
-            url = self.embedded.url if self.embedded else given.get_secret_value()  # type: ignore[union-attr]  # one is
-            self.postgres = Postgres(url)
-            self.postgres.open()
-            self._check_schema(url)
-        except BaseException:
-            if self.embedded:
-                self.embedded.stop()
-            raise
-        self.metrics = Metrics(self.postgres)
-        record, rows = self.metrics.record, settings.batch_rows
-        self.mirror = Mirror(self.postgres, self.lake, batch_rows=rows, slot_rows=settings.slot_rows, record=record)
-        self.observations = Observations(
-            self.postgres, self.lake, self.mirror, record=record, slow_ms=settings.slow_query_ms
-        )
-        self.rollups = Rollups(self.postgres, self.lake, self.observations.bar_reads)
-        self.anchors = Anchors(self.postgres, self.lake)
-        self.background = (
-            BackgroundMirror(self.mirror, interval=settings.mirror_interval),
-            *([BackgroundCompaction(self.mirror, interval=settings.compact_interval)] * settings.compact_background),
-            BackgroundRetention(self.postgres, settings),
-            BackgroundUpkeep(self.postgres, self.lake, self.mirror, self.rollups, settings),
-            BackgroundAnchors(self.anchors, interval=settings.anchor_interval),
-        )
-        self.handlers: list[DatabaseLogHandler] = []
-        self.is_closed = False
-        if settings.mirror_background and not self.postgres.is_replica:
-            for thread in self.background:
-                thread.start()
-
-    def units(self) -> UnitOfWork:
-        """A new unit of work over the books."""
-        return UnitOfWork(self.used().sessions)
-
-    @cached_property
-    def sessions(self) -> async_sessionmaker[AsyncSession]:
-        """Where units of work and the simulated venue get their sessions."""
-        return sessions(self.postgres.engine)
-
-    def used(self) -> Self:
-        """These parts, if they may be used here.
-
-        Raises:
-            StoreError: the store was closed, or belongs to the process that forked this one.
-        """
-        if not self.is_ours:
-            raise StoreError("this store was opened before a fork; open one of its own in each process")
-        if self.is_closed:
-            raise StoreError("this store is closed; open another")
-        return self
-
-    @property
-    def is_ours(self) -> bool:
-        """False in a process that was forked from the one that opened the store."""
-        return self._pid == os.getpid()
-
-    def close(self) -> None:
-        """Give everything back; the embedded server stops with its last user. Idempotent; nothing in a forked child."""
-        if self.is_closed or not self.is_ours:
-            return
-        self.is_closed = True
-        for thread in self.background:
-            thread.stop()
-        for handler in self.handlers:
-            handler.close()
-        self.metrics.close()
-        self.postgres.close()
-        if self.embedded:
-            self.embedded.stop()
-
-    def _check_schema(self, url: str) -> None:
-        if self.embedded:
-            migrate.upgrade(url)
-        elif (found := migrate.current(url)) != migrate.head():
-            raise StoreError(
-                f"{self.postgres!r} has schema {found or 'none'}, this release needs {migrate.head()}; "
-                "run `medalion db upgrade`"
-            )
-
-
-def _make_private(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the data folder {folder} cannot be made ({error}); give another with data_dir=",
-            given=str(folder),
-            expected="a writable folder",
-        ) from error
 
 
 def _direct(method: Callable[Concatenate[Observations, P], R]) -> Callable[Concatenate["Store", P], R]:

@@ -1,12 +1,12 @@
 """Closed sets and small values that both stores share."""
 
 import re
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from enum import StrEnum
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, TypeGuard
 from zoneinfo import ZoneInfo
 
 from medalion.errors import InputError
@@ -208,16 +208,25 @@ class Timeframe:
         return f"{self.count}{self.unit}"
 
 
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is text that every store can hold: without a NUL or half a surrogate pair."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def checked_name(value: object, what: str, *, longest: int = 500) -> str:
     """`value`, if it is a name that every store can hold.
 
     Raises:
         InputError: not text, empty, too long, or with a NUL or half a surrogate pair in it.
     """
-    if isinstance(value, str) and 0 < len(value) <= longest and "\0" not in value:
-        with suppress(UnicodeEncodeError):
-            value.encode()
-            return value
+    if is_text(value) and 0 < len(value) <= longest:
+        return value
     raise InputError(f"{what} {value!r} is not a name of 1 to {longest} characters", given=value, expected="a name")
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from medalion.datasets import ARRIVAL, Available, Column, Dataset
 from medalion.errors import CorruptLakeError, InputError
 from medalion.frames import polars_schema
-from medalion.types import TimeUnit
+from medalion.types import TimeUnit, is_text
 from olap.place import reaching
 from olap.scan import Selection
 
@@ -26,8 +26,12 @@ def tables_of(query: str) -> tuple[set[str], set[str]]:
     Raises:
         InputError: it cannot be parsed, is not one statement, or is not a SELECT.
     """
-    if not isinstance(query, str):
-        raise InputError(f"the query is a {type(query).__name__}", given=query, expected="text with one SELECT")
+    if not is_text(query):
+        raise InputError(
+            "the query is no text, or has a NUL or half a surrogate pair in it",
+            given=query,
+            expected="text with one SELECT",
+        )
     with _parser().cursor() as parser:
         try:
             statements = parser.extract_statements(query)

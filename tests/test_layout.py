@@ -33,6 +33,7 @@ SHARED_WORDS = {
 }
 # What uses the store as any program does stands at the command line's rank.
 OUTSIDE = {
+    "medalion.parts": 3,
     "medalion.store": 3,
     "medalion.cli": 4,
     "medalion.__main__": 4,

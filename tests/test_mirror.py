@@ -375,12 +375,13 @@ def test_times_of_recording_never_go_back_behind_what_is_settled(store: Store, d
     assert store.read(STOCK_QUOTES, as_of=ahead).is_empty()
 
 
-def test_a_store_refuses_to_work_after_a_fork(store: Store) -> None:
+@pytest.mark.parametrize("does", ["reads", "opens"])
+def test_a_store_refuses_to_work_after_a_fork(store: Store, database_url: str, data_dir: Path, does: str) -> None:
     child = os.fork()
     if child == 0:
         try:
-            store.read(STOCK_QUOTES)
-        except medalion.StoreError:
-            os._exit(7)
+            store.read(STOCK_QUOTES) if does == "reads" else medalion.open(database_url, data_dir=data_dir)
+        except medalion.StoreError as error:
+            os._exit(7 if "spawn" in str(error) else 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -47,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["MEDALION_TEST_URL"] = server.url
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long tests first, or at the end one process would wait for the other's."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reaches another machine."""

@@ -39,6 +39,7 @@ from tests.observed import START, instruments, sample
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.long
 def test_every_read_of_every_dataset_is_the_same_afterwards_and_a_second_run_does_nothing(store: Store) -> None:
     for dataset in DATASETS.values():
         ids = written(store, dataset)

@@ -305,6 +305,7 @@ def test_the_biggest_upset_won_from_far_behind(books: pl.DataFrame) -> None:
     assert upset.path["bid"][-1] > Decimal("0.95")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_demo_runs_a_second_run_adds_nothing_and_the_notebooks_run_on_it(
     database_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch

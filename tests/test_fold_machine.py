@@ -25,6 +25,7 @@ from tests.trading_floor import NOON
 sides = st.sampled_from(TradeSide)
 
 
+@pytest.mark.long
 def test_the_fold_agrees_with_the_model_whatever_comes_late_is_undone_or_settled(
     record_testsuite_property: Callable[[str, object], None],
 ) -> None:

@@ -96,6 +96,7 @@ def scene(database_url: str, tmp_path: Path) -> Iterator[Scene]:
         yield Scene(database_url, root, face_of(postgres, root), books)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_kill_at_any_step_leaves_each_call_done_or_not_done(scene: Scene) -> None:
     for number, (work, step) in enumerate(STEPS):

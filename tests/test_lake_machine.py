@@ -1,6 +1,6 @@
 """Whatever is written, mirrored, compacted, pruned, removed and reopened in any order, every read is the oracle's.
 
-600 steps over PostgreSQL and a lake of tiny files; MEDALION_LAKE_STEPS multiplies them.
+400 steps over PostgreSQL and a lake of tiny files; MEDALION_LAKE_STEPS multiplies them.
 """
 
 import time
@@ -33,7 +33,7 @@ from tests.postgres import libpq
 
 T = TypeVar("T")
 
-STEPS = 600
+STEPS = 400
 
 columns = st.one_of(st.none(), st.sampled_from((["source"], ["recorded_at", "write_id"], ["available_at", "ordinal"])))
 dataset_and_face: dict[str, Any] = {"dataset": draws.driven, "face": draws.faces}
@@ -59,6 +59,7 @@ def ground(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         yield Ground(postgres, connection, slow, tmp_path, {d.name: ids[d.kind] for d in DRIVEN})
 
 
+@pytest.mark.long
 @pytest.mark.timeout(14_400)  # of the whole history; each of its calls is short
 def test_every_read_is_that_of_the_oracle_after_every_step(
     ground: Ground, record_testsuite_property: Callable[[str, object], None]

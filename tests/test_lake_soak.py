@@ -52,6 +52,7 @@ def crowd(shared: Shared) -> Iterator[list[Any]]:
             process.kill()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(int(SECONDS or 0) + 300)
 def test_every_read_is_exact_while_all_work_at_once_and_memory_stays_flat(
     store: Store,

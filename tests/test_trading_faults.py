@@ -198,6 +198,7 @@ def test_an_order_is_booked_once_after_a_kill_at_any_step(bench: Bench, step: st
     assert bench.reconcile().trades == [trade]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_every_execution_is_booked_once_wherever_its_process_was_killed(
     bench: Bench, record_testsuite_property: Callable[[str, object], None]

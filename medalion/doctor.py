@@ -221,7 +221,7 @@ def _schema(url: str, *, is_embedded: bool) -> Check:
 
 def _mirror(settings: Settings) -> Check:
     try:
-        with medalion.store.Store(settings) as store:
+        with medalion.Store(settings) as store:
             status = store.mirror.status()
     except MedalionError as error:
         return Check("mirror", State.FAILED, str(error), "see `medalion mirror verify`")

@@ -8,7 +8,7 @@ import pytest
 from medalion import doctor
 from medalion.doctor import Requirement, State, diagnose
 from medalion.settings import Settings, settings_of
-from tests.commands import run
+from tests.commands import process, run
 from tests.postgres import empty_database, fresh_database
 
 
@@ -18,9 +18,11 @@ def checks(settings: Settings) -> dict[str, doctor.Check]:
 
 def test_nothing_is_wrong_with_a_new_store(data_dir: Path) -> None:
     with fresh_database() as url:
-        result = run("--url", url, "--data-dir", str(data_dir), "doctor")
+        # As a process of its own: what it needs has not been imported by other tests.
+        with process("--url", url, "--data-dir", str(data_dir), "doctor") as doctor:
+            printed = doctor.communicate()
         found = checks(settings_of(url, None, data_dir, {}))
-    assert result.exit_code == 0, result.output
+    assert doctor.returncode == 0, printed
     assert [check for check in found.values() if check.state is not State.OK] == []
     assert {"Python", "polars", "extra embedded", "data folder", "lake", "disk", "database", "schema", "mirror"} <= set(
         found

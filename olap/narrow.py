@@ -59,7 +59,8 @@ def _clean(selection: Selection, names: Sequence[str]) -> pl.DataFrame:
         decoded = _decoded(place, groups, [name for name in needed if name not in constants] or ["ts"], only)
     made = [name for name in needed if name not in decoded.columns]
     rows = decoded.with_columns(_literal(constants.get(name), kinds[name]).alias(name) for name in made)
-    if any(rows.schema[name] != kinds[name] for name in needed):
+    found = rows.schema  # asked for once: Polars makes it anew each time
+    if any(found[name] != kinds[name] for name in needed):
         raise CorruptLakeError(f"a file of {place} has columns of other types than the store writes")
     if not is_certain:
         rows = rows.filter(wanted)

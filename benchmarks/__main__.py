@@ -111,6 +111,9 @@ def reading(store: Store) -> Iterator[Figure]:
         "ms",
         10,
     )
+    compacted = store.mirror.compact([STOCK_QUOTES])
+    yield Figure("mirror.compact of 21 M quotes", compacted.rows / compacted.seconds, "rows/s", 0, True)
+    yield Figure("read of the symbol-day once compacted", median_ms(read), "ms", 10)
     yield Figure("latest quote", median_ms(lambda: store.latest(STOCK_QUOTES, "Q0042")), "ms", 10)
 
 

@@ -35,7 +35,7 @@ from oltp.instruments import instrument_ids, keep_primary_source, primary_series
 from oltp.ledger import Batch
 from oltp.writes import OpenWrite, WriteResult, begin, earlier_write, enter
 
-_CHUNK_ROWS = 2 * PIECE_ROWS
+_CHUNK_ROWS = 4 * PIECE_ROWS  # with fewer, a series is in more files, each of which a read opens until compaction
 _MOST_ROWS = 1 << 31  # as many as an ordinal of 32 bits tells apart
 _STAGERS = 2
 

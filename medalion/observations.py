@@ -27,7 +27,7 @@ from medalion.reading import Asked
 from medalion.rollups import Bars
 from medalion.routing import ReadPlan, plan_range
 from medalion.sources import Given, ImportProgress, Source
-from medalion.types import Instant, Timeframe, TimeRange, checked_name, utc
+from medalion.types import Instant, Timeframe, checked_name, utc
 from olap import sql
 from olap.lake import Lake
 from olap.narrow import read
@@ -37,8 +37,6 @@ from oltp.hot import LAST_ARRIVAL, NEWEST
 from oltp.instruments import kinds_of, unknown_symbol
 from oltp.last import last_entry, repair
 from oltp.writes import WriteResult, write
-
-_BACKWARDS = (timedelta(days=1), timedelta(days=31), timedelta(days=366))
 
 
 class Observations:
@@ -382,9 +380,8 @@ class Observations:
 
     def _newest(self, asked: Asked, bound: datetime | None) -> pl.DataFrame:
         """The last row in (ts, arrival), as stored; looks ever further back from `bound`, the newest `ts` seen."""
-        spans = [] if bound is None else [TimeRange(bound - span, None) for span in _BACKWARDS]
         names = [column.name for column in (*asked.dataset.columns, *LAST_ARRIVAL)]
-        for during in (*spans, TimeRange()):
+        for during in reading.backwards(self._postgres, asked, bound):
             span = replace(asked, during=during)
 
             def answer(span: Asked = span) -> pl.DataFrame:

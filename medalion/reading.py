@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 
 import polars as pl
@@ -20,6 +20,7 @@ from oltp.tail import Tail, tail_list, tail_rows
 
 _ATTEMPTS = 20
 _REPLICA_SECONDS = 10.0
+_BACKWARDS = (timedelta(days=1), timedelta(days=31), timedelta(days=366))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,19 @@ def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selectio
         asked.dataset, table.place, files, hot, asked.during, asked.series, asked.timeframe, asked.as_of
     )
     return selection, pin, tail
+
+
+def backwards(postgres: Postgres, asked: Asked, bound: datetime | None) -> list[TimeRange]:
+    """Where to look for the newest row, ever further back from `bound`, the newest `ts` seen.
+
+    What retention has left comes before the rest, about which an `as_of` from before it has no answer.
+    """
+    starts = [] if bound is None else [bound - span for span in _BACKWARDS]
+    if asked.as_of is not None:
+        with postgres.connection() as connection:
+            left = kept(connection, asked.dataset).kept_from
+        starts = [max(start, left) for start in (*starts, left)]
+    return [*(TimeRange(start, None) for start in starts), TimeRange()]
 
 
 def _consistent(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Pin, Tail, pl.DataFrame]:

@@ -167,6 +167,23 @@ def test_old_partitions_go_whole_and_the_rest_stays(store: Store, monkeypatch: p
     assert store.mirror.verify().is_empty()
 
 
+def test_what_is_left_tells_which_bars_a_symbol_had_before_a_removal(store: Store) -> None:
+    instruments(store, STOCK_BARS.kind)
+    left = datetime(2024, 2, 1, tzinfo=UTC)
+    store.write(STOCK_BARS, sample(STOCK_BARS, 2, symbols=("AAA", "BBB"), start=left - timedelta(days=10)))
+    store.write(STOCK_BARS, sample(STOCK_BARS, 2, symbols=("AAA",), start=left))
+    store.mirror.run([STOCK_BARS], settle=True)
+    earlier = datetime.now(UTC)
+    store.mirror.retain([STOCK_BARS], rows_older_than=earlier - left - timedelta(hours=1))
+    assert store.bars("AAA", "1Min", start=left, as_of=earlier).height == 2
+    assert store.bars("AAA", "1Min", start=left + timedelta(days=1), as_of=earlier).is_empty()
+    newest = store.latest(STOCK_BARS, "AAA", timeframe="1Min", as_of=earlier)
+    assert newest is not None
+    assert newest["ts"] == left + timedelta(minutes=1)
+    with pytest.raises(InputError, match="removed by retention at"):
+        store.bars("BBB", "1Min", start=left, as_of=earlier)  # what is left tells nothing of it
+
+
 def test_the_folder_of_a_dropped_partition_goes_with_its_files(store: Store) -> None:
     instruments(store, STOCK_QUOTES.kind)
     store.write(STOCK_QUOTES, quotes_on(0, 1))

@@ -45,10 +45,13 @@ class Parts:
         _make_private(settings.data_dir)
         self.lake = Lake(lake_place(settings))
         self.lake.open()
-        given = settings.database_url
-        self.embedded = None if given else EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
+        self.embedded: EmbeddedPostgres | None = None
+        if given := settings.database_url:
+            url = given.get_secret_value()
+        else:
+            self.embedded = EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
+            url = self.embedded.url
         try:
-            url = self.embedded.url if self.embedded else given.get_secret_value()  # type: ignore[union-attr]  # one is
             self.postgres = Postgres(url)
             self.postgres.open()
             self._check_schema(url)

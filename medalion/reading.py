@@ -68,7 +68,7 @@ def backwards(postgres: Postgres, asked: Asked, bound: datetime | None) -> list[
     if asked.as_of is not None:
         with postgres.connection() as connection:
             left = kept(connection, asked.dataset).kept_from
-        starts = [max(start, left) for start in (*starts, left)]
+        starts = list(dict.fromkeys(max(start, left) for start in (*starts, left)))
     return [*(TimeRange(start, None) for start in starts), TimeRange()]
 
 

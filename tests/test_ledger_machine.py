@@ -1,6 +1,6 @@
 """The books agree with an independent model after every step of any history, to the last digit.
 
-1,000 steps over PostgreSQL with the paper venue, besides the 10,000 over the pure fold in `test_fold_machine`.
+1,500 steps over PostgreSQL with the paper venue, besides the 10,000 over the pure fold in `test_fold_machine`.
 MEDALION_LEDGER_STEPS multiplies both.
 """
 
@@ -109,7 +109,7 @@ def test_the_books_agree_with_the_model_after_every_step(
     exchange: Exchange, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     LedgerMachine.exchange, LedgerMachine.steps = exchange, 0
-    examples = settings(max_examples=1_000 * TIMES // 35, stateful_step_count=40, database=None)
+    examples = settings(max_examples=1_500 * TIMES // 35, stateful_step_count=40, database=None)
     run_state_machine_as_test(LedgerMachine, settings=examples)
     record_testsuite_property("steps of the books", LedgerMachine.steps)
     assert LedgerMachine.steps >= 1_000 * TIMES  # how many a history has is drawn, too

@@ -38,7 +38,7 @@ _KEPT = ("15Min", "1Hour", "1Day", "1Week")
 
 
 @pytest.mark.long
-@settings(max_examples=6)
+@settings(max_examples=8)
 @given(st.sampled_from([STOCK_BARS, CRYPTO_BARS]), st.lists(_STEPS, min_size=3, max_size=14))
 def test_after_any_history_they_are_what_is_made_on_reading(
     tmp_path_factory: pytest.TempPathFactory, bars: Dataset, steps: list[tuple[Any, ...]]

@@ -83,7 +83,7 @@ series = st.none() | st.dictionaries(feed, groups, min_size=1)
 
 
 @pytest.mark.parametrize("dataset", [STOCK_QUOTES, STOCK_BARS, POLYMARKET_BOOKS], ids=lambda each: each.name)
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_the_answer_is_that_of_the_whole_files(dataset: Dataset, data: st.DataObject) -> None:
     *mirrored, last = data.draw(writes(dataset))

@@ -301,7 +301,7 @@ def _program(name: str, *arguments: str, given: bytes | None = None) -> bytes:
     try:
         programs = binaries(None)
     except StoreUnavailableError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"pg_dump and pg_restore come with the embedded server: {error}")
     done = subprocess.run([programs / name, *arguments], input=given, check=False, capture_output=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

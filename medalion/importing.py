@@ -72,6 +72,9 @@ def fit(dataset: Dataset, reading: Reading, piece: Piece, instruments: Instrumen
     """The rows of a piece that can be stored, and the others."""
     faults, zones = Faults(), Zones()
     named = reading.mapped.named(dataset, piece.frame)
+    if piece.beyond is not None:
+        is_longer = piece.beyond.is_not_null()
+        faults(is_longer, "what follows the last column", piece.beyond, "expected as many cells as the header has")
     typed = reading.mapped.typed(dataset, named, zones, faults)
     check_zones(zones)
     rows = conform(dataset, typed, source=reading.feed, on_bad=faults)

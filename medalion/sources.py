@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
@@ -24,6 +26,7 @@ _BLOCK_BYTES = 8 << 20
 _CSV = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
 _PARQUET = (".parquet", ".pq")
 _ENDINGS = (*_CSV, *_PARQUET)
+_BEYOND = "\0beyond"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,15 @@ class ImportProgress:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive rows of one source; `first_row` is the place of the first, from 1, in the file named, if any."""
+    """Consecutive rows of one source; `first_row` is the place of the first, from 1, in the file named, if any.
+
+    `beyond` holds what a line of CSV has after its last column, null where that is nothing; None: no line has more.
+    """
 
     frame: pl.DataFrame
     file: str
     first_row: int
+    beyond: pl.Series | None = None
 
 
 @dataclass
@@ -119,7 +126,8 @@ class Source:
 
     def _piece(self, frame: pl.DataFrame, file: str, first_row: int) -> Piece:
         self._rows += frame.height
-        return Piece(frame, file, first_row)
+        beyond = frame[_BEYOND] if _BEYOND in frame.columns else None
+        return Piece(frame.drop(_BEYOND, strict=False), file, first_row, beyond)
 
 
 _TABLES = (pl.DataFrame, pl.LazyFrame, pa.Table, pa.RecordBatch, pa.RecordBatchReader, str, bytes, dict, os.PathLike)
@@ -222,7 +230,7 @@ def _file_frames(path: Path) -> Iterator[tuple[pl.DataFrame, int]]:
                 yield from _parquet(file)
             else:
                 yield from _csv(file, _CSV[ending])
-    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError, csv.Error) as error:
         raise _unreadable(path, error) from error
 
 
@@ -243,11 +251,24 @@ def _csv(file: IO[bytes], compression: Any) -> Iterator[tuple[pl.DataFrame, int]
     stream = raw if compression is None else pa.CompressedInputStream(raw, compression)
     header = b""
     for block in _lines(stream):
-        frame = pl.read_csv(header + block, infer_schema=False)
+        frame = _parsed(header + block)
         if not header:
             header = block[: _record_end(block, block.find(b"\n"), 1)]
         for part in frame.iter_slices(PIECE_ROWS) if frame.height else [frame]:
             yield part, file.tell()
+
+
+def _parsed(text: bytes) -> pl.DataFrame:
+    """The lines after the header; with a column more where some have more cells than it."""
+    try:
+        return pl.read_csv(text, infer_schema=False)
+    except pl.exceptions.ComputeError as error:
+        frame = pl.read_csv(text, infer_schema=False, truncate_ragged_lines=True)
+        lines = list(csv.reader(StringIO(text.decode(), newline="")))[1:]
+        if len(lines) != frame.height:
+            raise error
+        beyond = [",".join(line[frame.width :]) if len(line) > frame.width else None for line in lines]
+        return frame.with_columns(pl.Series(_BEYOND, beyond, dtype=pl.String))
 
 
 def _lines(stream: Any) -> Iterator[bytes]:

@@ -37,6 +37,8 @@ BAD = {
     "AAA,1d,2024-02-01,1,2,12345678901,2,3,7": "stock_bars.low is 12345678901; expected at most",
     "AAA,1d,2024-02-01,1,2,1,nan,3,7": "stock_bars.close is nan; expected at most",
     "AAA,1d,2024-02-01,1,2,1,2,3,1.5": "stock_bars.trade_count is 1.5; expected a whole number",
+    "AAA,1d,2024-02-01,1,2,1,2,3,7,,8": "what follows the last column is ,8; expected as many cells as the header has",
+    "AAA,1d,2024-02-01,1,2,1,2,3,7,": "what follows the last column is ; expected as many cells as the header has",
 }
 
 
@@ -153,8 +155,8 @@ def test_without_rejects_the_first_bad_rows_are_named_and_nothing_is_there(
 def test_too_many_rejects_refuse_all(store: Store, mixed: Path, tmp_path: Path, data_dir: Path) -> None:
     instruments(store, STOCK_BARS.kind)
     aside = tmp_path / "rejects.csv"
-    with pytest.raises(InputError, match="max_rejects=11"):
-        store.import_history(STOCK_BARS, mixed, rejects=aside, max_rejects=11)
+    with pytest.raises(InputError, match="max_rejects=13"):
+        store.import_history(STOCK_BARS, mixed, rejects=aside, max_rejects=13)
     assert [path.name for path in tmp_path.glob("*rejects*")] == []
     assert list(data_dir.glob("lake/**/*.parquet")) == []
 
@@ -176,7 +178,7 @@ def test_a_file_that_is_there_is_never_overwritten(store: Store, mixed: Path, tm
     def taken(_: object) -> None:
         aside.write_text("meanwhile")
 
-    with pytest.raises(StoreError, match=r"the import is done, but its 12 rejected rows stay in .*\.rejects\.csv"):
+    with pytest.raises(StoreError, match=r"the import is done, but its 14 rejected rows stay in .*\.rejects\.csv"):
         store.import_history(STOCK_BARS, mixed, rejects=aside, progress=taken)
     assert aside.read_text() == "meanwhile"
     (hidden,) = tmp_path.glob(".rejects.csv.*")

@@ -235,9 +235,9 @@ def test_a_file_that_ends_too_early_or_reads_badly_leaves_nothing(store: Store, 
     instruments(store, STOCK_BARS.kind)
     half = csv_file(tmp_path, BARS, "half.csv.gz")
     half.write_bytes(half.read_bytes()[:-20])
-    ragged = csv_file(tmp_path, BARS, "ragged.csv")
-    ragged.write_bytes(ragged.read_bytes() + b"1,2,3,4,5,6,7,8,9,10,11,12,13\n")
-    for path in (half, ragged):
+    unended = csv_file(tmp_path, BARS, "unended.csv")
+    unended.write_bytes(unended.read_bytes() + b'AAA,"1\n')
+    for path in (half, unended):
         with patch.multiple(sources, _BLOCK_BYTES=300), pytest.raises(InputError, match="cannot be read"):
             store.import_history(STOCK_BARS, path)
     assert list(data_dir.glob("lake/**/*.parquet")) == []

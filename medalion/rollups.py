@@ -9,6 +9,7 @@ import polars as pl
 from medalion.asking import Symbols, asked_for, names_of
 from medalion.datasets import ARRIVAL
 from medalion.downsampling import with_downsampled
+from medalion.errors import InputError
 from medalion.keeping import Kept
 from medalion.reading import Asked
 from medalion.routes import QUOTES, Feed, Route, by_source, grid_of
@@ -151,9 +152,20 @@ class Bars:
             seen = self.read(replace(asked, series=by_source(doubtful)), ["source", "instrument_id"]).unique().rows()
             stored.update(seen)
             for feed in doubtful.keys() - stored:
-                if self._newest(replace(asked, series=by_source([feed])), doubtful[feed]).height:
+                if self._has_any(replace(asked, series=by_source([feed])), doubtful[feed]):
                     stored.add(feed)
         return stored
+
+    def _has_any(self, asked: Asked, newest_ts: datetime | None) -> bool:
+        try:
+            return bool(self._newest(asked, newest_ts).height)
+        except InputError as error:  # retention has removed what would tell
+            raise InputError(
+                f"{error}; or pass rollup=False: whether there were bars of {asked.timeframe} then decides from what "
+                "the others would be made",
+                given=error.given,
+                expected=error.expected,
+            ) from error
 
     def _quotes(self, asked: Asked, symbols: Symbols, answered: set[int]) -> Asked | None:
         """The quotes of the instruments that no stored bar answers for, if there are such."""

@@ -11,7 +11,7 @@ from medalion.checksum import row_hashes, signed
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError
 from olap.lake import Lake, LakeTable, Pin
-from olap.parquet import digest, digest_in
+from olap.parquet import is_unchanged
 from oltp import ledger
 from oltp.engine import Connection, Postgres
 from oltp.folding import folded
@@ -150,7 +150,7 @@ def _add_file(table: LakeTable, path: str, sums: Sums) -> str | None:
         content = table.place.read(path)
     except OSError as error:
         return f"the file cannot be read: {error.strerror}"
-    if digest(content) != digest_in(path):
+    if not is_unchanged(path, content):
         return "its bytes have changed since it was written"
     sums.add(table.dataset, pl.read_parquet(content, hive_partitioning=False))
     return None

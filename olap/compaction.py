@@ -18,7 +18,7 @@ from medalion.errors import CorruptLakeError
 from olap.files import Files
 from olap.lake import LakeTable
 from olap.layout import NO_BOXES, sort_key, tangled
-from olap.parquet import MIN_GROUP_ROWS, StagedFile, digest, digest_in, repeated, write_file
+from olap.parquet import MIN_GROUP_ROWS, StagedFile, is_unchanged, repeated, write_file
 from olap.scan import collect
 
 FILE_ROWS = 500_000
@@ -129,7 +129,7 @@ def checked(table: LakeTable, path: str) -> bytes:
         content = table.place.read(path)
     except OSError as error:
         raise CorruptLakeError(f"{table.place}/{path} cannot be read: {error.strerror}") from error
-    if digest(content) != digest_in(path):
+    if not is_unchanged(path, content):
         raise CorruptLakeError(f"{table.place}/{path} is damaged: its bytes have changed since it was written")
     return content
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from medalion.errors import CorruptLakeError
 from medalion.types import TimeRange
 from olap.layout import Boxes
-from olap.parquet import footer_in, footer_sum, footer_sum_in
+from olap.parquet import footer_in, is_footer_unchanged
 from olap.place import Place
 
 _KEPT_FOOTERS = 256
@@ -107,6 +107,6 @@ def _checked(place: Place, file: str) -> bytes:
             source.seek(size - longer)
             tail = source.read()
     footer = bytes(footer_in(tail))
-    if footer_sum(footer) != footer_sum_in(file):
+    if not is_footer_unchanged(file, footer):
         raise CorruptLakeError(f"{place}/{file} is damaged: its footer has changed since it was written")
     return footer

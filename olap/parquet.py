@@ -123,8 +123,7 @@ def write_file(
     """
     content = _encoded(dataset, rows)
     marks = COMPACT * is_compact + CLEAN * (not repeated(dataset, rows).any())
-    sums = f"{digest(content)}-{footer_sum(footer_in(memoryview(content)))}"
-    path = f"{PERIOD}={period}/{token_hex(4)}-{sums}{marks}.parquet"
+    path = f"{PERIOD}={period}/{token_hex(4)}-{sums_of(content)}{marks}.parquet"
     try:
         place.write(path, content)
     except OSError as error:
@@ -132,13 +131,19 @@ def write_file(
     return StagedFile(path, len(content), rows.height, _statistics(dataset, rows), period)
 
 
-def digest(content: bytes | memoryview | pa.Buffer) -> str:
-    return blake2b(content, digest_size=16).hexdigest()
+def sums_of(content: bytes | pa.Buffer) -> str:
+    """What a file's name says of its bytes, and of the footer alone."""
+    return f"{_digest(content)}-{_footer_sum(footer_in(memoryview(content)))}"
 
 
-def digest_in(path: str) -> str:
-    """The hash that a file's name says its bytes have."""
-    return "".join(Path(path).stem.split("-")[1:2])
+def is_unchanged(path: str, content: bytes | pa.Buffer) -> bool:
+    """Whether these are the bytes that were written, as the file's name says."""
+    return _sums_in(path)[:1] == [_digest(content)]
+
+
+def is_footer_unchanged(path: str, footer: bytes) -> bool:
+    """Whether this is the footer that was written, as the file's name says: a damaged one may end whoever parses it."""
+    return _sums_in(path)[1:] == [_footer_sum(footer)]
 
 
 def footer_in(tail: bytes | memoryview) -> bytes | memoryview:
@@ -146,13 +151,16 @@ def footer_in(tail: bytes | memoryview) -> bytes | memoryview:
     return tail[-8 - int.from_bytes(tail[-8:-4], "little") :]
 
 
-def footer_sum(footer: bytes | memoryview) -> str:
-    """What a file's name says of its footer, so that one which is damaged is never parsed: that may end the process."""
+def _sums_in(path: str) -> list[str]:
+    return Path(path).stem.split("-")[1:3]
+
+
+def _digest(content: bytes | pa.Buffer) -> str:
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+def _footer_sum(footer: bytes | memoryview) -> str:
     return f"{crc32(footer):08x}"
-
-
-def footer_sum_in(path: str) -> str:
-    return "".join(Path(path).stem.split("-")[2:3])
 
 
 def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:

@@ -122,14 +122,18 @@ class LakeMachine(Upkeep):
     @precondition(lambda self: self.driven == STOCK_BARS.name)
     @rule(face=draws.faces, asked=draws.asked, frame=st.sampled_from(draws.FRAMES), moment=draws.recorded)
     def bars(self, face: int, asked: Asked, frame: str, moment: int | None) -> None:
-        """Not made from finer ones where each symbol has some of the length."""
+        """Not made from finer ones where each symbol has some of the length; what retention took may have to tell."""
         book = self.books[STOCK_BARS.name]
         names, as_of = asked.symbols or list(SYMBOLS), self._moment(book, moment)
         given = asked.of(STOCK_BARS)
         within: dict[str, Any] = {"start": given["start"], "end": given["end"], "as_of": as_of}
-        held = {row.values["symbol"] for row in book.read(timeframe=frame, as_of=as_of)}
+        held, left = (
+            {row.values["symbol"] for row in book.read(timeframe=frame, as_of=as_of, start=start)}
+            for start in (None, book.kept_from)
+        )
         bars, rollup = self.faces[face].observations.bars, held.issuperset(names)
-        found = self._answered(book, as_of, given["start"], lambda: bars(names, frame, rollup=rollup, **within))
+        needed = given["start"] if left.issuperset(names) or not rollup else None
+        found = self._answered(book, as_of, needed, lambda: bars(names, frame, rollup=rollup, **within))
         if found is not None:
             expected = book.read(symbols=names, timeframe=frame, **within)
             assert found.rows() == [book.shown(row) for row in expected]

@@ -23,7 +23,7 @@ from medalion.types import TimeRange
 from olap import parquet
 from olap.lake import LakeTable
 from olap.narrow import read
-from olap.parquet import footer_in, footer_sum
+from olap.parquet import footer_in, sums_of
 from olap.place import Folder
 from olap.scan import Selection, scan
 from tests.observed import START, sample
@@ -146,7 +146,7 @@ def replaced(selection: Selection, rows: pl.DataFrame) -> Selection:
     """The same with another file in place of its one."""
     content = BytesIO()
     rows.write_parquet(content)
-    path = f"{Path(selection.files.path[0]).parent}/0-0-{footer_sum(footer_in(content.getvalue()))}-clean.parquet"
+    path = f"{Path(selection.files.path[0]).parent}/0-{sums_of(content.getvalue())}-clean.parquet"
     Path(selection.place.at(path)).write_bytes(content.getvalue())
     return replace(selection, files=replace(selection.files, path=np.array([path], np.object_)))
 

@@ -43,7 +43,7 @@ class Parts:
         if Parts._first_pid != self._pid:
             raise StoreError(f"this process was forked from one that has opened a store; {_SPAWN}")
         _make_private(settings.data_dir)
-        self.lake = Lake(lake_place(settings))
+        self.lake = Lake(lake_place(settings), kept_bytes=settings.cache_mb << 20)
         self.lake.open()
         self.embedded: EmbeddedPostgres | None = None
         if given := settings.database_url:

@@ -54,7 +54,7 @@ def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selectio
         check_kept(postgres, asked.dataset, asked.as_of, asked.during)
     files = pin.files.selected(asked.instruments, asked.during, asked.timeframe)
     selection = Selection(
-        asked.dataset, table.place, files, hot, asked.during, asked.series, asked.timeframe, asked.as_of
+        asked.dataset, table.place, files, hot, asked.during, asked.series, asked.timeframe, asked.as_of, table.blocks
     )
     return selection, pin, tail
 

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     mirror_background: bool = Field(default=True, description="Whether open() starts the background mirror.")
     compact_interval: float = Field(default=60.0, gt=0, description="Seconds between two turns of compaction.")
     compact_background: bool = Field(default=True, description="Whether a store that mirrors itself compacts too.")
+    cache_mb: int = Field(default=128, ge=0, description="MiB of decoded columns kept in memory; 0 keeps none.")
     batch_rows: int = Field(default=2_000_000, gt=0, description="Rows of one mirror batch, about.")
     slot_rows: int = Field(default=2_000_000, gt=0, description="Rows after which the next hot slot is taken.")
     log_retention_days: int = Field(default=90, ge=0, le=36_500, description="0 keeps logs for ever.")

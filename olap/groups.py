@@ -7,9 +7,10 @@ its statistics say, need not be decoded.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -58,20 +59,20 @@ class Group:
         columns = map(group.column, range(group.num_columns))
         return {column.path_in_schema: column.statistics for column in columns}
 
-    def table(self, place: Place, names: list[str], *, only: int | None) -> pa.Table:
-        """Its rows with those of the columns that the file has: all, or `only` those of one instrument.
+    @cached_property
+    def names(self) -> set[str]:
+        """The columns that the file has."""
+        return {path.split(".")[0] for path in self._statistics}
+
+    def decoded(self, place: Place, names: list[str]) -> pl.DataFrame:
+        """Its rows with these columns, as they lie in memory.
 
         Raises:
             ArrowException, OSError: the file is missing or damaged.
         """
-        is_whole = only is None or "instrument_id" in self.constants
-        read = names if is_whole else list(dict.fromkeys([*names, "instrument_id"]))
         with place.opened(self.file) as file, pq.ParquetFile(file, metadata=self.footer) as parquet:
-            table = parquet.read_row_group(self.number, columns=read, use_threads=False)
-        if is_whole or only is None:
-            return table
-        first, end = np.searchsorted(table.column("instrument_id").to_numpy(), (only, only + 1))
-        return table.slice(first, end - first).select([name for name in names if name in table.column_names])
+            table = parquet.read_row_group(self.number, columns=names, use_threads=False)
+        return cast(pl.DataFrame, pl.from_arrow(table, rechunk=False))
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from deltalake.transaction import RemoveAction
 from medalion.datasets import Dataset
 from medalion.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.frames import newest_of, polars_schema
+from olap.blocks import NONE_KEPT, Blocks
 from olap.files import NO_FILES, Files
 from olap.layout import PERIOD
 from olap.log import LOG, changes, commit_name, files_of
@@ -58,9 +59,10 @@ EMPTY = Pin(version=-1, batch=0, nonce=None, files=NO_FILES)
 class LakeTable:
     """A dataset's Delta table; safe to use from several threads."""
 
-    def __init__(self, root: Place, dataset: Dataset) -> None:
+    def __init__(self, root: Place, dataset: Dataset, *, blocks: Blocks = NONE_KEPT) -> None:
         self.dataset = dataset
         self.place = root.within(dataset.name)
+        self.blocks = blocks
         self._lock = threading.Lock()
         self._pin: Pin | None = None
         self._looked = 0.0
@@ -297,10 +299,11 @@ class LakeTable:
 
 
 class Lake:
-    """All tables of one place; a folder may be given as its path."""
+    """All tables of one place, which may be given as its path; narrow reads keep `kept_bytes` of what they decode."""
 
-    def __init__(self, root: "Place | Path") -> None:
+    def __init__(self, root: "Place | Path", *, kept_bytes: int = 0) -> None:
         self.place: Place = Folder(root) if isinstance(root, Path) else root
+        self.blocks = Blocks(kept_bytes)
         self._tables: dict[str, LakeTable] = {}
 
     def open(self) -> None:
@@ -313,4 +316,4 @@ class Lake:
         self.place.open()
 
     def table(self, dataset: Dataset) -> LakeTable:
-        return self._tables.setdefault(dataset.name, LakeTable(self.place, dataset))
+        return self._tables.setdefault(dataset.name, LakeTable(self.place, dataset, blocks=self.blocks))

@@ -1,22 +1,20 @@
 """Reads of a few series: the row groups that hold them, decoded side by side, and nothing else of their files."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from medalion.errors import CorruptLakeError
 from medalion.frames import derive, polars_schema
 from olap.groups import Group, groups_of
 from olap.layout import microseconds
-from olap.place import Place, reading
+from olap.place import reading
 from olap.scan import Selection, Series, collect, resolved
 
-_SHARED_ROWS = 32_768
-"""From about here threads gain more than they cost."""
+_KEPT_LITERALS = 1_024
 
 
 def read(selection: Selection, *, columns: Sequence[str]) -> pl.DataFrame:
@@ -33,14 +31,14 @@ def read(selection: Selection, *, columns: Sequence[str]) -> pl.DataFrame:
     names = list(dict.fromkeys([*(root for column in shown for root in column.meta.root_names()), *order]))
     rows = _clean(selection, names)
     if not selection.is_in_order:
-        rows = pl.concat([rows, collect(resolved(selection).select(names))]).sort(order)
-    return rows.select(shown)
+        rows = pl.concat([rows, resolved(selection).select(names)]).sort(order)
+    return collect(rows.select(shown))
 
 
-def _clean(selection: Selection, names: Sequence[str]) -> pl.DataFrame:
+def _clean(selection: Selection, names: Sequence[str]) -> pl.LazyFrame:
     """The rows of clean files that are meant, in order of the files' first times; one series in its order.
 
-    Each row is looked at only where statistics leave a doubt.
+    They are in memory; each is looked at only where statistics leave a doubt.
 
     Raises:
         CorruptLakeError: a file is missing or damaged, or has columns of other types than the store writes.
@@ -51,38 +49,43 @@ def _clean(selection: Selection, names: Sequence[str]) -> pl.DataFrame:
         once, _ = selection.paths
         groups = [group for file in once for group in groups_of(place, file, asked, selection.during)]
         if not groups:
-            return pl.DataFrame(schema={name: kinds[name] for name in names})
+            return pl.LazyFrame(schema={name: kinds[name] for name in names})
         constants = _shared(groups) | ({} if only is None else {"instrument_id": only})
         is_certain = all(_are_meant(selection, constants, group.span) for group in groups)
         wanted = pl.lit(True) if is_certain else selection.wanted()
         needed = list(dict.fromkeys([*names, *wanted.meta.root_names()]))
-        decoded = _decoded(place, groups, [name for name in needed if name not in constants] or ["ts"], only)
-    made = [name for name in needed if name not in decoded.columns]
-    rows = decoded.with_columns(_literal(constants.get(name), kinds[name]).alias(name) for name in made)
+        rows = _decoded(selection, groups, [name for name in needed if name not in constants], only)
     found = rows.schema  # asked for once: Polars makes it anew each time
-    if any(found[name] != kinds[name] for name in needed):
+    made = [name for name in needed if name not in found]
+    if any(found[name] != kinds[name] for name in needed if name in found):
         raise CorruptLakeError(f"a file of {place} has columns of other types than the store writes")
-    if not is_certain:
-        rows = rows.filter(wanted)
-    if selection.is_in_order and "symbol" not in made and rows["symbol"].min() != rows["symbol"].max():
+    if selection.is_in_order and "symbol" in found and rows["symbol"].min() != rows["symbol"].max():
         rows = rows.sort("symbol", maintain_order=True)  # one series that was renamed
-    return rows.select(names)
+    complete = rows.lazy().with_columns(_literal(constants.get(name), kinds[name]).alias(name) for name in made)
+    return (complete if is_certain else complete.filter(wanted)).select(names)
 
 
+@lru_cache(_KEPT_LITERALS)
 def _literal(value: object, kind: pl.DataType) -> pl.Expr:
     """A column of one value; times are given in microseconds, and what no file has yet is null."""
     return pl.lit(value, pl.Int64 if isinstance(kind, pl.Datetime) else kind).cast(kind)
 
 
-def _decoded(place: Place, groups: Sequence[Group], names: list[str], only: int | None) -> pl.DataFrame:
-    """These columns of the groups one after the other, as they lie in memory; what a file lacks is null."""
-    decode = partial(Group.table, place=place, names=names, only=only)
-    if sum(group.rows for group in groups) < _SHARED_ROWS:
-        tables = [decode(group) for group in groups]
-    else:
-        with ThreadPoolExecutor(min(len(groups), place.readers)) as pool:
-            tables = list(pool.map(decode, groups))
-    return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables(tables, promote_options="default"), rechunk=False))
+def _decoded(selection: Selection, groups: Sequence[Group], names: list[str], only: int | None) -> pl.DataFrame:
+    """At least these columns of the groups, or `only` of one instrument, one after the other; what no file has is not
+    there, what some lack is null."""
+    if only is not None and any("instrument_id" not in group.constants for group in groups):
+        names = list(dict.fromkeys([*names, "instrument_id"]))
+    wanted = [(group, [name for name in names if name in group.names] or ["ts"]) for group in groups]
+    parts = selection.blocks.read(selection.place, wanted)
+    if only is not None and "instrument_id" in names:
+        parts = [_rows_of(only, rows) for rows in parts]
+    return pl.concat(parts, how="diagonal", rechunk=False)
+
+
+def _rows_of(instrument: int, rows: pl.DataFrame) -> pl.DataFrame:
+    first, end = np.searchsorted(rows["instrument_id"].to_numpy(), (instrument, instrument + 1))
+    return rows.slice(first, end - first)
 
 
 def _shared(groups: Sequence[Group]) -> dict[str, Any]:

@@ -109,6 +109,11 @@ class Folder:
         """
         return pa.OSFile(self.at(name), "r")
 
+    def stamp(self, name: str) -> tuple[int, ...]:
+        """What is another once the file has changed. Raises OSError where there is none."""
+        found = (self.path / name).stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
     def missing(self, names: Iterable[str]) -> str | None:
         """One of the names that is no file, or None if all are there."""
         return next((name for name in names if not (self.path / name).is_file()), None)

@@ -13,6 +13,7 @@ import polars as pl
 from medalion.datasets import Dataset
 from medalion.frames import derive, polars_schema
 from medalion.types import TimeRange
+from olap.blocks import NONE_KEPT, Blocks
 from olap.files import Files
 from olap.layout import boxes_of, microseconds
 from olap.place import Place, reading
@@ -32,7 +33,7 @@ class Selection:
     """What to read: files of one pin, the rows beside them, and which of their rows are meant.
 
     `series` maps a source to the instruments it answers for, None being all; without it every row of every source is
-    meant.
+    meant. `blocks` keeps what a narrow read decodes.
     """
 
     dataset: Dataset
@@ -43,6 +44,7 @@ class Selection:
     series: Series | None = None
     timeframe: str | None = None
     as_of: datetime | None = None
+    blocks: Blocks = NONE_KEPT
 
     @cached_property
     def paths(self) -> tuple[list[str], list[str]]:

@@ -16,6 +16,9 @@ from olap.lake import Lake, LakeTable
 from oltp.engine import Postgres
 from oltp.hot import last_name
 
+KEPT_BYTES = 40_000
+"""So little that columns come and go."""
+
 
 @dataclass
 class Face:
@@ -29,7 +32,7 @@ class Face:
     @classmethod
     def open(cls, postgres: Postgres, root: Path, *, batch_rows: int, slot_rows: int) -> "Face":
         """One that knows nothing yet of the lake under `root`."""
-        lake = Lake(root)
+        lake = Lake(root, kept_bytes=KEPT_BYTES)
         lake.open()
         mirror = Mirror(postgres, lake, batch_rows=batch_rows, slot_rows=slot_rows)
         return cls(postgres, lake, mirror, Observations(postgres, lake, mirror))

@@ -21,6 +21,7 @@ from medalion.errors import CorruptLakeError
 from medalion.frames import conform
 from medalion.types import TimeRange
 from olap import parquet
+from olap.blocks import Blocks
 from olap.lake import LakeTable
 from olap.narrow import read
 from olap.parquet import footer_in, sums_of
@@ -87,7 +88,7 @@ series = st.none() | st.dictionaries(feed, groups, min_size=1)
 @given(data=st.data())
 def test_the_answer_is_that_of_the_whole_files(dataset: Dataset, data: st.DataObject) -> None:
     *mirrored, last = data.draw(writes(dataset))
-    is_hot = data.draw(st.booleans())
+    is_hot, blocks = data.draw(st.booleans()), Blocks(data.draw(st.sampled_from([0, 4_000, 1_000_000])))
     with lake(dataset, mirrored if is_hot else [*mirrored, last]) as table:
         for _ in range(4):
             selection = Selection(
@@ -99,6 +100,7 @@ def test_the_answer_is_that_of_the_whole_files(dataset: Dataset, data: st.DataOb
                 data.draw(series),
                 data.draw(st.sampled_from([None, *TIMEFRAMES])) if dataset.has_timeframe else None,
                 data.draw(st.none() | st.integers(1, 4).map(moment)),
+                blocks,
             )
             columns = data.draw(st.permutations(dataset.schema.names).map(lambda names: names[:5]))
             found = read(selection, columns=columns)

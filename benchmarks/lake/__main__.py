@@ -141,21 +141,22 @@ def narrow_reads(run: Run, ours: Process, bare: Process, peers: dict[str, Proces
             name: (peer, work) for name, peer in peers.items() if peer and (name in goals or work == "symbol_day")
         }
         variant = f"{work}_values" if work != "symbol_bars" else f"{work}_read"
-        asked["variant"] = (ours, variant)
+        asked |= {"anew": (ours, f"{work}_anew"), "variant": (ours, variant)}
         if peers["ArcticDB"]:
             asked["ArcticDB as Arrow"] = (peers["ArcticDB"], f"{work}_arrow")
         found = compare(asked)
-        mine, variant_mine = found["medalion"], found["variant"]
-        run.add("Narrow reads", _figure(title, BARE_READ, mine, found[BARE_READ], most=0.0015, is_extra=True))
-        for name, factor in goals.items():
-            theirs = found.get(name) or Answer(note=run.missing.get(name, ""))
-            run.add("Narrow reads", _figure(title, name, mine, theirs, factor=factor))
+        mine = found["medalion"]
+        for each, answer in ((title, mine), (f"{title}, decoded anew", found["anew"])):
+            run.add("Narrow reads", _figure(each, BARE_READ, answer, found[BARE_READ], most=0.0015, is_extra=True))
+            for name, factor in goals.items():
+                theirs = found.get(name) or Answer(note=run.missing.get(name, ""))
+                run.add("Narrow reads", _figure(each, name, answer, theirs, factor=factor))
         for name in ("chDB", "ArcticDB as Arrow"):
             if name in found:
                 run.add("Narrow reads", _figure(title, name, mine, found[name]))
         said = "the times and values alone" if work != "symbol_bars" else "store.read instead of store.bars"
         theirs = found.get("ArcticDB") or Answer(note=run.missing.get("ArcticDB", ""))
-        run.add("Narrow reads", _figure(f"{title}, {said}", "ArcticDB", variant_mine, theirs, factor=1.5))
+        run.add("Narrow reads", _figure(f"{title}, {said}", "ArcticDB", found["variant"], theirs, factor=1.5))
 
 
 def wide_reads(run: Run, ours: Process, bare: Process, peers: dict[str, Process | None]) -> None:

@@ -16,6 +16,7 @@ from benchmarks.lake.processes import Contender, forget_peak, memory_mb, serve
 from benchmarks.lake.sizes import SYMBOL, Sizes, all_days, all_years, bars_files, one_day, quotes_of
 from benchmarks.quotes import FIRST_DAY, day_of_quotes, symbols
 from medalion.datasets import CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.store import Store
 from medalion.types import AssetType, TimeRange
 from oltp.reference import Asset
 
@@ -40,6 +41,7 @@ class Ours(Contender):
         self._sizes = given = Sizes(**sizes)
         self._folder, self._source = folder, Path(source)
         self._store = store = medalion.open(data_dir=folder, mirror_background=False)
+        anew = medalion.open(data_dir=folder, mirror_background=False, cache_mb=0)
         trades = pl.read_parquet(self._source / "trades.parquet")
         self._questions: dict[str, tuple[Dataset, Span]] = {
             "symbol_day": (STOCK_QUOTES, one_day(given)),
@@ -48,22 +50,19 @@ class Ours(Contender):
         }
         start, end = all_years(given)
         self.works = {
-            **{work: (partial(self._read, *self._questions[work]), bids) for work in ("symbol_day", "symbol_days")},
-            "symbol_day_values": (partial(self._read, *self._questions["symbol_day"], VALUES), bids),
-            "symbol_days_values": (partial(self._read, *self._questions["symbol_days"], VALUES), bids),
-            "symbol_bars": (lambda: store.bars(SYMBOL, _DAILY, start=start, end=end), closes),
-            "symbol_bars_read": (partial(self._read, *self._questions["symbol_bars"]), closes),
-            "first_day": (partial(self._read, STOCK_QUOTES, _first_day()), bids),
+            "symbol_day_values": (partial(_read, store, *self._questions["symbol_day"], VALUES), bids),
+            "symbol_days_values": (partial(_read, store, *self._questions["symbol_days"], VALUES), bids),
+            "symbol_bars_read": (partial(_read, store, *self._questions["symbol_bars"]), closes),
+            "first_day": (partial(_read, anew, STOCK_QUOTES, _first_day()), bids),
             "minute_bars": (lambda: store.sql(MINUTE_BARS).pl(), extremes),
             "asof": (lambda: store.asof(trades, STOCK_QUOTES), bids),
             "latest": (lambda: store.latest(STOCK_QUOTES, SYMBOL), bid),
         }
+        for each, ending in ((store, ""), (anew, "_anew")):
+            for work in ("symbol_day", "symbol_days"):
+                self.works[work + ending] = partial(_read, each, *self._questions[work]), bids
+            self.works["symbol_bars" + ending] = partial(each.bars, SYMBOL, _DAILY, start=start, end=end), closes
         return {"libpq": store._parts.postgres.libpq}
-
-    def _read(self, dataset: Dataset, span: Span, columns: list[str] | None = None) -> pl.DataFrame:
-        start, end = span
-        timeframe = _DAILY if dataset is STOCK_BARS else None
-        return self._store.read(dataset, symbols=SYMBOL, start=start, end=end, timeframe=timeframe, columns=columns)
 
     def register(self) -> None:
         stocks, coins = max(self._sizes.barred, self._sizes.quoted), self._sizes.quoted
@@ -91,7 +90,7 @@ class Ours(Contender):
         """The files that the read opens and the filter that it uses, for those who ask them without the store."""
         dataset, (start, end) = self._questions[work]
         timeframe = _DAILY if dataset is STOCK_BARS else None
-        instrument, source = self._read(dataset, (start, end), ["instrument_id", "source"]).row(0)
+        instrument, source = _read(self._store, dataset, (start, end), ["instrument_id", "source"]).row(0)
         files = self._table(dataset).pin().files.selected([instrument], TimeRange(start, end), timeframe)
         return {
             "paths": [self._table(dataset).place.at(path) for path in files.path],
@@ -159,6 +158,12 @@ class Ours(Contender):
                 removed += self._store.mirror.prune([CRYPTO_QUOTES])
                 time.sleep(0.1)  # the vacuum is the server's: nothing says when it lets go
         return removed
+
+
+def _read(store: Store, dataset: Dataset, span: Span, columns: list[str] | None = None) -> pl.DataFrame:
+    start, end = span
+    timeframe = _DAILY if dataset is STOCK_BARS else None
+    return store.read(dataset, symbols=SYMBOL, start=start, end=end, timeframe=timeframe, columns=columns)
 
 
 def _first_day() -> Span:

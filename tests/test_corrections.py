@@ -198,6 +198,29 @@ async def test_a_position_outlives_the_correction_of_its_opening(desk: Any, exch
     assert (left.id, left.stop_loss, left.opened_at) == (held.id, Decimal(90), held.opened_at)
 
 
+async def test_a_fill_is_corrected_although_without_it_a_split_would_leave_a_fraction(
+    desk: Any, exchange: Exchange
+) -> None:
+    await exchange.fill("a", 10, 100, 1)
+    held = await exchange.fill("b", -13, 110, 2)
+    async with desk.unit() as unit:
+        asset = await unit.assets.by_symbol("AAPL")
+        split = await unit.corporate_actions.create(
+            asset_id=asset.id,
+            action_type="split",
+            ex_date=(NOON + timedelta(days=1)).date(),
+            new_shares=1,
+            old_shares=3,
+        )
+    await desk.service.settle_corporate_action(split.id, account=desk.account)
+    with pytest.raises(ConflictError, match="fraction"):
+        await exchange.bust("b")
+    (trade,) = await desk.service.get_trades_by_position(held.id)
+    await desk.service.correct_fill("b", exchange.execution(trade, "b2", -13, 120, 2))
+    (_, (side, _, remaining, _)) = await positions(desk)
+    assert (side, remaining) == ("short", 1)
+
+
 async def test_a_fill_is_corrected_up_to_what_was_ordered(desk: Any, exchange: Exchange) -> None:
     trade = await exchange.order(10)
     await desk.service.record_fill(exchange.execution(trade, "a", 6, 100, 1))

@@ -276,7 +276,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if right.quantity > left:
             self._refused(correcting, "of an order for")
             return multiple()
-        if not self._may_be_corrected(line, report, right):
+        if not self._may_follow(line, _entry(right), without=report.execution_id):
             self._refused(correcting, "fraction")
             return multiple()
         self.exchange.wait(correcting)
@@ -348,11 +348,6 @@ class LedgerMachine(RuleBasedStateMachine):
         except model.FractionalUnitError:
             return False
         return True
-
-    def _may_be_corrected(self, line: tuple[UUID | None, str], report: FillReport, right: FillReport) -> bool:
-        """What is wrong is undone before what is right is booked."""
-        undone = report.execution_id
-        return self._may_follow(line, without=undone) and self._may_follow(line, _entry(right), without=undone)
 
     def _refused(self, work: Coroutine[Any, Any, Any], said: str) -> None:
         with pytest.raises(ConflictError, match=said):

@@ -253,6 +253,15 @@ def test_a_read_that_the_server_fails_says_so_and_works_again_afterwards(
     assert_frame_equal(opened.read(STOCK_QUOTES), expected)
 
 
+def test_what_was_read_before_is_answered_without_fetching_it_again(opened: Store, server: ObjectStore) -> None:
+    instruments(opened, STOCK_QUOTES.kind)
+    opened.import_history(STOCK_QUOTES, sample(STOCK_QUOTES, 60))
+    for fetches in (True, False):
+        server.asked.clear()
+        assert opened.read(STOCK_QUOTES, symbols="AAA").height == 30
+        assert any(asked.path.endswith(".parquet") for asked in server.asked) is fetches
+
+
 def test_a_file_that_is_gone_or_damaged_is_no_matter_of_reaching_the_server(
     opened: Store, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

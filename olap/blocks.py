@@ -20,8 +20,7 @@ _MOST_AT_ONCE = 4
 class Block(NamedTuple):
     """A column of a row group; `stamp` is another once the file has changed, which only damage does."""
 
-    place: Place
-    file: str
+    path: str
     stamp: tuple[int, ...]
     group: int
     column: str
@@ -47,11 +46,8 @@ class Blocks:
         Raises:
             ArrowException, PolarsError, OSError: a file is missing or damaged.
         """
-        stamps = {group.file: place.stamp(group.file) for group, _ in wanted}
-        asked = [
-            (group, [Block(place, group.file, stamps[group.file], group.number, name) for name in names])
-            for group, names in wanted
-        ]
+        files = {group.file: (place.at(group.file), place.stamp(group.file)) for group, _ in wanted}
+        asked = [(group, [Block(*files[group.file], group.number, name) for name in names]) for group, names in wanted]
         found = self._found(block for _, blocks in asked for block in blocks)
         lacking = [(group, left) for group, blocks in asked if (left := [b for b in blocks if b not in found])]
         if lacking:

@@ -57,7 +57,7 @@ def _clean(selection: Selection, names: Sequence[str]) -> pl.LazyFrame:
         rows = _decoded(selection, groups, [name for name in needed if name not in constants], only)
     found = rows.schema  # asked for once: Polars makes it anew each time
     made = [name for name in needed if name not in found]
-    if any(found[name] != kinds[name] for name in needed if name in found):
+    if any(kind != kinds[name] for name, kind in found.items()):
         raise CorruptLakeError(f"a file of {place} has columns of other types than the store writes")
     if selection.is_in_order and "symbol" in found and rows["symbol"].min() != rows["symbol"].max():
         rows = rows.sort("symbol", maintain_order=True)  # one series that was renamed
@@ -74,12 +74,13 @@ def _literal(value: object, kind: pl.DataType) -> pl.Expr:
 def _decoded(selection: Selection, groups: Sequence[Group], names: list[str], only: int | None) -> pl.DataFrame:
     """At least these columns of the groups, or `only` of one instrument, one after the other; what no file has is not
     there, what some lack is null."""
-    if only is not None and any("instrument_id" not in group.constants for group in groups):
-        names = list(dict.fromkeys([*names, "instrument_id"]))
+    shared = only if any("instrument_id" not in group.constants for group in groups) else None
+    if shared is not None:
+        names = [*names, "instrument_id"]  # by which its rows are found; the caller leaves it out as a constant
     wanted = [(group, [name for name in names if name in group.names] or ["ts"]) for group in groups]
     parts = selection.blocks.read(selection.place, wanted)
-    if only is not None and "instrument_id" in names:
-        parts = [_rows_of(only, rows) for rows in parts]
+    if shared is not None:
+        parts = [_rows_of(shared, rows) for rows in parts]
     return pl.concat(parts, how="diagonal", rechunk=False)
 
 

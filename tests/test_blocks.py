@@ -19,6 +19,7 @@ from medalion.store import Store
 from medalion.types import TimeRange
 from olap.blocks import Blocks
 from olap.groups import Group, groups_of
+from olap.place import Place
 from tests.observed import START, instruments, sample
 
 SYMBOLS = ("AAA", "BBB")
@@ -41,9 +42,9 @@ def decodings() -> Iterator[list[tuple[str, list[str]]]]:
     seen: list[tuple[str, list[str]]] = []
     whole = Group.decoded
 
-    def counted(group: Group, place: object, names: list[str]) -> pl.DataFrame:
+    def counted(group: Group, place: Place, names: list[str]) -> pl.DataFrame:
         seen.append((group.file, names))
-        return whole(group, place, names)  # type: ignore[arg-type]
+        return whole(group, place, names)
 
     with patch.object(Group, "decoded", counted):
         yield seen

@@ -237,8 +237,10 @@ def test_a_file_that_ends_too_early_or_reads_badly_leaves_nothing(store: Store, 
     half.write_bytes(half.read_bytes()[:-20])
     unended = csv_file(tmp_path, BARS, "unended.csv")
     unended.write_bytes(unended.read_bytes() + b'AAA,"1\n')
-    for path in (half, unended):
-        with patch.multiple(sources, _BLOCK_BYTES=300), pytest.raises(InputError, match="cannot be read"):
+    ragged = csv_file(tmp_path, BARS, "ragged.csv")
+    ragged.write_bytes(ragged.read_bytes() + b"1,2,3,4,5,6,7,8,9,10,11,12,13\n")
+    for path, said in ((half, "cannot be read"), (unended, "cannot be read"), (ragged, "as many cells as the header")):
+        with patch.multiple(sources, _BLOCK_BYTES=300), pytest.raises(InputError, match=said):
             store.import_history(STOCK_BARS, path)
     assert list(data_dir.glob("lake/**/*.parquet")) == []
 

@@ -300,7 +300,7 @@ def test_a_dump_is_restored_beside_a_copied_lake(started: str, data_dir: Path) -
 def _program(name: str, *arguments: str, given: bytes | None = None) -> bytes:
     try:
         programs = binaries(None)
-    except StoreUnavailableError as error:
+    except StoreUnavailableError as error:  # the suite runs on the server of MEDALION_TEST_URL, without the extra
         pytest.skip(f"pg_dump and pg_restore come with the embedded server: {error}")
     done = subprocess.run([programs / name, *arguments], input=given, check=False, capture_output=True)
     assert done.returncode == 0, done.stderr

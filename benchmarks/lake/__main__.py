@@ -149,14 +149,18 @@ def narrow_reads(run: Run, ours: Process, bare: Process, peers: dict[str, Proces
         for each, answer in ((title, mine), (f"{title}, decoded anew", found["anew"])):
             run.add("Narrow reads", _figure(each, BARE_READ, answer, found[BARE_READ], most=0.0015, is_extra=True))
             for name, factor in goals.items():
-                theirs = found.get(name) or Answer(note=run.missing.get(name, ""))
-                run.add("Narrow reads", _figure(each, name, answer, theirs, factor=factor))
+                run.add("Narrow reads", _figure(each, name, answer, _theirs(run, found, name), factor=factor))
         for name in ("chDB", "ArcticDB as Arrow"):
             if name in found:
                 run.add("Narrow reads", _figure(title, name, mine, found[name]))
         said = "the times and values alone" if work != "symbol_bars" else "store.read instead of store.bars"
-        theirs = found.get("ArcticDB") or Answer(note=run.missing.get("ArcticDB", ""))
+        theirs = _theirs(run, found, "ArcticDB")
         run.add("Narrow reads", _figure(f"{title}, {said}", "ArcticDB", found["variant"], theirs, factor=1.5))
+
+
+def _theirs(run: Run, found: dict[str, Answer], name: str) -> Answer:
+    """What a contender answered, or why it is not there."""
+    return found.get(name) or Answer(note=run.missing.get(name, ""))
 
 
 def wide_reads(run: Run, ours: Process, bare: Process, peers: dict[str, Process | None]) -> None:
@@ -166,7 +170,7 @@ def wide_reads(run: Run, ours: Process, bare: Process, peers: dict[str, Process 
     found = compare(asked, rounds=run.sizes.repeats, times=1, best=True)
     goals: dict[str, float | None] = {"DuckDB, one ideal file": 1.1, "ArcticDB": 1.0, "chDB": None}
     for name, factor in goals.items():
-        theirs = found.get(name) or Answer(note=run.missing.get(name, ""))
+        theirs = _theirs(run, found, name)
         run.add("Wide reads", _figure(title, name, found["medalion"], theirs, unit="s", factor=factor, has_peaks=True))
     title = f"{run.sizes.trades:,} trades ASOF {run.sizes.quotes / 1e6:g} M quotes"
     found = compare(

@@ -25,7 +25,7 @@ from rich.table import Table
 import medalion
 from benchmarks import orders
 from benchmarks.quotes import FIRST_DAY, day_of_quotes, symbols
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 from medalion.store import Store
 
 INSTRUMENTS, EACH, DAYS = 100, 20_000, 10

@@ -12,7 +12,7 @@ import polars as pl
 import psycopg
 
 import medalion
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 from medalion.store import Store
 
 CLIENTS = 8

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medalion.errors import (
+    from medalion.core.errors import (
         ConflictError,
         CorruptLakeError,
         InputError,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ERRORS = "medalion.errors"
+_ERRORS = "medalion.core.errors"
 _HOMES = {
     "AsyncStore": "medalion.store",
     "ConflictError": _ERRORS,

@@ -11,13 +11,14 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from medalion.errors import ConflictError, InputError, NotFoundError
+from medalion.core.enums import CashMovementType
+from medalion.core.errors import ConflictError, InputError, NotFoundError
+from medalion.core.money import ZERO, exact
 from medalion.intents import MarketView
 from medalion.lines import FOLDED, LOCK, Line, advance, holding_of
 from medalion.orders import after_bust, after_report
-from medalion.portfolio import ZERO, Execution, value_of
+from medalion.portfolio import Execution, value_of
 from medalion.refolding import ON_LINE, refold
-from medalion.types import CashMovementType, exact
 from medalion.venues.base import FillReport, OrderReport
 from oltp.base import uuid7
 from oltp.rows import Row, Statement, rows_of, run, run_together

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import polars as pl
 
-from medalion.errors import CorruptLakeError, InputError
+from medalion.core.errors import CorruptLakeError, InputError
 from medalion.repeating import Repeating
 from olap.anchors import AnchorTable, Run
 from olap.lake import Lake

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from medalion.datasets import ARRIVAL, Dataset
-from medalion.datasets import dataset as dataset_named
-from medalion.errors import InputError, NotFoundError
+from medalion.core.datasets import ARRIVAL, Dataset
+from medalion.core.datasets import dataset as dataset_named
+from medalion.core.errors import InputError, NotFoundError
+from medalion.core.text import checked_name
+from medalion.core.time import Instant, Timeframe, TimeRange, utc
 from medalion.reading import Asked
-from medalion.types import Instant, Timeframe, TimeRange, checked_name, utc
 from oltp.engine import Postgres
 from oltp.instruments import primary_series, unknown_symbol
 

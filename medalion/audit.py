@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from anyio import to_thread
 
 from medalion.anchors import Anchored, Anchors
-from medalion.types import Instant, utc
+from medalion.core.time import Instant, utc
 from oltp.base import Base, Entity
 from oltp.journal import AuditLog
 from oltp.repository import id_of

@@ -7,14 +7,14 @@ from datetime import timedelta
 from functools import partial
 
 from medalion import maintenance
-from medalion.datasets import DATASETS, Dataset
+from medalion.core.datasets import DATASETS, Dataset
+from medalion.core.errors import CorruptLakeError
+from medalion.core.settings import Settings
 from medalion.downsampling import keepers
-from medalion.errors import CorruptLakeError
 from medalion.maintenance import Ages
 from medalion.materialising import Rollups
 from medalion.mirror import Mirror
 from medalion.repeating import Repeating
-from medalion.settings import Settings
 from olap.lake import Lake
 from oltp import ledger
 from oltp.engine import Postgres

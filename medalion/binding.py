@@ -6,8 +6,8 @@ has seen. Each dataset is looked at once for each server that the connections ha
 
 import threading
 
-from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError, StoreUnavailableError
+from medalion.core.datasets import Dataset
+from medalion.core.errors import CorruptLakeError, StoreUnavailableError
 from medalion.rebinding import is_bound
 from olap.lake import Lake
 from oltp.engine import Connection, Postgres

@@ -7,7 +7,7 @@ from hashlib import sha256
 import polars as pl
 import sqlalchemy as sa
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 from olap.valuation import CASH, CHANGES, MONEY, TIME
 from oltp.trading import Account
 from oltp.translation import translated

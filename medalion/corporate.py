@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime, time
 
-from medalion.errors import InputError
+from medalion.core.enums import CorporateActionType
+from medalion.core.errors import InputError
+from medalion.core.time import EXCHANGE_ZONE
 from medalion.refolding import settle
 from medalion.settling import Dividend, Settling, Split
-from medalion.types import EXCHANGE_ZONE, CorporateActionType
 from oltp.reference import CorporateAction
 from oltp.trading import Account, Position
 from oltp.unit_of_work import UnitOfWork

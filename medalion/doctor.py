@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 
 import medalion
-from medalion.errors import InputError, MedalionError
-from medalion.settings import Settings
+from medalion.core.errors import InputError, MedalionError
+from medalion.core.settings import Settings
 from olap.place import Folder, Place, lake_place
 from oltp import migrate
 from oltp.embedded import EmbeddedPostgres

@@ -8,12 +8,12 @@ import polars as pl
 
 from medalion import reading
 from medalion.binding import Binding
-from medalion.datasets import BARS_OF, Dataset, downsampled
-from medalion.errors import InputError
+from medalion.core.datasets import BARS_OF, Dataset, downsampled
+from medalion.core.errors import InputError
+from medalion.core.time import Timeframe, TimeRange
 from medalion.maintenance import Ages, Keep
 from medalion.reading import Asked
 from medalion.routes import Route, grid_of
-from medalion.types import Timeframe, TimeRange
 from olap.files import Files
 from olap.lake import Lake
 from olap.layout import end_of

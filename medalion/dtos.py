@@ -6,16 +6,8 @@ from decimal import Decimal
 from typing import Any, Self, TypeAlias
 from uuid import UUID
 
+from medalion.core.enums import AssetType, PositionSide, PositionStatus, SignalType, TradeSide, TradeStatus, TradeType
 from medalion.market import Instrument
-from medalion.types import (
-    AssetType,
-    PositionSide,
-    PositionStatus,
-    SignalType,
-    TradeSide,
-    TradeStatus,
-    TradeType,
-)
 from olap.trade_stats import TradeStatistics
 from oltp.columns import JsonObject
 from oltp.reference import Asset, OptionContract, PolymarketOutcome

@@ -14,9 +14,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medalion.checksum import signed
-from medalion.errors import CorruptLakeError, StoreError
-from medalion.frames import polars_schema
+from medalion.core.checksum import signed
+from medalion.core.errors import CorruptLakeError, StoreError
+from medalion.core.frames import polars_schema
 from medalion.maintenance import staging
 from medalion.verification import Findings, Sums, entered_of, examine, kept_of
 from olap.compaction import checked

@@ -16,16 +16,16 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from medalion.ahead import in_turn
-from medalion.checksum import row_hashes, signed
-from medalion.datasets import Dataset
-from medalion.errors import InputError
-from medalion.frames import by_runs
+from medalion.core.checksum import row_hashes, signed
+from medalion.core.datasets import Dataset
+from medalion.core.enums import BatchStatus, WriteKind
+from medalion.core.errors import InputError
+from medalion.core.frames import by_runs
+from medalion.core.workers import in_turn
 from medalion.importing import Known, Reading, fitted
 from medalion.mirror import Mirror
 from medalion.rejects import RejectsFile
 from medalion.sources import PIECE_ROWS, Source
-from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable
 from olap.parquet import StagedFile, in_order
 from oltp import ledger

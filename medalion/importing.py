@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 import polars as pl
 
-from medalion.ahead import in_turn
-from medalion.datasets import Dataset
-from medalion.errors import InputError
-from medalion.frames import conform
+from medalion.core.datasets import Dataset
+from medalion.core.errors import InputError
+from medalion.core.frames import conform
+from medalion.core.workers import in_turn
 from medalion.mapping import Mapped, Zones, check_zones
 from medalion.rejects import Faults, RejectsFile, refused
 from medalion.sources import ImportProgress, Piece, Source

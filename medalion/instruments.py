@@ -8,11 +8,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import orm
 
+from medalion.core.enums import AssetType, InstrumentKind, PositionSide, TradeSide, TradeType
+from medalion.core.errors import InputError, NotFoundError
+from medalion.core.money import checked
 from medalion.dtos import AccountLike, StrategyLike, Tradable
-from medalion.errors import InputError, NotFoundError
 from medalion.market import Instrument
-from medalion.portfolio import checked
-from medalion.types import AssetType, InstrumentKind, PositionSide, TradeSide, TradeType
 from oltp.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
 from oltp.repository import id_of
 from oltp.rows import Statement, rows_of, run

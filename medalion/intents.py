@@ -7,15 +7,16 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from medalion.core.enums import InstrumentKind, PositionSide, SignalType, TradeSide, TradeStatus, TradeType
+from medalion.core.errors import ConflictError, InputError
+from medalion.core.money import checked
 from medalion.dtos import CreateTradeRequest
-from medalion.errors import ConflictError, InputError
 from medalion.instruments import amount, chosen, instrument_behind, instrument_of, strategy_of, watched
 from medalion.market import Instrument, Market, Row
 from medalion.order_checks import check_not_ended, check_quantity, is_below_minimum, prices_of
 from medalion.orders import WORKING
-from medalion.portfolio import checked, value_of
+from medalion.portfolio import value_of
 from medalion.risk import refusal
-from medalion.types import InstrumentKind, PositionSide, SignalType, TradeSide, TradeStatus, TradeType
 from medalion.venues.base import Order
 from oltp.base import uuid7
 from oltp.repository import id_of

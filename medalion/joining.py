@@ -9,10 +9,10 @@ import polars as pl
 
 from medalion import reading
 from medalion.asking import asked_for, names_of
-from medalion.datasets import Dataset
-from medalion.errors import InputError
-from medalion.frames import LAST_YEAR, Frame, polars_frame
-from medalion.types import MICROSECOND, Instant
+from medalion.core.datasets import Dataset
+from medalion.core.errors import InputError
+from medalion.core.frames import LAST_YEAR, Frame, polars_frame
+from medalion.core.time import MICROSECOND, Instant
 from olap.asof import AsofJoin
 from olap.lake import Lake
 from olap.scan import Selection, Series, stored

@@ -10,11 +10,13 @@ from uuid import UUID
 import sqlalchemy as sa
 from anyio import to_thread
 
-from medalion.errors import InputError
+from medalion.core.enums import ErrorSeverity, LogLevel
+from medalion.core.errors import InputError
+from medalion.core.money import cash, exact
+from medalion.core.text import said, stack_trace, storable, type_name
+from medalion.core.time import Instant, utc
 from medalion.log_handler import DatabaseLogHandler
 from medalion.retention import Age, Retention
-from medalion.texts import said, stack_trace, storable, type_name
-from medalion.types import ErrorSeverity, Instant, LogLevel, cash, exact, utc
 from oltp.base import Entity, now
 from oltp.engine import Postgres
 from oltp.journal import ApplicationLog, ErrorLog, PerformanceMetric

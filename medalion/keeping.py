@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from medalion.datasets import Dataset
+from medalion.core.datasets import Dataset
 from medalion.reading import Asked
 from medalion.routes import FIRST, Route, Span, bars_of, by_source, cut, grid_of, merged
 from oltp.engine import Connection, Postgres

@@ -7,10 +7,11 @@ from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
 
+from medalion.core.enums import CashMovementType, PositionSide, PositionStatus
+from medalion.core.money import ZERO, exact
 from medalion.intents import MarketView
-from medalion.portfolio import ZERO, Entry, Execution, Holding, Step, rescaled
+from medalion.portfolio import Entry, Execution, Holding, Step, rescaled
 from medalion.settling import Ending, Settling
-from medalion.types import CashMovementType, PositionSide, PositionStatus, exact
 from oltp.base import uuid7
 from oltp.rows import Statement
 from oltp.trading import CashMovement, Position, Settlement, Trade

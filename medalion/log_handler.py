@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from medalion.core.enums import LogLevel
+from medalion.core.text import said, stack_trace, storable
 from medalion.row_writer import Row, RowWriter
-from medalion.texts import said, stack_trace, storable
-from medalion.types import LogLevel
 from oltp.base import now
 from oltp.engine import Postgres
 from oltp.journal import ApplicationLog

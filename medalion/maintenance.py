@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from psycopg.errors import LockNotAvailable
 
-from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError, InputError, StoreError, StoreUnavailableError
+from medalion.core.datasets import Dataset
+from medalion.core.errors import CorruptLakeError, InputError, StoreError, StoreUnavailableError
 from medalion.verification import Sums
 from olap import vacuum as vacuuming
 from olap.compaction import checked, corrected, current_since, rewritten, worthwhile, worthwhile_meanwhile

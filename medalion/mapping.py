@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
-from medalion.datasets import Dataset
-from medalion.decimals import OnBad, refuse
-from medalion.errors import InputError
+from medalion.core.datasets import Dataset
+from medalion.core.decimals import OnBad, refuse
+from medalion.core.errors import InputError
 
 TIME_NAMES = ("timestamp", "datetime", "date", "time")
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-from medalion.datasets import (
+from medalion.core.datasets import (
     CRYPTO_BARS,
     CRYPTO_QUOTES,
     OPTION_QUOTES,
@@ -18,7 +18,8 @@ from medalion.datasets import (
     STOCK_QUOTES,
     Dataset,
 )
-from medalion.types import InstrumentKind, TradeSide, cash, exact
+from medalion.core.enums import InstrumentKind, TradeSide
+from medalion.core.money import cash, exact
 
 Row: TypeAlias = dict[str, Any]
 

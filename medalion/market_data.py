@@ -9,7 +9,7 @@ import polars as pl
 import sqlalchemy as sa
 from anyio import to_thread
 
-from medalion.datasets import (
+from medalion.core.datasets import (
     CRYPTO_BARS,
     CRYPTO_QUOTES,
     OPTION_QUOTES,
@@ -20,11 +20,12 @@ from medalion.datasets import (
     STOCK_QUOTES,
     Dataset,
 )
-from medalion.datasets import dataset as dataset_named
-from medalion.errors import ConflictError, InputError, NotFoundError
+from medalion.core.datasets import dataset as dataset_named
+from medalion.core.enums import AssetType, InstrumentKind
+from medalion.core.errors import ConflictError, InputError, NotFoundError
+from medalion.core.time import Instant
 from medalion.observations import Observations
 from medalion.records import Record, Records, frame, given, records, with_totals
-from medalion.types import AssetType, Instant, InstrumentKind
 from oltp.base import Entity
 from oltp.reference import Asset, OptionContract, PolymarketEvent, PolymarketMarket, PolymarketOutcome
 from oltp.repository import Repository

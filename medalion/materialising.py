@@ -12,14 +12,14 @@ import polars as pl
 
 from medalion.asking import Symbols, asked_for, names_of
 from medalion.binding import Binding
-from medalion.datasets import Dataset
-from medalion.datasets import dataset as dataset_named
-from medalion.errors import InputError, NotFoundError
+from medalion.core.datasets import Dataset
+from medalion.core.datasets import dataset as dataset_named
+from medalion.core.errors import InputError, NotFoundError
+from medalion.core.time import Timeframe, TimeRange
 from medalion.reading import Asked
 from medalion.refreshing import Refresh, RefreshRun
 from medalion.rollups import Bars
 from medalion.routes import QUOTES, grid_of
-from medalion.types import Timeframe, TimeRange
 from olap.lake import Lake
 from oltp import rollups
 from oltp.base import now

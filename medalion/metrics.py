@@ -10,8 +10,8 @@ from functools import wraps
 from threading import Lock
 from typing import Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
+from medalion.core.text import storable
 from medalion.row_writer import Row, RowWriter
-from medalion.texts import storable
 from oltp.base import now
 from oltp.engine import Postgres
 from oltp.journal import PerformanceMetric

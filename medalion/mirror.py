@@ -16,16 +16,16 @@ from functools import partial
 import polars as pl
 
 from medalion import downsampling, healing, maintenance, rebinding, verification
-from medalion.ahead import ahead
 from medalion.anchors import Anchors
-from medalion.checksum import signed
-from medalion.datasets import DATASETS, Dataset
-from medalion.datasets import dataset as dataset_named
-from medalion.errors import CorruptLakeError, InputError
+from medalion.core.checksum import signed
+from medalion.core.datasets import DATASETS, Dataset
+from medalion.core.datasets import dataset as dataset_named
+from medalion.core.enums import BatchStatus, WriteKind
+from medalion.core.errors import CorruptLakeError, InputError
+from medalion.core.workers import ahead
 from medalion.maintenance import CompactionRun, RetentionRun, VacuumRun
 from medalion.metrics import MirrorMeter, Record, ignore
 from medalion.pacing import Pace
-from medalion.types import BatchStatus, WriteKind
 from olap.lake import Lake, LakeTable, Pin
 from olap.parquet import StagedFile
 from oltp import ledger

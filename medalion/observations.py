@@ -14,10 +14,12 @@ import polars as pl
 from medalion import joining, querying, reading
 from medalion.asking import Symbols, asked_for, checked_source, columns_of, names_of
 from medalion.binding import Binding
-from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.datasets import dataset as dataset_named
-from medalion.errors import CorruptLakeError, InputError
-from medalion.frames import Frame, as_read, conform
+from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.datasets import dataset as dataset_named
+from medalion.core.errors import CorruptLakeError, InputError
+from medalion.core.frames import Frame, as_read, conform
+from medalion.core.text import checked_name
+from medalion.core.time import Instant, Timeframe, utc
 from medalion.history import History, ImportResult
 from medalion.importing import Reading
 from medalion.mapping import Mapped
@@ -27,7 +29,6 @@ from medalion.reading import Asked
 from medalion.rollups import Bars
 from medalion.routing import ReadPlan, plan_range
 from medalion.sources import Given, ImportProgress, Source
-from medalion.types import Instant, Timeframe, checked_name, utc
 from olap import sql
 from olap.lake import Lake
 from olap.narrow import read

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from medalion.core.enums import InstrumentKind, TradeSide
+from medalion.core.errors import ConflictError, InputError
+from medalion.core.money import exact
+from medalion.core.time import EXCHANGE_ZONE
 from medalion.dtos import CreateTradeRequest
-from medalion.errors import ConflictError, InputError
 from medalion.instruments import amount
 from medalion.market import Instrument
 from medalion.orders import price_fault
-from medalion.types import EXCHANGE_ZONE, InstrumentKind, TradeSide, exact
 from oltp.trading import TradingSignal
 
 _ALL = Decimal(100)

@@ -12,15 +12,15 @@ from datetime import datetime
 from typing import TypeVar
 
 from medalion import accounting
+from medalion.core.enums import AccountType, TradeStatus
+from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.dtos import AccountLike, CreateTradeRequest, PositionDto, TradeDto
-from medalion.errors import ConflictError, InputError, NotFoundError
 from medalion.instruments import account_of, instrument_behind, watched
 from medalion.intents import Intent, MarketView, client_order_id_of, existing, intend, resumed, viewed
 from medalion.market import Instrument, Market, one_look
 from medalion.metrics import Metric, Record, ignore, milliseconds
 from medalion.orders import WORKING, is_working
 from medalion.portfolios import Portfolios, Which
-from medalion.types import AccountType, TradeStatus
 from medalion.venues.base import FillReport, OrderReport, Venue
 from oltp.base import now
 from oltp.repository import id_of

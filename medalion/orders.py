@@ -5,8 +5,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Protocol
 
-from medalion.errors import ConflictError
-from medalion.types import TradeStatus, TradeType
+from medalion.core.enums import TradeStatus, TradeType
+from medalion.core.errors import ConflictError
 
 PENDING, SUBMITTED, PARTIALLY_FILLED = TradeStatus.PENDING, TradeStatus.SUBMITTED, TradeStatus.PARTIALLY_FILLED
 FILLED, CANCELLED, REJECTED = TradeStatus.FILLED, TradeStatus.CANCELLED, TradeStatus.REJECTED

@@ -9,14 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from medalion.anchors import Anchors, BackgroundAnchors
 from medalion.background import BackgroundCompaction, BackgroundMirror, BackgroundUpkeep
-from medalion.errors import InputError, StoreError
+from medalion.core.errors import InputError, StoreError
+from medalion.core.settings import Settings
 from medalion.log_handler import DatabaseLogHandler
 from medalion.materialising import Rollups
 from medalion.metrics import Metrics
 from medalion.mirror import Mirror
 from medalion.observations import Observations
 from medalion.retention import BackgroundRetention
-from medalion.settings import Settings
 from olap.lake import Lake
 from olap.place import lake_place
 from oltp import migrate

@@ -17,36 +17,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Protocol, TypeAlias
 
-from medalion.errors import ConflictError, InputError
-from medalion.types import PositionSide, TradeSide, exact, utc
-from medalion.types import cash as cash
-
-ZERO = Decimal(0)
-_LIMIT = Decimal(10) ** 10
-
-
-def checked(value: Decimal, *, name: str, positive: bool = False) -> Decimal:
-    """`value` if it fits decimal(18,8) as it is.
-
-    Raises:
-        InputError: a float or another type, not finite, more than 8 digits after or 10 before the point, or not above
-            zero where it must be `positive`.
-    """
-    if not isinstance(value, Decimal):
-        raise InputError(
-            f"{name} {value!r} is a {type(value).__name__}; give a Decimal made from text, such as Decimal('0.1')",
-            given=value,
-            expected="Decimal",
-        )
-    if not value.is_finite() or abs(value) >= _LIMIT or value != cash(value):
-        raise InputError(
-            f"{name} {value} does not fit decimal(18,8); give at most 10 digits before and 8 after the point",
-            given=value,
-            expected="decimal(18,8)",
-        )
-    if positive and value <= 0:
-        raise InputError(f"{name} {value} is not above zero; the side says buy or sell", given=value, expected="> 0")
-    return value
+from medalion.core.enums import PositionSide, TradeSide
+from medalion.core.errors import ConflictError, InputError
+from medalion.core.money import ZERO, cash, checked, exact
+from medalion.core.time import utc
 
 
 @dataclass(frozen=True, slots=True)

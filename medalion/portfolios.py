@@ -10,11 +10,12 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from medalion import summaries
+from medalion.core.enums import AssetType, CashMovementType, InstrumentKind
+from medalion.core.errors import ConflictError, InputError
+from medalion.core.time import Instant, TimeRange, utc
 from medalion.dtos import AccountLike, PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto, Tradable, TradeDto
-from medalion.errors import ConflictError, InputError
 from medalion.instruments import account_of, amount, instrument_of
 from medalion.market import Instrument, Market
-from medalion.types import AssetType, CashMovementType, Instant, InstrumentKind, TimeRange, utc
 from olap.trade_stats import TradeStatistics
 from oltp.base import now
 from oltp.reference import INSTRUMENTS

@@ -7,10 +7,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from medalion.datasets import DATASETS, Dataset
-from medalion.errors import NotFoundError
+from medalion.core.datasets import DATASETS, Dataset
+from medalion.core.errors import NotFoundError
+from medalion.core.time import TimeRange
 from medalion.reading import Patience, check_kept, check_settled, fits
-from medalion.types import TimeRange
 from olap import sql
 from olap.lake import Lake, Pin
 from olap.scan import Selection

@@ -7,10 +7,10 @@ from functools import cache
 
 import polars as pl
 
-from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError, InputError, StoreUnavailableError
-from medalion.frames import polars_schema
-from medalion.types import TimeRange
+from medalion.core.datasets import Dataset
+from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
+from medalion.core.frames import polars_schema
+from medalion.core.time import TimeRange
 from olap.lake import LakeTable, Pin
 from olap.scan import Selection, Series, instruments_of
 from oltp.engine import Postgres, is_replica

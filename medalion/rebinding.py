@@ -13,11 +13,11 @@ from typing import TypeAlias
 import numpy as np
 import polars as pl
 
-from medalion.checksum import signed
-from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError, InputError
-from medalion.frames import newest_of
-from medalion.types import WriteKind
+from medalion.core.checksum import signed
+from medalion.core.datasets import Dataset
+from medalion.core.enums import WriteKind
+from medalion.core.errors import CorruptLakeError, InputError
+from medalion.core.frames import newest_of
 from medalion.verification import Sums
 from olap.compaction import checked
 from olap.lake import LakeTable, Pin

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import polars as pl
 import pyarrow as pa
 
-from medalion.datasets import LEVELS, Dataset
-from medalion.errors import InputError
-from medalion.types import exact, utc
+from medalion.core.datasets import LEVELS, Dataset
+from medalion.core.errors import InputError
+from medalion.core.money import exact
+from medalion.core.time import utc
 
 Record: TypeAlias = Any
 """One row: a mapping of column names to values, or a dataclass with such fields, for instance a `MarketBarDto`."""

@@ -14,11 +14,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from medalion.core.enums import CashMovementType, PositionStatus, SettlementType
+from medalion.core.money import ZERO, exact
 from medalion.intents import MarketView
 from medalion.lines import FOLDED, Line, advance
-from medalion.portfolio import ZERO, Entry, Execution, RoundTrip, fold, rescaled
+from medalion.portfolio import Entry, Execution, RoundTrip, fold, rescaled
 from medalion.settling import Settling, Split, settling_of
-from medalion.types import CashMovementType, PositionStatus, SettlementType, exact
 from oltp.rows import Statement, rows_of, run
 from oltp.trading import CashMovement, Fill, Position, Settlement
 from oltp.unit_of_work import UnitOfWork

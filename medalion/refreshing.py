@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from medalion.binding import Binding
+from medalion.core.time import MICROSECOND, TimeRange
 from medalion.keeping import changed_spans, removed_spans
 from medalion.reading import Asked
 from medalion.rollups import Bars
 from medalion.routes import Feed, Route, Span, bars_of, by_source, cut, grid_of, merged
-from medalion.types import MICROSECOND, TimeRange
 from olap.files import Files
 from olap.layout import Column, microseconds
 from oltp import rollups

@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medalion.datasets import Dataset
-from medalion.errors import InputError, StoreError
+from medalion.core.datasets import Dataset
+from medalion.core.errors import InputError, StoreError
 from medalion.sources import Piece
 
 FILE, ROW, REASON = "file", "row", "reason"

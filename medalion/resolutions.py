@@ -5,8 +5,8 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from medalion.errors import ConflictError, InputError, NotFoundError
-from medalion.portfolio import ZERO, checked
+from medalion.core.errors import ConflictError, InputError, NotFoundError
+from medalion.core.money import ZERO, checked
 from medalion.portfolios import Which
 from oltp.reference import PolymarketMarket, PolymarketOutcome
 from oltp.repository import id_of

@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import psycopg
 
-from medalion.errors import InputError, MedalionError
+from medalion.core.errors import InputError, MedalionError
+from medalion.core.settings import Settings
 from medalion.repeating import Repeating
-from medalion.settings import Settings
 from oltp.base import now
 from oltp.bulk import REMOVABLE, remove_older
 from oltp.engine import Postgres

@@ -11,11 +11,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from medalion.core.enums import InstrumentKind, PositionSide, TradeSide
+from medalion.core.money import ZERO, exact
 from medalion.market import Instrument, Market
 from medalion.order_checks import check_stop_loss, plain
 from medalion.orders import WORKING
-from medalion.portfolio import ZERO
-from medalion.types import InstrumentKind, PositionSide, TradeSide, exact
 from medalion.venues.base import Order
 from oltp.repositories import OPEN
 from oltp.trading import Fill, Position, Settlement, Strategy, Trade

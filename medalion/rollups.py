@@ -7,14 +7,14 @@ from datetime import datetime
 import polars as pl
 
 from medalion.asking import Symbols, asked_for, names_of
-from medalion.datasets import ARRIVAL
+from medalion.core.datasets import ARRIVAL
+from medalion.core.errors import InputError
+from medalion.core.time import Timeframe
 from medalion.downsampling import with_downsampled
-from medalion.errors import InputError
 from medalion.keeping import Kept
 from medalion.reading import Asked
 from medalion.routes import QUOTES, Feed, Route, by_source, grid_of
 from medalion.routing import ReadPlan
-from medalion.types import Timeframe
 from olap.asof import split_adjusted
 from olap.rollup import mid_bars, minutes, needed, rolled_up
 from olap.scan import Selection

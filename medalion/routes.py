@@ -7,9 +7,10 @@ from typing import TypeAlias
 
 import polars as pl
 
-from medalion.datasets import BARS_OF, DATASETS
+from medalion.core.datasets import BARS_OF, DATASETS
+from medalion.core.enums import InstrumentKind
+from medalion.core.time import Timeframe, TimeRange
 from medalion.reading import Asked
-from medalion.types import InstrumentKind, Timeframe, TimeRange
 from olap.rollup import Grid
 
 QUOTES = {bars.name: DATASETS[quotes] for quotes, bars in BARS_OF.items()}

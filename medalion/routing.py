@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medalion.datasets import Dataset
+from medalion.core.datasets import Dataset
 from olap.files import Files
 
 WIDE_ROWS = 2_000_000

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import psycopg
 
-from medalion.errors import InputError, StoreUnavailableError
+from medalion.core.errors import InputError, StoreUnavailableError
 from oltp.base import Entity, uuid7
 from oltp.bulk import add_rows
 from oltp.engine import Postgres

@@ -14,18 +14,20 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from medalion import corporate
+from medalion.core.enums import OptionType, PositionSide, SettlementType
+from medalion.core.errors import ConflictError, InputError
+from medalion.core.money import ZERO, checked, exact
+from medalion.core.time import EXCHANGE_ZONE, MICROSECOND
 from medalion.dtos import AccountLike, PositionDto
-from medalion.errors import ConflictError, InputError
 from medalion.instruments import account_of, amount, instrument_of
 from medalion.lines import Line
 from medalion.ordering import Ordering
 from medalion.orders import WORKING
-from medalion.portfolio import ZERO, checked, value_of
+from medalion.portfolio import value_of
 from medalion.portfolios import Which
 from medalion.refolding import refold, settle
 from medalion.resolutions import market_of, payouts_of, resolve
 from medalion.settling import Delivery, Ending, Settling
-from medalion.types import EXCHANGE_ZONE, MICROSECOND, OptionType, PositionSide, SettlementType, exact
 from oltp.base import uuid7
 from oltp.reference import Asset, OptionContract, PolymarketMarket, PolymarketOutcome
 from oltp.repository import id_of

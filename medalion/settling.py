@@ -11,8 +11,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from medalion.portfolio import ZERO, Holding, Place, Step, restated, value_of
-from medalion.types import SettlementType, TradeSide, exact
+from medalion.core.enums import SettlementType, TradeSide
+from medalion.core.money import ZERO, exact
+from medalion.portfolio import Holding, Place, Step, restated, value_of
 from oltp.trading import Settlement
 
 

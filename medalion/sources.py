@@ -15,8 +15,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medalion.errors import InputError
-from medalion.frames import Frame, polars_frame
+from medalion.core.errors import InputError
+from medalion.core.frames import Frame, polars_frame
 
 One: TypeAlias = "Frame | pa.RecordBatchReader | str | os.PathLike[str]"
 Given: TypeAlias = "One | Iterable[One]"

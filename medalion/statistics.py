@@ -11,12 +11,14 @@ from anyio import to_thread
 
 from medalion import summaries
 from medalion.bookings import Bookings, bookings_of
-from medalion.datasets import CRYPTO_BARS, OPTION_QUOTES, POLYMARKET_SNAPSHOTS, STOCK_BARS, Dataset
+from medalion.core.datasets import CRYPTO_BARS, OPTION_QUOTES, POLYMARKET_SNAPSHOTS, STOCK_BARS, Dataset
+from medalion.core.enums import InstrumentKind
+from medalion.core.errors import InputError
+from medalion.core.money import exact
+from medalion.core.time import MICROSECOND, Instant, TimeRange, utc
 from medalion.dtos import AccountLike
-from medalion.errors import InputError
 from medalion.instruments import account_of
 from medalion.observations import Observations
-from medalion.types import MICROSECOND, Instant, InstrumentKind, TimeRange, exact, utc
 from olap import stats
 from olap.performance import PerformanceStatistics
 from olap.performance import performance as performance_of

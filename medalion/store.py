@@ -13,7 +13,8 @@ from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
 from medalion.audit import Audit
-from medalion.errors import StoreError
+from medalion.core.errors import StoreError
+from medalion.core.settings import Settings, settings_of
 from medalion.faces import Blocking, LoopThread, RepositoryFace, Threaded
 from medalion.jobs import Jobs
 from medalion.journal import Journal
@@ -22,7 +23,6 @@ from medalion.market_data import MarketDataService
 from medalion.mirror import Mirror
 from medalion.observations import Observations
 from medalion.parts import Parts
-from medalion.settings import Settings, settings_of
 from medalion.statistics import Statistics
 from medalion.trading import TradingService
 from medalion.venues.base import Venue
@@ -264,7 +264,7 @@ def open(
     Without `url` (or MEDALION_DATABASE_URL) an embedded PostgreSQL keeps the books in `data_dir`, by default
     ./medalion-data; several processes may open it at once. With a URL the server must have the schema already. `lake`
     is a folder, by default `data_dir`/lake, or `s3://bucket/prefix` with keys in the environment's `AWS_*`. Further
-    settings are those of `medalion.settings.Settings`.
+    settings are those of `medalion.core.settings.Settings`.
 
     Raises:
         InputError: a setting is wrong, or a folder cannot be written to.

@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 import sqlalchemy as sa
 
+from medalion.core.enums import CashMovementType, PositionStatus
+from medalion.core.money import ZERO, cash, exact
+from medalion.core.time import TimeRange
 from medalion.dtos import PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto
-from medalion.portfolio import ZERO
-from medalion.types import CashMovementType, PositionStatus, TimeRange, cash, exact
 from olap.trade_stats import TradeStatistics, trade_statistics
 from oltp.rows import Row, Statement, rows_of, run
 from oltp.trading import Account, CashMovement, Position

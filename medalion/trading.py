@@ -3,6 +3,8 @@
 from datetime import datetime
 from decimal import Decimal
 
+from medalion.core.enums import AssetType, PositionSide, TradeSide, TradeStatus, TradeType
+from medalion.core.errors import ConflictError, VenueError
 from medalion.dtos import (
     AccountLike,
     CreateTradeRequest,
@@ -13,11 +15,9 @@ from medalion.dtos import (
     Tradable,
     TradeDto,
 )
-from medalion.errors import ConflictError, VenueError
 from medalion.instruments import chosen, instrument_behind
 from medalion.portfolios import Which
 from medalion.settlements import Settlements
-from medalion.types import AssetType, PositionSide, TradeSide, TradeStatus, TradeType
 from oltp.trading import Trade
 
 

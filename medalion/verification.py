@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from medalion.checksum import row_hashes, signed
-from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError
+from medalion.core.checksum import row_hashes, signed
+from medalion.core.datasets import Dataset
+from medalion.core.errors import CorruptLakeError
 from olap.lake import Lake, LakeTable, Pin
 from olap.parquet import is_unchanged
 from oltp import ledger

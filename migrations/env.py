@@ -5,7 +5,7 @@ import os
 import sqlalchemy as sa
 from alembic import context
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 from oltp.engine import parse_url
 from oltp.migrate import options
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from medalion.errors import CorruptLakeError, StoreError
+from medalion.core.errors import CorruptLakeError, StoreError
 from olap.log import LOG, commit_name
 from olap.place import Place, reaching
 

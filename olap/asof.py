@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import polars as pl
 
-from medalion.datasets import Dataset
-from medalion.frames import derive, polars_schema
-from medalion.types import EXCHANGE_ZONE
+from medalion.core.datasets import Dataset
+from medalion.core.frames import derive, polars_schema
+from medalion.core.time import EXCHANGE_ZONE
 
 _PRICES = ("open", "high", "low", "close", "vwap")
 

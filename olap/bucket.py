@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from medalion.errors import InputError, StoreUnavailableError
+from medalion.core.errors import InputError, StoreUnavailableError
 from olap.place import Entry, Options, said
 
 if TYPE_CHECKING:

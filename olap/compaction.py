@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError
+from medalion.core.datasets import Dataset
+from medalion.core.errors import CorruptLakeError
 from olap.files import Files
 from olap.lake import LakeTable
 from olap.layout import NO_BOXES, sort_key, tangled

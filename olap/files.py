@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medalion.types import TimeRange
+from medalion.core.time import TimeRange
 from olap.layout import PERIOD, Boxes, Column, tangled
 
 

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import polars as pl
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 from olap.stats import DAYS_PER_YEAR, finite
 
 _NORMAL = NormalDist()

@@ -14,8 +14,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medalion.errors import CorruptLakeError
-from medalion.types import TimeRange
+from medalion.core.errors import CorruptLakeError
+from medalion.core.time import TimeRange
 from olap.layout import Boxes
 from olap.parquet import footer_in, is_footer_unchanged
 from olap.place import Place

@@ -13,9 +13,9 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import RemoveAction
 
-from medalion.datasets import Dataset
-from medalion.errors import CorruptLakeError, StoreError, StoreUnavailableError
-from medalion.frames import newest_of, polars_schema
+from medalion.core.datasets import Dataset
+from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
+from medalion.core.frames import newest_of, polars_schema
 from olap.blocks import NONE_KEPT, Blocks
 from olap.files import NO_FILES, Files
 from olap.layout import PERIOD

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medalion.datasets import Dataset, Period
-from medalion.types import TimeRange
+from medalion.core.datasets import Dataset, Period
+from medalion.core.time import TimeRange
 
 Column: TypeAlias = NDArray[Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from medalion.errors import CorruptLakeError
+from medalion.core.errors import CorruptLakeError
 from olap.files import NO_FILES, Files
 from olap.layout import CLEAN, COMPACT, PERIOD
 from olap.place import Place

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from medalion.errors import CorruptLakeError
-from medalion.frames import derive, polars_schema
+from medalion.core.errors import CorruptLakeError
+from medalion.core.frames import derive, polars_schema
 from olap.groups import Group, groups_of
 from olap.layout import microseconds
 from olap.place import reading

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-from medalion.datasets import Dataset, Period
-from medalion.errors import StoreError
-from medalion.frames import by_runs
+from medalion.core.datasets import Dataset, Period
+from medalion.core.errors import StoreError
+from medalion.core.frames import by_runs
 from olap.layout import CLEAN, COMPACT, PERIOD, period_of, sort_key
 from olap.place import Place
 

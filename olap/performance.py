@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 import polars as pl
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 from olap import stats
 
 

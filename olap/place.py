@@ -17,8 +17,8 @@ import polars as pl
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from medalion.errors import CorruptLakeError, InputError, StoreUnavailableError
-from medalion.settings import Settings
+from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
+from medalion.core.settings import Settings
 
 if TYPE_CHECKING:
     from olap.bucket import Bucket

@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import polars as pl
 
-from medalion.datasets import ARRIVAL, Dataset
-from medalion.errors import InputError
-from medalion.frames import LAST_YEAR, polars_schema
-from medalion.types import EXCHANGE_ZONE, MICROSECOND, Timeframe, TimeRange, TimeUnit
+from medalion.core.datasets import ARRIVAL, Dataset
+from medalion.core.errors import InputError
+from medalion.core.frames import LAST_YEAR, polars_schema
+from medalion.core.time import EXCHANGE_ZONE, MICROSECOND, Timeframe, TimeRange, TimeUnit
 from olap.asof import half_even
 
 _OPENS, _CLOSES, _CLOSES_EARLY = time(9, 30), time(16), time(13)

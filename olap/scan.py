@@ -10,9 +10,9 @@ from typing import TypeAlias
 import numpy as np
 import polars as pl
 
-from medalion.datasets import Dataset
-from medalion.frames import derive, polars_schema
-from medalion.types import TimeRange
+from medalion.core.datasets import Dataset
+from medalion.core.frames import derive, polars_schema
+from medalion.core.time import TimeRange
 from olap.blocks import NONE_KEPT, Blocks
 from olap.files import Files
 from olap.layout import boxes_of, microseconds

@@ -9,10 +9,11 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from medalion.datasets import ARRIVAL, Available, Column, Dataset
-from medalion.errors import CorruptLakeError, InputError
-from medalion.frames import polars_schema
-from medalion.types import TimeUnit, is_text
+from medalion.core.datasets import ARRIVAL, Available, Column, Dataset
+from medalion.core.errors import CorruptLakeError, InputError
+from medalion.core.frames import polars_schema
+from medalion.core.text import is_text
+from medalion.core.time import TimeUnit
 from olap.place import reaching
 from olap.scan import Selection
 
@@ -178,7 +179,7 @@ _SPANS = {
     TimeUnit.WEEK: "to_weeks",
     TimeUnit.MONTH: "to_months",
 }
-# Whole units of the eighth place; `& 1` is the parity of negative numbers too. Half-even, as in medalion.frames.
+# Whole units of the eighth place; `& 1` is the parity of negative numbers too. Half-even, as in medalion.core.frames.
 _TOTAL = "((bid_price::DECIMAL(20, 8) + ask_price) * 100000000)::BIGINT"
 _HALF = f"(({_TOTAL} - ({_TOTAL} & 1)) // 2)"
 _MID_PRICE = f"(({_HALF} + ({_TOTAL} & 1) * ({_HALF} & 1))::DECIMAL(20, 0) * 0.00000001)::DECIMAL(19, 8)"

@@ -18,8 +18,9 @@ from types import MappingProxyType
 
 import polars as pl
 
-from medalion.errors import InputError
-from medalion.types import Instant, InstrumentKind, utc
+from medalion.core.enums import InstrumentKind
+from medalion.core.errors import InputError
+from medalion.core.time import Instant, utc
 
 PERIODS_PER_YEAR: Mapping[InstrumentKind, int] = MappingProxyType(
     {

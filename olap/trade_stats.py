@@ -10,8 +10,8 @@ from decimal import Decimal
 
 import polars as pl
 
-from medalion.errors import InputError
-from medalion.types import cash, exact
+from medalion.core.errors import InputError
+from medalion.core.money import cash, exact
 
 _SUM = pl.Decimal(38, 8)
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import polars as pl
 
-from medalion.types import TimeRange
+from medalion.core.time import TimeRange
 
 DAY = timedelta(days=1)
 

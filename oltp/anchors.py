@@ -14,7 +14,7 @@ from zlib import crc32
 
 import polars as pl
 
-from medalion.types import BatchStatus
+from medalion.core.enums import BatchStatus
 from oltp.engine import Connection, holding, one
 from oltp.writes import signed32
 

@@ -13,8 +13,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from medalion.errors import InputError
-from medalion.types import cash, exact, utc
+from medalion.core.errors import InputError
+from medalion.core.money import cash, exact
+from medalion.core.time import utc
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object; decimals, times, dates and ids in it are kept as text."""

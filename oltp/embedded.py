@@ -27,7 +27,7 @@ import sqlalchemy as sa
 from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
-from medalion.errors import StoreError, StoreUnavailableError
+from medalion.core.errors import StoreError, StoreUnavailableError
 from oltp.embedded_place import Cluster, locate, open_private, prepare
 from oltp.embedded_process import (
     PORT,

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medalion.errors import InputError, StoreError, StoreUnavailableError
+from medalion.core.errors import InputError, StoreError, StoreUnavailableError
 
 MAJOR = "18"
 SHARED_PLACE = Path("/var/lib/medalion")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from medalion.errors import StoreError
+from medalion.core.errors import StoreError
 from oltp.embedded_place import POINTER, Cluster, binaries, open_private, owned_folder, path_hash, run, spawn
 
 PORT = 5432

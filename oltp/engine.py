@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from medalion.errors import InputError, StoreError, StoreUnavailableError
+from medalion.core.errors import InputError, StoreError, StoreUnavailableError
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 

@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 from psycopg import sql
 
-from medalion.datasets import Dataset
+from medalion.core.datasets import Dataset
 from oltp.engine import Connection
 from oltp.hot import HOT_ARRIVAL, RECORDED_AT, decode, select_list
 

@@ -5,8 +5,8 @@ What is folded is in the lake, and in the lake alone; its rows are counted toget
 
 from datetime import timedelta
 
-from medalion.checksum import signed
-from medalion.datasets import Dataset
+from medalion.core.checksum import signed
+from medalion.core.datasets import Dataset
 from oltp.engine import Connection, one
 
 _CHUNK = 20_000

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects.postgresql import JSONB
 
-from medalion.datasets import ARRIVAL, DATASETS, LEVELS, Column, Dataset
-from medalion.frames import polars_schema
+from medalion.core.datasets import ARRIVAL, DATASETS, LEVELS, Column, Dataset
+from medalion.core.frames import polars_schema
 
 SLOTS = 8
 

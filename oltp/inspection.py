@@ -7,7 +7,7 @@ import polars as pl
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from medalion.datasets import Dataset
+from medalion.core.datasets import Dataset
 from oltp.engine import Connection, one
 from oltp.hot import HOT_ARRIVAL, decode, select_list
 from oltp.writes import open_write_mark

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import polars as pl
 
-from medalion.datasets import Dataset
-from medalion.errors import InputError, NotFoundError
+from medalion.core.datasets import Dataset
+from medalion.core.errors import InputError, NotFoundError
 from oltp.engine import Connection
 
 KEPT = "rollup:"

@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from medalion.types import ErrorSeverity, LogLevel
+from medalion.core.enums import ErrorSeverity, LogLevel
 from oltp.base import Entity, now
 from oltp.columns import WIDE, JsonObject
 

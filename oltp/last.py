@@ -11,8 +11,8 @@ import polars as pl
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from medalion.datasets import LEVELS, Available, Dataset
-from medalion.frames import as_read, derive_row, polars_schema
+from medalion.core.datasets import LEVELS, Available, Dataset
+from medalion.core.frames import as_read, derive_row, polars_schema
 from oltp.engine import Connection, is_replica
 from oltp.hot import LAST_ARRIVAL, last_name, plain
 from oltp.instruments import unknown_symbol

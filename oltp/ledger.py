@@ -16,9 +16,9 @@ from psycopg import sql
 from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
-from medalion.checksum import signed
-from medalion.datasets import Dataset
-from medalion.types import BatchStatus, WriteKind
+from medalion.core.checksum import signed
+from medalion.core.datasets import Dataset
+from medalion.core.enums import BatchStatus, WriteKind
 from oltp.engine import Connection, holding, is_replica, one
 from oltp.hot import SLOTS, partition_name
 from oltp.writes import open_write_mark, signed32

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
-from medalion.checksum import signed
-from medalion.datasets import Dataset
+from medalion.core.checksum import signed
+from medalion.core.datasets import Dataset
 from oltp.engine import Connection, one
 
 

@@ -14,8 +14,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from medalion.datasets import DATASETS
-from medalion.errors import StoreError
+from medalion.core.datasets import DATASETS
+from medalion.core.errors import StoreError
 from oltp import journal, operations, reference, trading, venue
 from oltp.base import Base
 from oltp.drift import differences, in_words

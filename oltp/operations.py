@@ -6,7 +6,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from medalion.types import BatchStatus, JobStatus, WriteKind
+from medalion.core.enums import BatchStatus, JobStatus, WriteKind
 from oltp.base import Base, Entity, now, reference
 from oltp.columns import JSON, JsonObject
 

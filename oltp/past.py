@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from psycopg import sql
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 from oltp.base import Base, Entity
 from oltp.engine import Connection, one
 from oltp.snapshot import entity_table

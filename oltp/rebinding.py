@@ -13,9 +13,9 @@ import polars as pl
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from medalion.checksum import signed
-from medalion.datasets import Dataset
-from medalion.types import BatchStatus, WriteKind
+from medalion.core.checksum import signed
+from medalion.core.datasets import Dataset
+from medalion.core.enums import BatchStatus, WriteKind
 from oltp import ledger
 from oltp.engine import Connection, holding, one
 from oltp.hot import last_name

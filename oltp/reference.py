@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from medalion.types import AssetType, CorporateActionType, OptionStyle, OptionType
+from medalion.core.enums import AssetType, CorporateActionType, OptionStyle, OptionType
 from oltp.base import Base, Entity, live_unique, reference
 from oltp.columns import WIDE, JsonObject
 

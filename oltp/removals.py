@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from medalion.checksum import signed
-from medalion.datasets import Dataset
+from medalion.core.checksum import signed
+from medalion.core.datasets import Dataset
 from oltp import ledger
 from oltp.engine import Connection, one
 from oltp.folding import folded

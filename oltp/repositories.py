@@ -9,8 +9,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from medalion.errors import InputError
-from medalion.types import AssetType, Instant, PositionStatus, TimeRange, TradeStatus, utc
+from medalion.core.enums import AssetType, PositionStatus, TradeStatus
+from medalion.core.errors import InputError
+from medalion.core.time import Instant, TimeRange, utc
 from oltp.base import now
 from oltp.reference import (
     Asset,

@@ -11,7 +11,7 @@ from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.base import ExecutableOption
 
-from medalion.errors import InputError, NotFoundError
+from medalion.core.errors import InputError, NotFoundError
 from oltp.base import Entity, now
 from oltp.columns import checked
 from oltp.translation import translated

@@ -14,8 +14,8 @@ from zlib import crc32
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from medalion.datasets import Dataset
-from medalion.types import TimeRange
+from medalion.core.datasets import Dataset
+from medalion.core.time import TimeRange
 from oltp.engine import Connection, holding, one
 from oltp.hot import last_name
 from oltp.instruments import KEPT

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import instance_dict
 
-from medalion.errors import ConflictError
+from medalion.core.errors import ConflictError
 from oltp.base import Base, Versioned, now
 from oltp.columns import UtcDateTime
 from oltp.translation import translated

@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 from psycopg import RawCursor, sql
 
-from medalion.datasets import Dataset
-from medalion.types import TimeRange
+from medalion.core.datasets import Dataset
+from medalion.core.time import TimeRange
 from oltp.engine import Connection, one
 from oltp.hot import HOT_ARRIVAL, RECORDED_AT, decode, select_list
 

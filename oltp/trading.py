@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column, relationship
 
-from medalion.types import (
+from medalion.core.enums import (
     AccountType,
     CashMovementType,
     PositionSide,
@@ -17,9 +17,8 @@ from medalion.types import (
     TradeSide,
     TradeStatus,
     TradeType,
-    cash,
-    exact,
 )
+from medalion.core.money import cash, exact
 from oltp.base import Entity, Versioned, live_unique, reference
 from oltp.columns import WIDE, JsonObject
 from oltp.reference import Asset, OptionContract, PolymarketEvent, PolymarketOutcome

@@ -8,7 +8,7 @@ from psycopg import errors as pg
 from sqlalchemy import exc
 from sqlalchemy.orm.exc import StaleDataError
 
-from medalion.errors import (
+from medalion.core.errors import (
     ConflictError,
     InputError,
     MedalionError,

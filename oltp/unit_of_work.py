@@ -10,7 +10,7 @@ from typing import Any, Self, get_type_hints
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from medalion.errors import InputError, StoreUnavailableError
+from medalion.core.errors import InputError, StoreUnavailableError
 from oltp import record_repositories as records
 from oltp import repositories as of
 from oltp.base import LiveSession

@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from medalion.types import InstrumentKind, TradeSide, TradeStatus, TradeType
+from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
 from oltp.base import Base
 
 

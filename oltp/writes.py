@@ -11,11 +11,11 @@ from zlib import crc32
 import polars as pl
 from psycopg import sql
 
-from medalion.ahead import ahead
-from medalion.checksum import checksum
-from medalion.datasets import Dataset
-from medalion.errors import InputError
-from medalion.types import WriteKind
+from medalion.core.checksum import checksum
+from medalion.core.datasets import Dataset
+from medalion.core.enums import WriteKind
+from medalion.core.errors import InputError
+from medalion.core.workers import ahead
 from oltp.binary import HEADER, TRAILER, copy_binary
 from oltp.engine import Connection, one
 from oltp.hot import HOT_ARRIVAL, LAST_ARRIVAL, NEWEST, last_name, plain
@@ -65,7 +65,7 @@ def write(
     is_deleted: bool = False,
     is_ours: bool = False,
 ) -> WriteResult:
-    """Store conformed `rows` (see `medalion.frames.conform`); durable when it returns.
+    """Store conformed `rows` (see `medalion.core.frames.conform`); durable when it returns.
 
     With `is_ours` they are bars that the store has made, whose instruments are known.
 

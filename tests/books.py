@@ -6,9 +6,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from medalion.core.enums import CashMovementType, PositionStatus
 from medalion.portfolio import Execution, fold, value_of
 from medalion.store import Store
-from medalion.types import CashMovementType, PositionStatus
 from oltp.base import uuid7
 from oltp.trading import Account, CashMovement, Fill, Position, Trade
 

@@ -5,10 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from medalion.types import (
-    PositionSide,
-    TradeSide,
-)
+from medalion.core.enums import PositionSide, TradeSide
 from oltp.base import uuid7
 from oltp.reference import Asset
 from oltp.trading import Account, Fill, Position, Trade

@@ -8,8 +8,8 @@ from typing import Any, NoReturn, TypeVar
 import psycopg
 import pytest
 
-from medalion.datasets import STOCK_QUOTES, Dataset
-from medalion.frames import conform
+from medalion.core.datasets import STOCK_QUOTES, Dataset
+from medalion.core.frames import conform
 from oltp.engine import Connection
 from oltp.writes import WriteResult, write
 from tests.embedded.processes import await_that

@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from medalion.datasets import STOCK_BARS, Dataset
+from medalion.core.datasets import STOCK_BARS, Dataset
 from medalion.keeping import Kept, Split
 from medalion.store import Store
 

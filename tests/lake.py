@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from medalion.datasets import STOCK_QUOTES, Dataset
-from medalion.frames import polars_schema
+from medalion.core.datasets import STOCK_QUOTES, Dataset
+from medalion.core.frames import polars_schema
 from medalion.store import Store
 from olap.lake import LakeTable, Pin
 from olap.place import Folder

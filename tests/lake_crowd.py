@@ -20,9 +20,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 import medalion
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import InputError
-from medalion.frames import polars_schema
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.errors import InputError
+from medalion.core.frames import polars_schema
 from medalion.store import Store
 from tests.observed import START
 

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import hypothesis.strategies as st
 import polars as pl
 
-from medalion.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.frames import polars_schema
+from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.frames import polars_schema
 
 TIMES = int(os.environ.get("MEDALION_LAKE_STEPS", "1"))
 """By which the steps of the machine are multiplied."""

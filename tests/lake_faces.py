@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from medalion.datasets import Dataset
+from medalion.core.datasets import Dataset
 from medalion.mirror import Mirror
 from medalion.observations import Observations
 from olap.lake import Lake, LakeTable

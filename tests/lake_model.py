@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
-from medalion.datasets import Available, Dataset
+from medalion.core.datasets import Available, Dataset
 
 Values = dict[str, Any]
 

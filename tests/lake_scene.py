@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 import psycopg
 
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import InputError
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.errors import InputError
 from oltp.engine import parse_url
 from tests.embedded.processes import await_that
 from tests.lake import stored

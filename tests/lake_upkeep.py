@@ -13,8 +13,8 @@ import polars as pl
 import psycopg
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from medalion.frames import conform, polars_schema
-from medalion.types import TimeRange
+from medalion.core.frames import conform, polars_schema
+from medalion.core.time import TimeRange
 from olap.lake import LakeTable
 from oltp.engine import Postgres
 from oltp.tail import tail_rows

@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from medalion.datasets import STOCK_QUOTES
-from medalion.frames import polars_schema
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.frames import polars_schema
 from tests.lake_faces import Face, opened
 from tests.observed import START, SYMBOLS
 

@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-from medalion.types import CashMovementType, SettlementType, TradeStatus, exact
+from medalion.core.enums import CashMovementType, SettlementType, TradeStatus
+from medalion.core.money import exact
 from medalion.venues.base import FillReport
 from tests.trading_floor import NOON, Floor
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from medalion.datasets import DATASETS
+from medalion.core.datasets import DATASETS
 from oltp import migrate
 from oltp.engine import parse_url
 

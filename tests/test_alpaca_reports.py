@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from medalion.errors import NotFoundError, VenueError
+from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
+from medalion.core.errors import NotFoundError, VenueError
 from medalion.market import Instrument
-from medalion.types import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.venues import alpaca
 from medalion.venues.alpaca import AlpacaVenue
 from medalion.venues.base import Order

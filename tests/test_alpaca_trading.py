@@ -10,9 +10,9 @@ import pytest
 from anyio import to_thread
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from medalion.errors import VenueError
+from medalion.core.enums import AccountType, PositionSide, TradeStatus
+from medalion.core.errors import VenueError
 from medalion.trading import TradingService
-from medalion.types import AccountType, PositionSide, TradeStatus
 from medalion.venues.alpaca import AlpacaVenue
 from oltp.engine import parse_url
 from oltp.trading import Account

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 import pytest
 from anyio import to_thread
 
-from medalion.errors import ConflictError, InputError, VenueError
+from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
+from medalion.core.errors import ConflictError, InputError, VenueError
 from medalion.market import Instrument
-from medalion.types import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.venues.alpaca import AlpacaVenue
 from medalion.venues.base import Order
 from tests.alpaca_server import WEB_PAGE, AlpacaServer, Answer, alpaca_server, as_json, connected, error, without_pauses

@@ -16,7 +16,7 @@ import pytest
 
 import medalion
 from medalion.anchors import Anchored, Anchors, BackgroundAnchors
-from medalion.errors import CorruptLakeError, StoreError
+from medalion.core.errors import CorruptLakeError, StoreError
 from medalion.store import Store
 from olap.anchors import FOLDER, AnchorTable
 from olap.place import Folder

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 import medalion
-from medalion.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES
-from medalion.errors import InputError, MedalionError, NotFoundError, StoreError
+from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES
+from medalion.core.errors import InputError, MedalionError, NotFoundError, StoreError
 from medalion.store import Store
 from oltp.engine import Postgres
 from tests.observed import START, instruments, sample

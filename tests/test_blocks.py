@@ -13,10 +13,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import CorruptLakeError
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError
+from medalion.core.time import TimeRange
 from medalion.store import Store
-from medalion.types import TimeRange
 from olap.blocks import Blocks
 from olap.groups import Group, groups_of
 from olap.place import Place

@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 
 import medalion
 from medalion.cli.output import cell_text, emit, one_line
-from medalion.datasets import STOCK_BARS
+from medalion.core.datasets import STOCK_BARS
 from oltp import ledger
 from tests.commands import BARS, ROOT, process, refused, run
 from tests.postgres import fresh_database, libpq

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from medalion.datasets import CRYPTO_BARS, DATASETS, OPTION_QUOTES, POLYMARKET_BOOKS, STOCK_BARS, Dataset
-from medalion.errors import InputError
+from medalion.core.datasets import CRYPTO_BARS, DATASETS, OPTION_QUOTES, POLYMARKET_BOOKS, STOCK_BARS, Dataset
+from medalion.core.errors import InputError
 from medalion.mapping import Mapped
 from medalion.sources import Source
 from medalion.store import Store

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from medalion.datasets import STOCK_BARS
+from medalion.core.datasets import STOCK_BARS
 from medalion.store import Store
 from tests.commands import refused, run
 from tests.kept_bars import reason

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medalion.datasets import DATASETS, STOCK_BARS
+from medalion.core.datasets import DATASETS, STOCK_BARS
 from medalion.store import Store
 from oltp import migrate
 from tests.commands import BARS, process, refused, run

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medalion.errors import InputError
-from medalion.types import AssetType, PositionSide
+from medalion.core.enums import AssetType, PositionSide
+from medalion.core.errors import InputError
 from oltp.base import Base, uuid7
 from oltp.columns import checked
 from oltp.reference import Asset, CorporateAction

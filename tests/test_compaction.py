@@ -21,8 +21,8 @@ import medalion
 from medalion import reading
 from medalion.asking import asked_for
 from medalion.background import BackgroundCompaction
-from medalion.datasets import CRYPTO_QUOTES, DATASETS, STOCK_QUOTES
-from medalion.errors import CorruptLakeError
+from medalion.core.datasets import CRYPTO_QUOTES, DATASETS, STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError
 from medalion.maintenance import CompactionRun
 from medalion.store import Store
 from olap import compaction, sql
@@ -257,7 +257,7 @@ def test_a_damaged_file_is_named_and_nothing_is_rewritten(store: Store) -> None:
 _COMPACTING = """
 import sys
 import medalion
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 from olap import compaction
 compaction.FILE_ROWS = 20
 url, data_dir = sys.argv[1:]
@@ -303,7 +303,7 @@ _DYING = """
 import os, signal, sys
 import medalion
 from medalion import maintenance
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 from olap.lake import LakeTable
 
 url, data_dir, step = sys.argv[1:]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from medalion.core.errors import ConflictError, InputError
 from medalion.corporate import effective_at
-from medalion.errors import ConflictError, InputError
 from medalion.store import Store
 from tests.trading_floor import Board
 

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from medalion.errors import ConflictError, InputError, NotFoundError
+from medalion.core.enums import CashMovementType, PositionStatus, TradeStatus
+from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.store import Store
-from medalion.types import CashMovementType, PositionStatus, TradeStatus
 from medalion.venues.base import FillReport
 from oltp.unit_of_work import acting_as
 from tests.ledger import agreement

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import medalion
+from medalion.core.enums import InstrumentKind, TradeSide
+from medalion.core.errors import InputError, MedalionError, NotFoundError
 from medalion.demo import bot, loading, run, sources
 from medalion.demo.replay import Broker, Replayed, ReplayMarket, replay, session_open
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.demo.tearsheet import biggest_upset
-from medalion.errors import InputError, MedalionError, NotFoundError
 from medalion.market import Instrument
 from medalion.store import Store
-from medalion.types import InstrumentKind, TradeSide
 
 pytest.importorskip("bokeh_sampledata")
 

@@ -18,12 +18,12 @@ import typer
 
 import medalion
 from medalion.cli import app
-from medalion.datasets import DATASETS
+from medalion.core.datasets import DATASETS
+from medalion.core.enums import CorporateActionType
+from medalion.core.settings import Settings
 from medalion.mirror import Mirror
 from medalion.orders import TRANSITIONS
-from medalion.settings import Settings
 from medalion.store import AsyncStore, Store
-from medalion.types import CorporateActionType
 from olap import forecast_stats
 from olap.performance import PerformanceStatistics
 from olap.trade_stats import TradeStatistics

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from medalion import doctor
+from medalion.core.settings import Settings, settings_of
 from medalion.doctor import Requirement, State, diagnose
-from medalion.settings import Settings, settings_of
 from tests.commands import process, run
 from tests.postgres import empty_database, fresh_database
 

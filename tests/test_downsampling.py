@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.errors import InputError
+from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.errors import InputError
 from medalion.store import Store
 from tests.commands import run
 from tests.kept_bars import on_reading, reason
@@ -108,7 +108,7 @@ import os, signal, sys
 from datetime import timedelta
 import medalion
 from medalion import downsampling, maintenance
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 from olap.lake import LakeTable
 
 url, data_dir, step, seconds = sys.argv[1:]

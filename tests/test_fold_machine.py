@@ -14,10 +14,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
-from medalion.errors import ConflictError
+from medalion.core.enums import TradeSide
+from medalion.core.errors import ConflictError
 from medalion.portfolio import Execution, RoundTrip, fold
 from medalion.settling import Dividend, Settling, Split
-from medalion.types import TradeSide
 from tests import ledger_model as model
 from tests.ledger_draws import TIMES, commissions, decimals, prices, quantities
 from tests.trading_floor import NOON

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 from olap.forecast_stats import (
     binary_implied_volatility,
     brier_score,

@@ -13,8 +13,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import CorruptLakeError
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError
 from medalion.store import Store
 from olap.files import NO_FILES
 from oltp.engine import Postgres

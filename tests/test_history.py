@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from polars.testing import assert_frame_equal
 
-from medalion.datasets import DATASETS, STOCK_BARS, Dataset
-from medalion.errors import NotFoundError
+from medalion.core.datasets import DATASETS, STOCK_BARS, Dataset
+from medalion.core.errors import NotFoundError
 from medalion.store import Store
 from tests.observed import as_read, instruments, sample
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from medalion.cli import app
-from medalion.datasets import STOCK_BARS
+from medalion.core.datasets import STOCK_BARS
 from medalion.store import Store
 from tests.observed import instruments
 

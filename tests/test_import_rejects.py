@@ -15,8 +15,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from medalion import sources
-from medalion.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES
-from medalion.errors import InputError, StoreError
+from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES
+from medalion.core.errors import InputError, StoreError
 from medalion.store import Store
 from tests.commands import run
 from tests.observed import as_read, instruments, sample
@@ -200,7 +200,7 @@ _DYING = """
 import os, signal, sys
 import medalion
 from medalion import history
-from medalion.datasets import STOCK_BARS
+from medalion.core.datasets import STOCK_BARS
 
 url, data_dir, source, rejects, where = sys.argv[1:]
 kill = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from medalion import history, importing, sources
-from medalion.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.errors import InputError, NotFoundError
+from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.errors import InputError, NotFoundError
 from medalion.sources import ImportProgress, Source
 from medalion.store import Store
 from tests.observed import START, as_read, instruments, sample
@@ -299,7 +299,7 @@ import json, resource, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from medalion import history, sources
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 from medalion.importing import Reading, fitted
 from medalion.sources import Source
 from olap.lake import Lake

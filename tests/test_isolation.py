@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 
 import medalion
+from medalion.core.enums import AccountType, PositionStatus, TradeStatus
 from medalion.statistics import Statistics
 from medalion.store import Store
 from medalion.trading import TradingService
-from medalion.types import AccountType, PositionStatus, TradeStatus
 from oltp.base import Entity
 from oltp.unit_of_work import UnitOfWork
 from tests.postgres import fresh_database

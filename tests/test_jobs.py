@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from medalion.errors import InputError, NotFoundError
+from medalion.core.enums import JobStatus, TradeSide
+from medalion.core.errors import InputError, NotFoundError
 from medalion.portfolio import Execution
 from medalion.store import Store
-from medalion.types import JobStatus, TradeSide
 from oltp.base import uuid7
 from tests.books import Book
 

@@ -8,9 +8,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from medalion.errors import InputError, NotFoundError
+from medalion.core.enums import ErrorSeverity, LogLevel
+from medalion.core.errors import InputError, NotFoundError
 from medalion.store import Store
-from medalion.types import ErrorSeverity, LogLevel
 from oltp.unit_of_work import acting_as
 from tests.postgres import libpq
 

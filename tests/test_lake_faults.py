@@ -29,8 +29,8 @@ import psycopg
 import pytest
 
 import medalion
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import StoreError, StoreUnavailableError
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.errors import StoreError, StoreUnavailableError
 from oltp import migrate
 from oltp.embedded import EmbeddedPostgres
 from tests.embedded.processes import await_that, postmasters, short_folder

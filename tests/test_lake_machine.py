@@ -19,9 +19,9 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 import medalion
 from medalion import routing
-from medalion.datasets import STOCK_BARS
-from medalion.errors import InputError
-from medalion.frames import polars_schema
+from medalion.core.datasets import STOCK_BARS
+from medalion.core.errors import InputError
+from medalion.core.frames import polars_schema
 from olap import compaction, parquet
 from tests import lake_draws as draws
 from tests.lake_draws import DRIVEN, SYMBOLS, TIMES, Asked, Place, moment_of

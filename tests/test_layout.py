@@ -18,19 +18,6 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("medalion", "oltp", "olap")
 LONGEST_MODULE = 400
-# The last three say what a row is: a caller's frame becomes a dataset's exact rows, and both stores must agree on every
-# digit and on every row's hash, or the mirror could not prove that it copied what was written.
-SHARED_WORDS = {
-    "medalion",
-    "medalion.types",
-    "medalion.errors",
-    "medalion.datasets",
-    "medalion.settings",
-    "medalion.frames",
-    "medalion.ahead",
-    "medalion.checksum",
-    "medalion.decimals",
-}
 # What uses the store as any program does stands at the command line's rank.
 OUTSIDE = {
     "medalion.parts": 3,
@@ -100,7 +87,7 @@ def distributions_of(*extras: str) -> set[str]:
 
 def layer(module: str) -> int:
     """How far out a module is: 0 the shared words, 1 the two stores, 2 services and jobs, 3 the store, 4 its users."""
-    if module in SHARED_WORDS:
+    if module == "medalion" or module.startswith("medalion.core"):
         return 0
     if module.split(".")[0] in ("oltp", "olap"):
         return 1

@@ -29,8 +29,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from medalion.errors import ConflictError
-from medalion.types import TradeSide
+from medalion.core.enums import TradeSide
+from medalion.core.errors import ConflictError
 from medalion.venues.base import FillReport
 from medalion.venues.paper import CommissionSchedule
 from oltp.trading import Account as StoredAccount

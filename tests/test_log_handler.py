@@ -16,9 +16,9 @@ import pytest
 from psycopg import sql
 
 import medalion
+from medalion.core.enums import LogLevel
 from medalion.log_handler import DatabaseLogHandler
 from medalion.store import Store
-from medalion.types import LogLevel
 from oltp.engine import Postgres
 from oltp.unit_of_work import acting_as
 from tests.commands import ROOT

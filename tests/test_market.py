@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from medalion.core.enums import InstrumentKind, SignalType, TradeSide
 from medalion.dtos import AssetDto, MarketBarDto, PolymarketEventDto, StrategyDto, TradingSignalDto
 from medalion.market import Instrument, Quote, StoredMarket
-from medalion.types import InstrumentKind, SignalType, TradeSide
 from oltp.base import uuid7
 from oltp.reference import Asset, PolymarketEvent
 from oltp.trading import Strategy, TradingSignal

@@ -7,11 +7,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from medalion.datasets import CRYPTO_BARS, STOCK_BARS
+from medalion.core.datasets import CRYPTO_BARS, STOCK_BARS
+from medalion.core.enums import AssetType, OptionType
+from medalion.core.errors import InputError, NotFoundError
 from medalion.dtos import MarketBarDto
-from medalion.errors import InputError, NotFoundError
 from medalion.store import Store
-from medalion.types import AssetType, OptionType
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.store import Store
 from tests.kept_bars import on_reading, reason
 from tests.observed import START, SYMBOLS, instruments

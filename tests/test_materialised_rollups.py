@@ -11,8 +11,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES
-from medalion.errors import InputError, NotFoundError
+from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES
+from medalion.core.errors import InputError, NotFoundError
 from medalion.keeping import Kept
 from medalion.store import Store
 from tests.kept_bars import on_reading, reason

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import medalion
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import InputError
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.errors import InputError
+from medalion.core.settings import Settings
 from medalion.metrics import Metric, MirrorMeter
 from medalion.retention import BackgroundRetention, Retention, kept
-from medalion.settings import Settings
 from medalion.store import Store
 from oltp.base import now
 from tests.observed import instruments, sample

@@ -17,9 +17,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
-from medalion.errors import CorruptLakeError, InputError
-from medalion.frames import conform
+from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError, InputError
+from medalion.core.frames import conform
 from medalion.store import Store
 from oltp import ledger
 from oltp.engine import Postgres
@@ -183,7 +183,7 @@ import os, signal, sys
 import medalion
 from olap.lake import LakeTable
 from tests.observed import START, sample
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 from datetime import timedelta
 
 url, data_dir, step, kind = sys.argv[1:]
@@ -215,7 +215,7 @@ def _dies(url: str, data_dir: Path, step: str, kind: str) -> None:
 _MIRRORING = """
 import sys, time
 import medalion
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 url, data_dir = sys.argv[1:]
 with medalion.open(url, data_dir=data_dir, mirror_background=False, batch_rows=30, slot_rows=60) as store:
     print("open", flush=True)

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from medalion.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.errors import CorruptLakeError
-from medalion.frames import conform
-from medalion.types import TimeRange
+from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.errors import CorruptLakeError
+from medalion.core.frames import conform
+from medalion.core.time import TimeRange
 from olap import parquet
 from olap.blocks import Blocks
 from olap.lake import LakeTable

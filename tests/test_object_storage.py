@@ -14,9 +14,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.errors import CorruptLakeError, InputError, MedalionError, StoreUnavailableError
-from medalion.frames import conform, polars_schema
+from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.errors import CorruptLakeError, InputError, MedalionError, StoreUnavailableError
+from medalion.core.frames import conform, polars_schema
 from medalion.store import Store
 from olap.bucket import Bucket, Patience
 from olap.compaction import rewritten

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from medalion.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.errors import InputError, NotFoundError
+from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.errors import InputError, NotFoundError
 from medalion.store import Store
 from tests.observed import START, as_read, instruments, sample
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
+from medalion.core.enums import SignalType, TradeSide, TradeStatus, TradeType
+from medalion.core.errors import ConflictError, InputError, MedalionError
 from medalion.dtos import CreateTradeRequest, TradeDto
-from medalion.errors import ConflictError, InputError, MedalionError
-from medalion.types import SignalType, TradeSide, TradeStatus, TradeType
 from medalion.venues.paper import CommissionSchedule
 from oltp.reference import OptionContract, PolymarketOutcome
 from tests.trading_floor import NOON, Floor, floor

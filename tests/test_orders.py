@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from medalion.errors import ConflictError
+from medalion.core.enums import TradeStatus
+from medalion.core.errors import ConflictError
 from medalion.orders import TRANSITIONS, after_report, transition
-from medalion.types import TradeStatus
 
 
 def test_an_order_that_is_over_becomes_nothing_else() -> None:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from medalion.errors import ConflictError, NotFoundError
+from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
+from medalion.core.errors import ConflictError, NotFoundError
 from medalion.market import Instrument, Quote
-from medalion.types import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.venues.base import Order
 from medalion.venues.matching import fill_price
 from medalion.venues.paper import CommissionSchedule, PaperVenue

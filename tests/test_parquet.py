@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from medalion.checksum import row_hashes
-from medalion.datasets import DATASETS, POLYMARKET_TRADES, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.frames import by_runs, conform, polars_schema
+from medalion.core.checksum import row_hashes
+from medalion.core.datasets import DATASETS, POLYMARKET_TRADES, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.frames import by_runs, conform, polars_schema
 from olap import parquet
 from olap.parquet import in_order, stage
 from olap.place import Folder

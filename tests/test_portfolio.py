@@ -14,9 +14,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from medalion.errors import InputError
-from medalion.portfolio import Execution, Holding, RoundTrips, cash, fold, value_of
-from medalion.types import PositionSide, TradeSide, exact, utc
+from medalion.core.enums import PositionSide, TradeSide
+from medalion.core.errors import InputError
+from medalion.core.money import cash, exact
+from medalion.core.time import utc
+from medalion.portfolio import Execution, Holding, RoundTrips, fold, value_of
 from tests.real_data import real
 
 BUY, SELL = TradeSide.BUY, TradeSide.SELL

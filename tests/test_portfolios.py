@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medalion.errors import ConflictError, InputError, NotFoundError
-from medalion.types import PositionSide, PositionStatus, TradeSide
+from medalion.core.enums import PositionSide, PositionStatus, TradeSide
+from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.venues.paper import CommissionSchedule
 from tests.trading_floor import NOON, Floor, floor, identities
 

@@ -14,8 +14,8 @@ import pytest
 
 import medalion
 from medalion import history, observations, querying, reading
-from medalion.datasets import STOCK_BARS, STOCK_QUOTES
-from medalion.errors import CorruptLakeError, InputError, StoreUnavailableError
+from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.store import Store
 from olap.lake import LakeTable
 from oltp import ledger, tail

@@ -13,9 +13,9 @@ import pytest
 from psycopg import sql
 
 import medalion
-from medalion.checksum import checksum
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import CorruptLakeError, StoreUnavailableError
+from medalion.core.checksum import checksum
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError, StoreUnavailableError
 from medalion.store import Store
 from olap.files import NO_FILES
 from olap.lake import LakeTable

@@ -17,8 +17,8 @@ from polars.testing import assert_frame_equal
 from psycopg import sql
 
 import medalion
-from medalion.datasets import STOCK_BARS, STOCK_QUOTES
-from medalion.errors import CorruptLakeError, InputError, StoreUnavailableError
+from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.store import Store
 from oltp.embedded_place import binaries
 from oltp.engine import Postgres, parse_url

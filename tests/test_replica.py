@@ -19,8 +19,8 @@ from polars.testing import assert_frame_equal
 
 import medalion
 from medalion import reading
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import CorruptLakeError, StoreError, StoreUnavailableError
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.store import Store
 from oltp.embedded import EmbeddedPostgres
 from oltp.embedded_place import binaries, locate, run

@@ -20,7 +20,7 @@ import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 from medalion.report import charts, tables
 from medalion.report.tearsheet import Card, Figure, Table, Tone, render_tearsheet, write_tearsheet
 from olap.forecast_stats import calibration_table

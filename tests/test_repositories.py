@@ -12,11 +12,8 @@ from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from medalion.errors import ConflictError, InputError, NotFoundError, StoreUnavailableError
-from medalion.types import (
-    AssetType,
-    PositionStatus,
-)
+from medalion.core.enums import AssetType, PositionStatus
+from medalion.core.errors import ConflictError, InputError, NotFoundError, StoreUnavailableError
 from oltp.base import uuid7
 from oltp.reference import Asset, PolymarketEvent, PolymarketOutcome
 from oltp.trading import Account, Position, Strategy, Trade

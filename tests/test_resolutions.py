@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from medalion.errors import ConflictError, InputError, NotFoundError
-from medalion.types import PositionStatus, SettlementType, TradeStatus
+from medalion.core.enums import PositionStatus, SettlementType, TradeStatus
+from medalion.core.errors import ConflictError, InputError, NotFoundError
 from tests.ledger import agreement, cash, hold, late_fill, rest, settlements
 from tests.trading_floor import NOON, Floor, floor
 

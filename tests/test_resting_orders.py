@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from medalion.errors import ConflictError, InputError
+from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
+from medalion.core.errors import ConflictError, InputError
+from medalion.core.money import exact
 from medalion.market import Instrument, Quote
 from medalion.store import Store
-from medalion.types import InstrumentKind, TradeSide, TradeStatus, TradeType, exact
 from medalion.venues.base import Order
 from medalion.venues.paper import PaperVenue
 from oltp.engine import parse_url

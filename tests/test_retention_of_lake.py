@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
-from medalion.errors import CorruptLakeError, InputError
-from medalion.frames import polars_schema
+from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError, InputError
+from medalion.core.frames import polars_schema
 from medalion.store import Store
 from olap.compaction import current_since
 from olap.scan import current
@@ -262,7 +262,7 @@ import os, signal, sys
 from datetime import timedelta
 import medalion
 from medalion import maintenance
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 from olap.lake import LakeTable
 
 url, data_dir, step, kind = sys.argv[1:]

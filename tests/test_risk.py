@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from medalion.core.enums import InstrumentKind, SettlementType, SignalType, TradeSide, TradeStatus, TradeType
+from medalion.core.errors import InputError, VenueError
 from medalion.dtos import CreateTradeRequest, TradeDto
-from medalion.errors import InputError, VenueError
 from medalion.intents import intend
 from medalion.market import Instrument
 from medalion.risk import Exposure, loss_of, size_after
 from medalion.trading import TradingService
-from medalion.types import InstrumentKind, SettlementType, SignalType, TradeSide, TradeStatus, TradeType
 from medalion.venues.paper import CommissionSchedule
 from oltp.engine import parse_url
 from oltp.trading import Strategy

@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from medalion.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.errors import InputError
-from medalion.frames import conform, derive, polars_schema
+from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.errors import InputError
+from medalion.core.frames import conform, derive, polars_schema
+from medalion.core.time import Timeframe
 from medalion.store import Store
-from medalion.types import Timeframe
 from olap.rollup import Grid, rolled_up
 from tests.observed import START, instruments
 

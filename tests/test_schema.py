@@ -12,8 +12,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from medalion.datasets import DATASETS
-from medalion.errors import StoreUnavailableError
+from medalion.core.datasets import DATASETS
+from medalion.core.errors import StoreUnavailableError
 from oltp import migrate
 from oltp.base import Base, uuid7
 from oltp.engine import parse_url

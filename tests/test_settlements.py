@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from medalion.errors import ConflictError, InputError, NotFoundError
+from medalion.core.enums import PositionSide, PositionStatus, SettlementType, TradeSide, TradeStatus
+from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.store import Store
-from medalion.types import PositionSide, PositionStatus, SettlementType, TradeSide, TradeStatus
 from tests.ledger import agreement, cash, hold, late_fill, rest, settlements
 from tests.trading_floor import NOON, Board, Floor, floor
 

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from polars.testing import assert_frame_equal
 
-from medalion.datasets import DATASETS, STOCK_BARS
-from medalion.errors import InputError
+from medalion.core.datasets import DATASETS, STOCK_BARS
+from medalion.core.errors import InputError
 from medalion.store import Store
 from oltp.past import check_past, past_table
 from oltp.snapshot import entity_names, entity_table, snapshot

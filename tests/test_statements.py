@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 import medalion
+from medalion.core.enums import TradeStatus
 from medalion.statistics import Statistics
 from medalion.store import AsyncStore
 from medalion.trading import TradingService
-from medalion.types import TradeStatus
 from oltp.base import uuid7
 from oltp.trading import Fill
 from tests.entities import fill_of, holding_of, order_of

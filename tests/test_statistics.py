@@ -12,10 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from medalion.errors import InputError, NotFoundError
+from medalion.core.enums import SettlementType, TradeSide
+from medalion.core.errors import InputError, NotFoundError
+from medalion.core.money import cash
 from medalion.portfolio import Execution
 from medalion.store import Store
-from medalion.types import SettlementType, TradeSide, cash
 from olap import valuation
 from oltp.reference import Asset
 from tests.books import Book

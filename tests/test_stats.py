@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from medalion.errors import InputError
-from medalion.types import InstrumentKind
+from medalion.core.enums import InstrumentKind
+from medalion.core.errors import InputError
 from olap import stats
 from olap.performance import drawdown_table, drawdowns, monthly_returns, performance
 from tests.real_data import real

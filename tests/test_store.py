@@ -11,8 +11,8 @@ import pytest
 from anyio import to_thread
 
 import medalion
-from medalion.datasets import STOCK_BARS
-from medalion.errors import InputError, StoreError, StoreUnavailableError
+from medalion.core.datasets import STOCK_BARS
+from medalion.core.errors import InputError, StoreError, StoreUnavailableError
 from medalion.store import AsyncStore, Store
 from oltp.unit_of_work import UnitOfWork
 from tests.observed import instruments, sample

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 from olap.trade_stats import excursions, trade_statistics
 from tests.real_data import real
 

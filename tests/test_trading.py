@@ -9,15 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from medalion.core.enums import AccountType, PositionSide, SignalType, TradeSide, TradeStatus
+from medalion.core.errors import ConflictError, InputError, NotFoundError, VenueError
 from medalion.dtos import CreateTradeRequest
-from medalion.errors import ConflictError, InputError, NotFoundError, VenueError
-from medalion.types import (
-    AccountType,
-    PositionSide,
-    SignalType,
-    TradeSide,
-    TradeStatus,
-)
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.paper import CommissionSchedule, PaperVenue
 from tests.trading_floor import NOON, Floor, floor, identities

@@ -25,9 +25,9 @@ from anyio import to_thread
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from medalion import accounting
-from medalion.errors import StoreUnavailableError
+from medalion.core.enums import TradeStatus
+from medalion.core.errors import StoreUnavailableError
 from medalion.trading import TradingService
-from medalion.types import TradeStatus
 from medalion.venues.base import Order, OrderReport
 from medalion.venues.paper import CommissionSchedule, PaperVenue
 from oltp import migrate

@@ -22,10 +22,10 @@ import polars as pl
 import pytest
 
 import medalion
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import ConflictError, MedalionError
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.enums import PositionStatus
+from medalion.core.errors import ConflictError, MedalionError
 from medalion.store import Store
-from medalion.types import PositionStatus
 from tests.ledger_books import Connection, check_against_venue, connect, total
 from tests.observed import START
 from tests.postgres import libpq

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from medalion.errors import StoreUnavailableError
+from medalion.core.errors import StoreUnavailableError
 from oltp.engine import parse_url
 from oltp.unit_of_work import UnitOfWork, acting_as, sessions
 from tests.postgres import libpq

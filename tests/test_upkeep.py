@@ -12,9 +12,9 @@ from polars.testing import assert_frame_equal
 
 import medalion
 from medalion.background import BackgroundUpkeep
-from medalion.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
-from medalion.errors import InputError
-from medalion.settings import settings_of
+from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
+from medalion.core.errors import InputError
+from medalion.core.settings import settings_of
 from medalion.store import Store
 from oltp import ledger, rollups
 from tests.kept_bars import reason

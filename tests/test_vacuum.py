@@ -16,8 +16,8 @@ from polars.testing import assert_frame_equal
 
 import medalion
 from medalion import history
-from medalion.datasets import STOCK_QUOTES
-from medalion.errors import CorruptLakeError, InputError
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.errors import CorruptLakeError, InputError
 from medalion.store import Store
 from olap.lake import LakeTable
 from olap.log import commit_name
@@ -126,7 +126,7 @@ import os, signal, sys
 import medalion
 from olap.lake import LakeTable
 from tests.observed import START, sample
-from medalion.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES
 
 url, data_dir = sys.argv[1:]
 LakeTable.append = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)

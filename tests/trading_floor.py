@@ -10,9 +10,10 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from medalion.core.enums import CashMovementType
+from medalion.core.money import exact
 from medalion.market import Instrument, Quote
 from medalion.trading import TradingService
-from medalion.types import CashMovementType, exact
 from medalion.venues.paper import CommissionSchedule, PaperVenue
 from oltp.engine import parse_url
 from oltp.trading import Account

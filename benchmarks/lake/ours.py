@@ -15,9 +15,10 @@ import medalion
 from benchmarks.lake.processes import Contender, forget_peak, memory_mb, serve
 from benchmarks.lake.sizes import SYMBOL, Sizes, all_days, all_years, bars_files, one_day, quotes_of
 from benchmarks.quotes import FIRST_DAY, day_of_quotes, symbols
-from medalion.datasets import CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.datasets import CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.enums import AssetType
+from medalion.core.time import TimeRange
 from medalion.store import Store
-from medalion.types import AssetType, TimeRange
 from oltp.reference import Asset
 
 MINUTE_BARS = """

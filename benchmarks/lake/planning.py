@@ -11,9 +11,9 @@ import polars as pl
 
 from benchmarks.lake.processes import Contender, serve
 from benchmarks.quotes import FIRST_DAY
-from medalion.datasets import STOCK_QUOTES
-from medalion.frames import polars_schema
-from medalion.types import TimeRange
+from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.frames import polars_schema
+from medalion.core.time import TimeRange
 from olap.lake import LakeTable
 from olap.layout import CLEAN, PERIOD
 from olap.parquet import StagedFile

@@ -22,7 +22,7 @@ from medalion.cli import audit, database, journal, mirror, observations, rollup,
 from medalion.cli.interrupting import INTERRUPTED
 from medalion.cli.opening import Place
 from medalion.cli.output import one_line
-from medalion.errors import MedalionError
+from medalion.core.errors import MedalionError
 
 USAGE, BROKEN_PIPE = 2, 128 + signal.SIGPIPE
 

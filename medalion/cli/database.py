@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from medalion.cli.output import say
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Create, change and check the schema of the database.")
 

@@ -43,7 +43,7 @@ def watch(
     ] = None,
 ) -> None:
     """Copy what is new, again and again, until interrupted; the batch at hand is finished first."""
-    from medalion.errors import StoreUnavailableError
+    from medalion.core.errors import StoreUnavailableError
 
     seconds = interval or ctx.obj.settings().mirror_interval
     with _stop_signals() as stop, ctx.obj.open() as store:
@@ -158,7 +158,7 @@ def retain(
 
 
 def _datasets(names: list[str] | None) -> list[str]:
-    from medalion.datasets import DATASETS
+    from medalion.core.datasets import DATASETS
 
     return names or list(DATASETS)
 

@@ -10,12 +10,12 @@ import typer
 from medalion.cli.interrupting import interruptible
 from medalion.cli.output import TABLE_ROWS, Format, emit, format_of, say
 from medalion.cli.progress import progress_bar
-from medalion.errors import InputError, NotFoundError
+from medalion.core.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from medalion.datasets import Dataset
+    from medalion.core.datasets import Dataset
     from medalion.importing import Reading
     from medalion.store import Store
 
@@ -67,7 +67,7 @@ def load(
     Columns are matched without regard to case; `date`, `timestamp` or `time` is the time. A date without a time is its
     midnight, UTC unless --tz says otherwise.
     """
-    from medalion.datasets import dataset as dataset_named
+    from medalion.core.datasets import dataset as dataset_named
 
     declared = dataset_named(dataset)
     columns = _columns(rename or [])
@@ -220,9 +220,9 @@ def _columns(texts: list[str]) -> dict[str, str]:
 
 def _create_assets(store: Store, dataset: Dataset, files: list[Path], reading: Reading) -> None:
     """Make what the rows name and nobody knows, after checking that the rows can be stored at all."""
+    from medalion.core.enums import AssetType, InstrumentKind
     from medalion.importing import symbols_of
     from medalion.sources import Source
-    from medalion.types import AssetType, InstrumentKind
     from oltp.reference import Asset
 
     if dataset.kind not in (InstrumentKind.STOCK, InstrumentKind.CRYPTO):

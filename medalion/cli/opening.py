@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medalion.settings import Settings
+    from medalion.core.settings import Settings
     from medalion.store import Store
 
 
@@ -31,7 +31,7 @@ class Place:
         Raises:
             InputError: a setting has no sensible value.
         """
-        from medalion.settings import settings_of
+        from medalion.core.settings import settings_of
 
         return settings_of(self.url, self.lake, self.data_dir, {"mirror_background": False})
 

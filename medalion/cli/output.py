@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import typer
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl

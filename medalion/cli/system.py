@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medalion.cli.output import print_table, say
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 
 if TYPE_CHECKING:
     from medalion.store import Store

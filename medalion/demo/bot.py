@@ -14,10 +14,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from medalion.core.enums import TradeSide, TradeStatus
+from medalion.core.errors import NotFoundError
 from medalion.demo.sources import BOT_SOURCE, BotTrade, token
-from medalion.errors import NotFoundError
 from medalion.market import Instrument, Quote, Row
-from medalion.types import TradeSide, TradeStatus
 from medalion.venues.base import FillReport, Order, OrderReport
 
 _AT_A_TIME = 4

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from medalion.datasets import POLYMARKET_BOOKS, POLYMARKET_SNAPSHOTS, STOCK_BARS, Dataset
+from medalion.core.datasets import POLYMARKET_BOOKS, POLYMARKET_SNAPSHOTS, STOCK_BARS, Dataset
+from medalion.core.enums import AssetType, CorporateActionType
 from medalion.demo import sources
 from medalion.store import Store
-from medalion.types import AssetType, CorporateActionType
 from oltp.reference import PolymarketEvent, PolymarketMarket, PolymarketOutcome
 
 STOCKS = {

@@ -16,10 +16,12 @@ from typing import Any
 
 import polars as pl
 
+from medalion.core.enums import CorporateActionType, TradeSide, TradeStatus
+from medalion.core.money import cash, exact
+from medalion.core.time import EXCHANGE_ZONE
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.dtos import TradeDto
 from medalion.market import Instrument, Quote, Row
-from medalion.types import EXCHANGE_ZONE, CorporateActionType, TradeSide, TradeStatus, cash, exact
 from oltp.reference import CorporateAction
 
 ZERO = Decimal(0)

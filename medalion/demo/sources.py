@@ -21,9 +21,10 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from medalion.decimals import exact_decimals
-from medalion.errors import MedalionError
-from medalion.types import EXCHANGE_ZONE, cash, exact
+from medalion.core.decimals import exact_decimals
+from medalion.core.errors import MedalionError
+from medalion.core.money import cash, exact
+from medalion.core.time import EXCHANGE_ZONE
 
 STOCKS_SOURCE, BOOKS_SOURCE, BOT_SOURCE = "bokeh-sampledata", "resolvedkit", "cross-signal-data"
 OUTCOMES = ("UP", "DOWN")

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
 
-from medalion.errors import InputError
-from medalion.types import TradeSide, cash, exact
+from medalion.core.enums import TradeSide
+from medalion.core.errors import InputError
+from medalion.core.money import cash, exact
 
 _RESERVE = Decimal("0.95")
 

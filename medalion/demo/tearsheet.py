@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from medalion.datasets import POLYMARKET_SNAPSHOTS, STOCK_BARS
+from medalion.core.datasets import POLYMARKET_SNAPSHOTS, STOCK_BARS
+from medalion.core.time import utc
 from medalion.demo import sources
 from medalion.report import charts
 from medalion.report.tables import drawdown_rows, fills_table, performance_cards, performance_table, trade_table
 from medalion.report.tearsheet import Figure, write_tearsheet
-from medalion.types import utc
 from olap.performance import drawdown_table, drawdowns, monthly_returns
 
 SHOWN_SYMBOL, SHOWN_FROM = "AAPL", date(2011, 3, 1)

@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import medalion
+from medalion.core.enums import AccountType, AssetType, CashMovementType
+from medalion.core.settings import settings_of
+from medalion.core.time import utc
 from medalion.demo import bot, loading, sources, tables
 from medalion.demo.replay import Broker, ReplayMarket, replay
 from medalion.demo.tearsheet import write_report
-from medalion.settings import settings_of
 from medalion.store import Store
-from medalion.types import AccountType, AssetType, CashMovementType, utc
 from medalion.venues.paper import CommissionSchedule
 from oltp.unit_of_work import acting_as
 

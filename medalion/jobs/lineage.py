@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 import medalion
-from medalion.datasets import Dataset
+from medalion.core.datasets import Dataset
 from medalion.reading import check_settled
 from olap.lake import Lake
 from oltp.engine import Connection, Postgres

@@ -8,11 +8,12 @@ from uuid import UUID
 import anyio
 from anyio import to_thread
 
+from medalion.core.enums import JobStatus
+from medalion.core.time import Instant, TimeRange, utc
 from medalion.dtos import AccountLike
 from medalion.jobs import portfolio_statistics
 from medalion.jobs.lineage import code_versions, pinned
 from medalion.statistics import DATASETS, Statistics
-from medalion.types import Instant, JobStatus, TimeRange, utc
 from olap.lake import Lake
 from oltp.base import now
 from oltp.engine import Postgres

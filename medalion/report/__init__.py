@@ -1,6 +1,6 @@
 """Charts and the self-contained HTML tearsheet; needs the extra `report`."""
 
-from medalion.errors import MedalionError
+from medalion.core.errors import MedalionError
 
 try:
     import altair  # noqa: F401

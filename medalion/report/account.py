@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from medalion.core.time import Instant, TimeRange
 from medalion.report.charts import drawdown_curve, equity_curve, monthly_heatmap, return_distribution
 from medalion.report.tables import (
     drawdown_rows,
@@ -18,7 +19,6 @@ from medalion.report.tables import (
     trade_table,
 )
 from medalion.report.tearsheet import Card, Figure, write_tearsheet
-from medalion.types import Instant, TimeRange
 from olap.performance import drawdown_table, drawdowns, monthly_returns
 from olap.stats import simple_returns, time_weighted
 

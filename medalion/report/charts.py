@@ -12,8 +12,9 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from medalion.errors import InputError
-from medalion.types import TradeSide, utc
+from medalion.core.enums import TradeSide
+from medalion.core.errors import InputError
+from medalion.core.time import utc
 
 MAX_POINTS = 5_000
 

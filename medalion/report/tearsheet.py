@@ -17,8 +17,8 @@ import altair as alt
 import jinja2
 import vl_convert
 
-from medalion.errors import InputError
-from medalion.types import utc
+from medalion.core.errors import InputError
+from medalion.core.time import utc
 
 _FIGURE = re.compile(r"[+-]?[$€£]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?\s*(%|×|[a-z]{1,5})?( \d+[a-z])?|—", re.IGNORECASE)
 

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import anyio
 
-from medalion.errors import ConflictError, InputError, NotFoundError, VenueError
+from medalion.core.errors import ConflictError, InputError, NotFoundError, VenueError
+from medalion.core.money import exact
 from medalion.orders import is_working
-from medalion.types import exact
 from medalion.venues import alpaca_wire as wire
 from medalion.venues.alpaca_rest import PAUSES, AlpacaRest
 from medalion.venues.alpaca_wire import BrokerOrder, Execution, UnclearError

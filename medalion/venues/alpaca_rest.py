@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import anyio
 from anyio import to_thread
 
-from medalion.errors import InputError, MedalionError, VenueError
+from medalion.core.errors import InputError, MedalionError, VenueError
 from medalion.venues.alpaca_wire import UnclearError
 
 try:

@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
 
-from medalion.errors import VenueError
+from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus
+from medalion.core.errors import VenueError
+from medalion.core.money import exact
 from medalion.orders import is_working, price_fault
-from medalion.types import InstrumentKind, TradeSide, TradeStatus, exact
 from medalion.venues.base import FillReport, Order, OrderReport
 
 NAME = "alpaca"

@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
 
+from medalion.core.enums import TradeSide, TradeStatus, TradeType
 from medalion.market import Instrument
-from medalion.types import TradeSide, TradeStatus, TradeType
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from medalion.core.enums import InstrumentKind, TradeSide, TradeType
+from medalion.core.money import cash, exact
 from medalion.market import Quote
-from medalion.types import InstrumentKind, TradeSide, TradeType, cash, exact
 from medalion.venues.base import Order
 
 _BPS = Decimal(10_000)

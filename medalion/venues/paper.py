@@ -9,11 +9,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from medalion.errors import ConflictError, InputError, NotFoundError
+from medalion.core.enums import TradeStatus
+from medalion.core.errors import ConflictError, InputError, NotFoundError
+from medalion.core.money import cash, checked, exact
 from medalion.market import Market, Quote
 from medalion.orders import PARTIALLY_FILLED, SUBMITTED, price_fault
-from medalion.portfolio import checked, value_of
-from medalion.types import TradeStatus, cash, exact
+from medalion.portfolio import value_of
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.matching import Match, Rules, match
 from medalion.venues.paper_rows import (

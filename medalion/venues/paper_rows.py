@@ -8,8 +8,8 @@ from uuid import UUID, uuid5
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from medalion.core.enums import TradeStatus
 from medalion.market import Instrument
-from medalion.types import TradeStatus
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.matching import Resting
 from oltp.rows import Statement, rows_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from medalion.errors import InputError, StoreError, StoreUnavailableError
+from medalion.core.errors import InputError, StoreError, StoreUnavailableError
 from oltp.embedded import EmbeddedPostgres
 from tests.embedded.processes import (
     await_that,

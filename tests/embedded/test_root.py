@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medalion.errors import StoreError
+from medalion.core.errors import StoreError
 from oltp.embedded import EmbeddedPostgres
 from oltp.embedded_place import binaries
 from tests.embedded.processes import (

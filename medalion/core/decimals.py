@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import polars as pl
 
-from medalion.errors import InputError
+from medalion.core.errors import InputError
 
 SCALE = 8
 _UNIT = 10**SCALE

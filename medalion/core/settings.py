@@ -6,8 +6,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from medalion.datasets import dataset, downsampled
-from medalion.errors import InputError, NotFoundError
+from medalion.core.datasets import dataset, downsampled
+from medalion.core.errors import InputError, NotFoundError
 
 
 class LakeRetention(BaseModel):

@@ -10,8 +10,9 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from medalion.errors import InputError, NotFoundError
-from medalion.types import InstrumentKind, Timeframe, TimeUnit
+from medalion.core.enums import InstrumentKind
+from medalion.core.errors import InputError, NotFoundError
+from medalion.core.time import Timeframe, TimeUnit
 
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 PRICE = pa.decimal128(18, 8)

@@ -13,11 +13,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from medalion.checksum import row_hashes
-from medalion.datasets import EVENT_ID, TIMEFRAME, Available, Column, Dataset
-from medalion.decimals import OnBad, exact_decimals, refuse
-from medalion.errors import InputError
-from medalion.types import Timeframe, cash, checked_name
+from medalion.core.checksum import row_hashes
+from medalion.core.datasets import EVENT_ID, TIMEFRAME, Available, Column, Dataset
+from medalion.core.decimals import OnBad, exact_decimals, refuse
+from medalion.core.errors import InputError
+from medalion.core.money import cash
+from medalion.core.text import checked_name
+from medalion.core.time import Timeframe
 
 if TYPE_CHECKING:
     import pandas as pd

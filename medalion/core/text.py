@@ -1,6 +1,9 @@
 """Texts as PostgreSQL can keep them, and what an exception says."""
 
 import traceback
+from typing import TypeGuard
+
+from medalion.core.errors import InputError
 
 
 def storable(text: str) -> str:
@@ -22,3 +25,25 @@ def stack_trace(exception: BaseException | None) -> str | None:
 
 def type_name(exception: BaseException) -> str:
     return f"{type(exception).__module__}.{type(exception).__qualname__}"
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is text that every store can hold: without a NUL or half a surrogate pair."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def checked_name(value: object, what: str, *, longest: int = 500) -> str:
+    """`value`, if it is a name that every store can hold.
+
+    Raises:
+        InputError: not text, empty, too long, or with a NUL or half a surrogate pair in it.
+    """
+    if is_text(value) and 0 < len(value) <= longest:
+        return value
+    raise InputError(f"{what} {value!r} is not a name of 1 to {longest} characters", given=value, expected="a name")

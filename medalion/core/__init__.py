@@ -1,0 +1,1 @@
+"""Words and values that everything shares; imports nothing else of the project."""

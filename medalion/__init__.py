@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         VenueError,
     )
     from medalion.store import AsyncStore, Store, open, open_async
-    from oltp.unit_of_work import acting_as
+    from oltp.repositories.unit_of_work import acting_as
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ _HOMES = {
     "StoreError": _ERRORS,
     "StoreUnavailableError": _ERRORS,
     "VenueError": _ERRORS,
-    "acting_as": "oltp.unit_of_work",
+    "acting_as": "oltp.repositories.unit_of_work",
     "open": "medalion.store",
     "open_async": "medalion.store",
 }

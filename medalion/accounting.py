@@ -20,10 +20,10 @@ from medalion.orders import after_bust, after_report
 from medalion.portfolio import Execution, value_of
 from medalion.refolding import ON_LINE, refold
 from medalion.venues.base import FillReport, OrderReport
-from oltp.base import uuid7
-from oltp.rows import Row, Statement, rows_of, run, run_together
-from oltp.trading import CashMovement, Fill, Position, Trade
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.base import uuid7
+from oltp.entities.trading import CashMovement, Fill, Position, Trade
+from oltp.repositories.rows import Row, Statement, rows_of, run, run_together
+from oltp.repositories.unit_of_work import UnitOfWork
 
 _BOOKED = (
     "status",

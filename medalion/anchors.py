@@ -21,11 +21,11 @@ import polars as pl
 
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.repeating import Repeating
-from olap.anchors import AnchorTable, Run
-from olap.lake import Lake
-from oltp import anchors as books
-from oltp.anchors import Difference, Note
-from oltp.engine import Connection, Postgres
+from olap.delta.anchors import AnchorTable, Run
+from olap.delta.tables import Lake
+from oltp.ledger import anchors as books
+from oltp.ledger.anchors import Difference, Note
+from oltp.server.engine import Connection, Postgres
 
 RUNS = "audit_anchors"
 """Stands for a table where a problem is that of a run."""

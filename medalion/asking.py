@@ -9,8 +9,8 @@ from medalion.core.errors import InputError, NotFoundError
 from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, TimeRange, utc
 from medalion.reading import Asked
-from oltp.engine import Postgres
-from oltp.instruments import primary_series, unknown_symbol
+from oltp.hot.instruments import primary_series, unknown_symbol
+from oltp.server.engine import Postgres
 
 Symbols: TypeAlias = str | Sequence[str] | None
 

@@ -10,10 +10,10 @@ from anyio import to_thread
 
 from medalion.anchors import Anchored, Anchors
 from medalion.core.time import Instant, utc
-from oltp.base import Base, Entity
-from oltp.journal import AuditLog
-from oltp.repository import id_of
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.base import Base, Entity
+from oltp.entities.journal import AuditLog
+from oltp.repositories.base import id_of
+from oltp.repositories.unit_of_work import UnitOfWork
 
 # The triggers' own function gives the content, so that writing and checking cannot drift apart.
 _BROKEN = sa.text("""

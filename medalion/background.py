@@ -15,10 +15,10 @@ from medalion.maintenance import Ages
 from medalion.materialising import Rollups
 from medalion.mirror import Mirror
 from medalion.repeating import Repeating
-from olap.lake import Lake
-from oltp import ledger
-from oltp.engine import Postgres
-from oltp.folding import fold
+from olap.delta.tables import Lake
+from oltp.ledger import batches
+from oltp.ledger.folding import fold
+from oltp.server.engine import Postgres
 
 _logger = logging.getLogger("medalion.mirror")
 _FIRST_SECONDS = 60.0
@@ -149,7 +149,7 @@ class BackgroundUpkeep(Repeating):
     def _fold(self, dataset: Dataset) -> None:
         if days := self._settings.ledger_days:
             keys = _days(self._settings.key_days or None)
-            with self._postgres.connection() as connection, ledger.leading(connection, dataset, wait=False) as leads:
+            with self._postgres.connection() as connection, batches.leading(connection, dataset, wait=False) as leads:
                 if leads:
                     fold(connection, dataset, age=timedelta(days=days), key_age=keys)
 

@@ -9,8 +9,8 @@ import threading
 from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError, StoreUnavailableError
 from medalion.rebinding import is_bound
-from olap.lake import Lake
-from oltp.engine import Connection, Postgres
+from olap.delta.tables import Lake
+from oltp.server.engine import Connection, Postgres
 
 _ATTEMPTS = 3
 

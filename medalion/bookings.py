@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from medalion.core.errors import InputError
 from olap.valuation import CASH, CHANGES, MONEY, TIME
-from oltp.trading import Account
-from oltp.translation import translated
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.trading import Account
+from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.server.translation import translated
 
 # One statement, so that cash and holdings are of the same moment. A busted fill counts until it was undone. Settlements
 # say what they added to the position, signed; of a dividend only the cash moved. An exercised option ends at 0, which

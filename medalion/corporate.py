@@ -7,9 +7,9 @@ from medalion.core.errors import InputError
 from medalion.core.time import EXCHANGE_ZONE
 from medalion.refolding import settle
 from medalion.settling import Dividend, Settling, Split
-from oltp.reference import CorporateAction
-from oltp.trading import Account, Position
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.reference import CorporateAction
+from oltp.entities.trading import Account, Position
+from oltp.repositories.unit_of_work import UnitOfWork
 
 
 def effective_at(action: CorporateAction) -> datetime:

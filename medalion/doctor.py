@@ -15,11 +15,12 @@ from pathlib import Path
 import medalion
 from medalion.core.errors import InputError, MedalionError
 from medalion.core.settings import Settings
-from olap.place import Folder, Place, lake_place
-from oltp import migrate
-from oltp.embedded import EmbeddedPostgres
-from oltp.embedded_place import locate
-from oltp.engine import Postgres
+from olap.places.folder import Folder
+from olap.places.open import Place, lake_place
+from oltp.schema import migrate
+from oltp.server.embedded import EmbeddedPostgres
+from oltp.server.engine import Postgres
+from oltp.server.place import locate
 
 FREE_BYTES = 2 << 30
 """Below this much free disk the doctor warns; a full disk is what stops a store most often."""

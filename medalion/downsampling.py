@@ -14,16 +14,16 @@ from medalion.core.time import Timeframe, TimeRange
 from medalion.maintenance import Ages, Keep
 from medalion.reading import Asked
 from medalion.routes import Route, grid_of
-from olap.files import Files
-from olap.lake import Lake
-from olap.layout import end_of
-from olap.narrow import read as scanned
-from olap.rollup import mid_bars, minutes, needed, rolled_up
-from oltp.engine import Postgres
-from oltp.instruments import DOWNSAMPLED, KEPT
-from oltp.last import held_series
-from oltp.removals import kept
-from oltp.writes import write
+from olap.delta.tables import Lake
+from olap.files.index import Files
+from olap.files.layout import end_of
+from olap.reads.narrow import read as scanned
+from olap.reads.rollup import mid_bars, minutes, needed, rolled_up
+from oltp.hot.instruments import DOWNSAMPLED, KEPT
+from oltp.hot.last import held_series
+from oltp.hot.writes import write
+from oltp.ledger.removals import kept
+from oltp.server.engine import Postgres
 
 _HALF_HOUR = timedelta(minutes=30)
 _PIECE_ROWS = 2_000_000

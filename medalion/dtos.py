@@ -9,9 +9,9 @@ from uuid import UUID
 from medalion.core.enums import AssetType, PositionSide, PositionStatus, SignalType, TradeSide, TradeStatus, TradeType
 from medalion.market import Instrument
 from olap.trade_stats import TradeStatistics
-from oltp.columns import JsonObject
-from oltp.reference import Asset, OptionContract, PolymarketOutcome
-from oltp.trading import Account, Strategy, TradingSignal
+from oltp.entities.columns import JsonObject
+from oltp.entities.reference import Asset, OptionContract, PolymarketOutcome
+from oltp.entities.trading import Account, Strategy, TradingSignal
 
 AccountLike: TypeAlias = Account | UUID | str
 """An account, its id or its name."""

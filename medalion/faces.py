@@ -11,7 +11,7 @@ import anyio
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
-from oltp.unit_of_work import UnitOfWork
+from oltp.repositories.unit_of_work import UnitOfWork
 
 
 class RepositoryFace:

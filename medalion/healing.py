@@ -19,13 +19,13 @@ from medalion.core.errors import CorruptLakeError, StoreError
 from medalion.core.frames import polars_schema
 from medalion.maintenance import staging
 from medalion.verification import Findings, Sums, entered_of, examine, kept_of
-from olap.compaction import checked
-from olap.files import Files
-from olap.lake import LakeTable
-from oltp import ledger, losses
-from oltp.engine import Connection, Postgres
-from oltp.export import rows_of_writes
-from oltp.removals import enter_removal, note_removal
+from olap.delta.compaction import checked
+from olap.delta.tables import LakeTable
+from olap.files.index import Files
+from oltp.hot.export import rows_of_writes
+from oltp.ledger import batches, losses
+from oltp.ledger.removals import enter_removal, note_removal
+from oltp.server.engine import Connection, Postgres
 
 Outcome = tuple[str, str, str]
 """Subject, problem, and what became of it: `repaired`, `lost`, `changed` or `left`."""
@@ -141,7 +141,7 @@ class _Repair:
                     staged += self._table.stage(rest, {}) if rest.height else []
             for rows in (extra, rebuilt):
                 staged += self._table.stage(rows, {}) if rows.height else []
-            nonce = ledger.new_nonce()
+            nonce = batches.new_nonce()
             enter_removal(self._connection, self._dataset, gone, nonce=nonce, is_lost=True)
             if self._table.replace(self._pin, self._removed(removed), staged, removal=nonce) is None:
                 raise StoreError(f"another has changed the files of {self._table.place} meanwhile; run it again")

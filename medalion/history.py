@@ -26,14 +26,14 @@ from medalion.importing import Known, Reading, fitted
 from medalion.mirror import Mirror
 from medalion.rejects import RejectsFile
 from medalion.sources import PIECE_ROWS, Source
-from olap.lake import Lake, LakeTable
-from olap.parquet import StagedFile, in_order
-from oltp import ledger
-from oltp.engine import Connection, Postgres, one
-from oltp.hot import HOT_ARRIVAL
-from oltp.instruments import instrument_ids, keep_primary_source, primary_series
-from oltp.ledger import Batch
-from oltp.writes import OpenWrite, WriteResult, begin, earlier_write, enter
+from olap.delta.tables import Lake, LakeTable
+from olap.files.parquet import StagedFile, in_order
+from oltp.hot.instruments import instrument_ids, keep_primary_source, primary_series
+from oltp.hot.tables import HOT_ARRIVAL
+from oltp.hot.writes import OpenWrite, WriteResult, begin, earlier_write, enter
+from oltp.ledger import batches
+from oltp.ledger.batches import Batch
+from oltp.server.engine import Connection, Postgres, one
 
 _CHUNK_ROWS = 4 * PIECE_ROWS  # with fewer, a series is in more files, each of which a read opens until compaction
 _MOST_ROWS = 1 << 31  # as many as an ordinal of 32 bits tells apart
@@ -116,7 +116,7 @@ class History:
         with self._postgres.connection() as writer, self._postgres.connection() as leader, ExitStack() as lead:
             try:
                 with writer.transaction():
-                    ledger.stage_import(writer, dataset)
+                    batches.stage_import(writer, dataset)
                     opened = begin(writer, dataset)
                     known = _known(writer, dataset, is_strict=rejects is None)
                     with closing(fitted(dataset, source, reading, known, rejects)) as rows:
@@ -124,18 +124,18 @@ class History:
                     entry = staged.entry(dataset, opened, feed=reading.feed, generation=generation)
                     if earlier_write(writer, dataset, entry.idempotency_key or ""):
                         raise _TakenError
-                    lead.enter_context(ledger.leading(leader, dataset))
+                    lead.enter_context(batches.leading(leader, dataset))
                     number = self._mirror.finish(leader, dataset) + 1
                     instruments = pl.Series(sorted(staged.instruments), dtype=pl.Int64)
                     if not enter(writer, entry, instruments, kind=WriteKind.IMPORT, batch=number):
                         raise _TakenError
                     keep_primary_source(writer, dataset, instruments, reading.feed)
-                    ledger.enter_batch(writer, dataset, _batch(number, entry, staged.files))
+                    batches.enter_batch(writer, dataset, _batch(number, entry, staged.files))
                     may_be_claimed = True
             except _TakenError:
                 table.discard(staged.files)
                 # Who claimed it may have died since; what is called durable is in the lake when this returns.
-                with ledger.leading(leader, dataset):
+                with batches.leading(leader, dataset):
                     self._mirror.finish(leader, dataset)
                 return one(earlier_write(leader, dataset, entry.idempotency_key or ""))
             except BaseException:
@@ -244,7 +244,7 @@ def _utc(moment: datetime | None) -> datetime | None:
 def _batch(number: int, entry: WriteResult, files: list[StagedFile]) -> Batch:
     return Batch(
         number=number,
-        nonce=ledger.new_nonce(),
+        nonce=batches.new_nonce(),
         kind=WriteKind.IMPORT,
         status=BatchStatus.CLAIMED,
         rows=entry.rows,

@@ -13,12 +13,12 @@ from medalion.core.errors import InputError, NotFoundError
 from medalion.core.money import checked
 from medalion.dtos import AccountLike, StrategyLike, Tradable
 from medalion.market import Instrument
-from oltp.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
-from oltp.repository import id_of
-from oltp.rows import Statement, rows_of, run
-from oltp.trading import Account, Position, Strategy, Trade, TradingSignal
-from oltp.translation import translated
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
+from oltp.entities.trading import Account, Position, Strategy, Trade, TradingSignal
+from oltp.repositories.base import id_of
+from oltp.repositories.rows import Statement, rows_of, run
+from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.server.translation import translated
 
 _SUGGESTED_FROM = 10_000
 _ACCOUNT = "SELECT * FROM accounts WHERE NOT is_deleted AND (id = %(id)s OR (%(id)s IS NULL AND name = %(name)s))"

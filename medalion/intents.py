@@ -18,12 +18,12 @@ from medalion.orders import WORKING
 from medalion.portfolio import value_of
 from medalion.risk import refusal
 from medalion.venues.base import Order
-from oltp.base import uuid7
-from oltp.repository import id_of
-from oltp.rows import rows_of, run
-from oltp.trading import Account, Position, Strategy, Trade, TradingSignal
-from oltp.translation import translated
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.base import uuid7
+from oltp.entities.trading import Account, Position, Strategy, Trade, TradingSignal
+from oltp.repositories.base import id_of
+from oltp.repositories.rows import rows_of, run
+from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.server.translation import translated
 
 _LONGEST_ID = 100  # as long as the audit's correlation id
 _SIDES = {

@@ -13,11 +13,11 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError
 from medalion.core.frames import LAST_YEAR, Frame, polars_frame
 from medalion.core.time import MICROSECOND, Instant
-from olap.asof import AsofJoin
-from olap.lake import Lake
-from olap.scan import Selection, Series, stored
-from oltp.engine import Postgres
-from oltp.instruments import instrument_ids
+from olap.delta.tables import Lake
+from olap.reads.asof import AsofJoin
+from olap.reads.scan import Selection, Series, stored
+from oltp.hot.instruments import instrument_ids
+from oltp.server.engine import Postgres
 
 _ROWS_AT_ONCE = 3_000_000
 

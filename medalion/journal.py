@@ -17,10 +17,10 @@ from medalion.core.text import said, stack_trace, storable, type_name
 from medalion.core.time import Instant, utc
 from medalion.log_handler import DatabaseLogHandler
 from medalion.retention import Age, Retention
-from oltp.base import Entity, now
-from oltp.engine import Postgres
-from oltp.journal import ApplicationLog, ErrorLog, PerformanceMetric
-from oltp.unit_of_work import UnitOfWork, acting
+from oltp.entities.base import Entity, now
+from oltp.entities.journal import ApplicationLog, ErrorLog, PerformanceMetric
+from oltp.repositories.unit_of_work import UnitOfWork, acting
+from oltp.server.engine import Postgres
 
 _UNRESOLVED = (
     ErrorLog.resolved_at.is_(None),

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from medalion.core.datasets import Dataset
 from medalion.reading import Asked
 from medalion.routes import FIRST, Route, Span, bars_of, by_source, cut, grid_of, merged
-from oltp.engine import Connection, Postgres
-from oltp.instruments import KEPT
-from oltp.rollups import Change, KeptSeries, Removed, changes, removed, series_of
+from oltp.hot.instruments import KEPT
+from oltp.ledger.rollups import Change, KeptSeries, Removed, changes, removed, series_of
+from oltp.server.engine import Connection, Postgres
 
 _MOST_SPANS = 8
 """With more spans that have changed, all that lies between the first and the last is made."""

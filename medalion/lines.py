@@ -12,9 +12,9 @@ from medalion.core.money import ZERO, exact
 from medalion.intents import MarketView
 from medalion.portfolio import Entry, Execution, Holding, Step, rescaled
 from medalion.settling import Ending, Settling
-from oltp.base import uuid7
-from oltp.rows import Statement
-from oltp.trading import CashMovement, Position, Settlement, Trade
+from oltp.entities.base import uuid7
+from oltp.entities.trading import CashMovement, Position, Settlement, Trade
+from oltp.repositories.rows import Statement
 
 FOLDED = (
     "side",

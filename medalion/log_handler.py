@@ -11,10 +11,10 @@ from typing import Any
 from medalion.core.enums import LogLevel
 from medalion.core.text import said, stack_trace, storable
 from medalion.row_writer import Row, RowWriter
-from oltp.base import now
-from oltp.engine import Postgres
-from oltp.journal import ApplicationLog
-from oltp.unit_of_work import acting
+from oltp.entities.base import now
+from oltp.entities.journal import ApplicationLog
+from oltp.repositories.unit_of_work import acting
+from oltp.server.engine import Postgres
 
 _COLUMNS = (
     "log_level",

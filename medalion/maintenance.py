@@ -18,15 +18,15 @@ from psycopg.errors import LockNotAvailable
 from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError, InputError, StoreError, StoreUnavailableError
 from medalion.verification import Sums
-from olap import vacuum as vacuuming
-from olap.compaction import checked, corrected, current_since, rewritten, worthwhile, worthwhile_meanwhile
-from olap.files import NO_FILES, Files
-from olap.lake import LakeTable, Pin
-from olap.layout import end_of, microseconds
-from olap.parquet import StagedFile
-from oltp import ledger
-from oltp.engine import Connection, Postgres
-from oltp.removals import abandon_removal, enter_removal, note_removal, removable, undone
+from olap.delta import vacuum as vacuuming
+from olap.delta.compaction import checked, corrected, current_since, rewritten, worthwhile, worthwhile_meanwhile
+from olap.delta.tables import LakeTable, Pin
+from olap.files.index import NO_FILES, Files
+from olap.files.layout import end_of, microseconds
+from olap.files.parquet import StagedFile
+from oltp.ledger import batches
+from oltp.ledger.removals import abandon_removal, enter_removal, note_removal, removable, undone
+from oltp.server.engine import Connection, Postgres
 
 Finish = Callable[[Connection, Dataset], object]
 """Finishes a batch that was claimed and not noted, as the leader."""
@@ -85,7 +85,7 @@ class RetentionRun:
 def compact(postgres: Postgres, table: LakeTable) -> CompactionRun:
     """Bring every partition of a dataset into its last form; one that another process rewrites is passed over."""
     total = CompactionRun()
-    with postgres.connection() as connection, ledger.maintaining(connection, table.dataset):
+    with postgres.connection() as connection, batches.maintaining(connection, table.dataset):
         pin: Pin | None = table.refresh()
         for _, partition in table.refresh().files.by_period():
             if pin is None:
@@ -102,7 +102,7 @@ def compact_one(postgres: Postgres, table: LakeTable, *, stopping: threading.Eve
     files = max(_worth_a_turn(pin), key=len, default=None)
     if files is None:
         return CompactionRun()
-    with postgres.connection() as connection, ledger.maintaining(connection, table.dataset, wait=False) as maintains:
+    with postgres.connection() as connection, batches.maintaining(connection, table.dataset, wait=False) as maintains:
         return _rewrite(table, pin, files, stopping)[0] if maintains else CompactionRun()
 
 
@@ -161,9 +161,9 @@ def vacuum(
     dataset = table.dataset
     with (
         postgres.connection() as connection,
-        ledger.maintaining(connection, dataset),
-        ledger.without_staging(connection, dataset),
-        ledger.leading(connection, dataset),
+        batches.maintaining(connection, dataset),
+        batches.without_staging(connection, dataset),
+        batches.leading(connection, dataset),
     ):
         finish(connection, dataset)
         return _vacuumed(table, older_than=older_than, dry_run=dry_run)
@@ -174,19 +174,19 @@ def vacuum_meanwhile(postgres: Postgres, table: LakeTable, finish: Finish, *, ol
     dataset = table.dataset
     with (
         postgres.connection() as connection,
-        ledger.maintaining(connection, dataset, wait=False) as maintains,
+        batches.maintaining(connection, dataset, wait=False) as maintains,
         ExitStack() as locks,
     ):
         if not maintains or _vacuumed(table, older_than=older_than, dry_run=True) == VacuumRun():
             return VacuumRun()
         connection.execute("SET lock_timeout = '100ms'")
         try:
-            locks.enter_context(ledger.without_staging(connection, dataset))
+            locks.enter_context(batches.without_staging(connection, dataset))
         except LockNotAvailable:
             return VacuumRun()
         finally:
             connection.execute("RESET lock_timeout")
-        if not locks.enter_context(ledger.leading(connection, dataset, wait=False)):
+        if not locks.enter_context(batches.leading(connection, dataset, wait=False)):
             return VacuumRun()
         finish(connection, dataset)
         return _vacuumed(table, older_than=older_than)
@@ -243,8 +243,8 @@ def retain(
     total = RetentionRun()
     with (
         postgres.connection() as connection,
-        ledger.maintaining(connection, dataset, wait=wait) as maintains,
-        ledger.leading(connection, dataset, wait=wait) as leads,
+        batches.maintaining(connection, dataset, wait=wait) as maintains,
+        batches.leading(connection, dataset, wait=wait) as leads,
     ):
         if not (maintains and leads):
             return total
@@ -316,7 +316,7 @@ def _commit(
     """Enter a removal, commit it, note it."""
     if dropped.rows + sum(file.rows for file in staged) != files.rows.sum():
         raise CorruptLakeError(f"the files of {table.place} have other rows than its log says; nothing was removed")
-    nonce = ledger.new_nonce()
+    nonce = batches.new_nonce()
     pin = table.refresh()
     enter_removal(connection, table.dataset, dropped.held, nonce=nonce, known_from=known_from, kept_from=kept_from)
     if table.replace(pin, files, staged, removal=nonce) is None:

@@ -26,11 +26,11 @@ from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.core.time import Instant
 from medalion.observations import Observations
 from medalion.records import Record, Records, frame, given, records, with_totals
-from oltp.base import Entity
-from oltp.reference import Asset, OptionContract, PolymarketEvent, PolymarketMarket, PolymarketOutcome
-from oltp.repository import Repository
-from oltp.unit_of_work import UnitOfWork
-from oltp.writes import WriteResult
+from oltp.entities.base import Entity
+from oltp.entities.reference import Asset, OptionContract, PolymarketEvent, PolymarketMarket, PolymarketOutcome
+from oltp.hot.writes import WriteResult
+from oltp.repositories.base import Repository
+from oltp.repositories.unit_of_work import UnitOfWork
 
 Values: TypeAlias = Mapping[str, Any]
 E = TypeVar("E", bound=Entity)

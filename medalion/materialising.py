@@ -20,12 +20,12 @@ from medalion.reading import Asked
 from medalion.refreshing import Refresh, RefreshRun
 from medalion.rollups import Bars
 from medalion.routes import QUOTES, grid_of
-from olap.lake import Lake
-from oltp import rollups
-from oltp.base import now
-from oltp.engine import Connection, Postgres
-from oltp.instruments import instrument_ids
-from oltp.rollups import KeptRollup, KeptSeries
+from olap.delta.tables import Lake
+from oltp.entities.base import now
+from oltp.hot.instruments import instrument_ids
+from oltp.ledger import rollups
+from oltp.ledger.rollups import KeptRollup, KeptSeries
+from oltp.server.engine import Connection, Postgres
 
 _LISTED: dict[str, pl.DataType | type[pl.DataType]] = {
     "dataset": pl.String,

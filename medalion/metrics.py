@@ -12,9 +12,9 @@ from typing import Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from medalion.core.text import storable
 from medalion.row_writer import Row, RowWriter
-from oltp.base import now
-from oltp.engine import Postgres
-from oltp.journal import PerformanceMetric
+from oltp.entities.base import now
+from oltp.entities.journal import PerformanceMetric
+from oltp.server.engine import Postgres
 
 _COLUMNS = ("metric_name", "category", "value", "unit", "metric_timestamp", "source", "tags")
 _SOURCE = "medalion"

@@ -26,16 +26,16 @@ from medalion.core.workers import ahead
 from medalion.maintenance import CompactionRun, RetentionRun, VacuumRun
 from medalion.metrics import MirrorMeter, Record, ignore
 from medalion.pacing import Pace
-from olap.lake import Lake, LakeTable, Pin
-from olap.parquet import StagedFile
-from oltp import ledger
-from oltp.engine import Connection, Postgres
-from oltp.export import claimed_rows, claimed_slots
-from oltp.folding import fold
-from oltp.ledger import Batch
-from oltp.rebinding import without_writers
-from oltp.rollups import forget
-from oltp.writes import keep_last, rows_checksum
+from olap.delta.tables import Lake, LakeTable, Pin
+from olap.files.parquet import StagedFile
+from oltp.hot.export import claimed_rows, claimed_slots
+from oltp.hot.writes import keep_last, rows_checksum
+from oltp.ledger import batches as ledger
+from oltp.ledger.batches import Batch
+from oltp.ledger.folding import fold
+from oltp.ledger.rebinding import without_writers
+from oltp.ledger.rollups import forget
+from oltp.server.engine import Connection, Postgres
 
 _CHUNK_ROWS = 300_000
 _LOG_KEPT = timedelta(days=30)

@@ -29,15 +29,15 @@ from medalion.reading import Asked
 from medalion.rollups import Bars
 from medalion.routing import ReadPlan, plan_range
 from medalion.sources import Given, ImportProgress, Source
-from olap import sql
-from olap.lake import Lake
-from olap.narrow import read
-from olap.scan import Selection, collect, scan
-from oltp.engine import Postgres
-from oltp.hot import LAST_ARRIVAL, NEWEST
-from oltp.instruments import kinds_of, unknown_symbol
-from oltp.last import last_entry, repair
-from oltp.writes import WriteResult, write
+from olap.delta.tables import Lake
+from olap.reads import sql
+from olap.reads.narrow import read
+from olap.reads.scan import Selection, collect, scan
+from oltp.hot.instruments import kinds_of, unknown_symbol
+from oltp.hot.last import last_entry, repair
+from oltp.hot.tables import LAST_ARRIVAL, NEWEST
+from oltp.hot.writes import WriteResult, write
+from oltp.server.engine import Postgres
 
 
 class Observations:

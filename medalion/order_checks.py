@@ -12,7 +12,7 @@ from medalion.dtos import CreateTradeRequest
 from medalion.instruments import amount
 from medalion.market import Instrument
 from medalion.orders import price_fault
-from oltp.trading import TradingSignal
+from oltp.entities.trading import TradingSignal
 
 _ALL = Decimal(100)
 _ONE = Decimal(1)

@@ -22,10 +22,10 @@ from medalion.metrics import Metric, Record, ignore, milliseconds
 from medalion.orders import WORKING, is_working
 from medalion.portfolios import Portfolios, Which
 from medalion.venues.base import FillReport, OrderReport, Venue
-from oltp.base import now
-from oltp.repository import id_of
-from oltp.trading import Account, Trade
-from oltp.unit_of_work import UnitOfWork, acting, acting_as
+from oltp.entities.base import now
+from oltp.entities.trading import Account, Trade
+from oltp.repositories.base import id_of
+from oltp.repositories.unit_of_work import UnitOfWork, acting, acting_as
 
 _ATTEMPTS = 4
 T = TypeVar("T")

@@ -17,12 +17,12 @@ from medalion.metrics import Metrics
 from medalion.mirror import Mirror
 from medalion.observations import Observations
 from medalion.retention import BackgroundRetention
-from olap.lake import Lake
-from olap.place import lake_place
-from oltp import migrate
-from oltp.embedded import EmbeddedPostgres
-from oltp.engine import Postgres
-from oltp.unit_of_work import UnitOfWork, sessions
+from olap.delta.tables import Lake
+from olap.places.open import lake_place
+from oltp.repositories.unit_of_work import UnitOfWork, sessions
+from oltp.schema import migrate
+from oltp.server.embedded import EmbeddedPostgres
+from oltp.server.engine import Postgres
 
 _SPAWN = (
     "threads do not outlive a fork: start processes by multiprocessing.get_context('spawn'), "

@@ -17,12 +17,12 @@ from medalion.dtos import AccountLike, PortfolioPerformanceDto, PortfolioSummary
 from medalion.instruments import account_of, amount, instrument_of
 from medalion.market import Instrument, Market
 from olap.trade_stats import TradeStatistics
-from oltp.base import now
-from oltp.reference import INSTRUMENTS
-from oltp.rows import Statement, rows_of, run
-from oltp.trading import Fill, Position, Trade
-from oltp.translation import translated
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.base import now
+from oltp.entities.reference import INSTRUMENTS
+from oltp.entities.trading import Fill, Position, Trade
+from oltp.repositories.rows import Statement, rows_of, run
+from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.server.translation import translated
 
 Which: TypeAlias = UUID | str
 

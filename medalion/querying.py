@@ -11,13 +11,13 @@ from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import NotFoundError
 from medalion.core.time import TimeRange
 from medalion.reading import Patience, check_kept, check_settled, fits
-from olap import sql
-from olap.lake import Lake, Pin
-from olap.scan import Selection
-from oltp.engine import Postgres, is_replica
-from oltp.past import check_past, past_table
-from oltp.snapshot import entity_names, entity_table, snapshot
-from oltp.tail import tail_list, tail_rows
+from olap.delta.tables import Lake, Pin
+from olap.reads import sql
+from olap.reads.scan import Selection
+from oltp.hot.tail import tail_list, tail_rows
+from oltp.repositories.past import check_past, past_table
+from oltp.repositories.snapshot import entity_names, entity_table, snapshot
+from oltp.server.engine import Postgres, is_replica
 
 _ALWAYS = TimeRange()
 

@@ -11,12 +11,12 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.core.frames import polars_schema
 from medalion.core.time import TimeRange
-from olap.lake import LakeTable, Pin
-from olap.scan import Selection, Series, instruments_of
-from oltp.engine import Postgres, is_replica
-from oltp.ledger import settle
-from oltp.removals import kept
-from oltp.tail import Tail, tail_list, tail_rows
+from olap.delta.tables import LakeTable, Pin
+from olap.reads.scan import Selection, Series, instruments_of
+from oltp.hot.tail import Tail, tail_list, tail_rows
+from oltp.ledger.batches import settle
+from oltp.ledger.removals import kept
+from oltp.server.engine import Postgres, is_replica
 
 _ATTEMPTS = 20
 _REPLICA_SECONDS = 10.0

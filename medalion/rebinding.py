@@ -19,15 +19,15 @@ from medalion.core.enums import WriteKind
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import newest_of
 from medalion.verification import Sums
-from olap.compaction import checked
-from olap.lake import LakeTable, Pin
-from oltp import ledger, losses, rebinding
-from oltp.engine import Connection, Postgres
-from oltp.export import rows_of_writes
-from oltp.folding import folded
-from oltp.instruments import keep_primary_source
-from oltp.rebinding import Entry, Rebound
-from oltp.writes import keep_last, rows_checksum
+from olap.delta.compaction import checked
+from olap.delta.tables import LakeTable, Pin
+from oltp.hot.export import rows_of_writes
+from oltp.hot.instruments import keep_primary_source
+from oltp.hot.writes import keep_last, rows_checksum
+from oltp.ledger import batches, losses, rebinding
+from oltp.ledger.folding import folded
+from oltp.ledger.rebinding import Entry, Rebound
+from oltp.server.engine import Connection, Postgres
 
 Outcome: TypeAlias = tuple[str, str]
 """What of the dataset, and what became of it."""
@@ -46,7 +46,7 @@ class Held:
 
 def is_bound(connection: Connection, table: LakeTable) -> bool:
     """Whether lake and ledger agree, by number and nonce, about the last batch or the one being copied."""
-    return table.refresh().mark in ledger.marks(ledger.last_batches(connection, table.dataset))
+    return table.refresh().mark in batches.marks(batches.last_batches(connection, table.dataset))
 
 
 def rebind(postgres: Postgres, table: LakeTable, connection: Connection) -> list[Outcome]:
@@ -87,7 +87,7 @@ def rebind(postgres: Postgres, table: LakeTable, connection: Connection) -> list
         damaged = {path for path, _ in held.damaged}
         place = [place for place, path in enumerate(pin.files.path) if path in damaged]
         files = pin.files.where(np.array(place, np.int64))
-        pin = table.replace(pin, files, [], removal=ledger.new_nonce()) or table.refresh()
+        pin = table.replace(pin, files, [], removal=batches.new_nonce()) or table.refresh()
     rebinding.rebind(
         connection,
         dataset,

@@ -20,9 +20,9 @@ from medalion.intents import MarketView
 from medalion.lines import FOLDED, Line, advance
 from medalion.portfolio import Entry, Execution, RoundTrip, fold, rescaled
 from medalion.settling import Settling, Split, settling_of
-from oltp.rows import Statement, rows_of, run
-from oltp.trading import CashMovement, Fill, Position, Settlement
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.trading import CashMovement, Fill, Position, Settlement
+from oltp.repositories.rows import Statement, rows_of, run
+from oltp.repositories.unit_of_work import UnitOfWork
 
 ON_LINE = """{0}.account_id = %(account)s AND {0}.instrument_id = %(instrument)s
     AND {0}.strategy_id IS NOT DISTINCT FROM %(strategy)s::uuid AND NOT {0}.is_deleted"""

@@ -14,13 +14,13 @@ from medalion.keeping import changed_spans, removed_spans
 from medalion.reading import Asked
 from medalion.rollups import Bars
 from medalion.routes import Feed, Route, Span, bars_of, by_source, cut, grid_of, merged
-from olap.files import Files
-from olap.layout import Column, microseconds
-from oltp import rollups
-from oltp.engine import Connection
-from oltp.instruments import KEPT
-from oltp.rollups import Change, KeptRollup, KeptSeries, Removed
-from oltp.writes import write
+from olap.files.index import Files
+from olap.files.layout import Column, microseconds
+from oltp.hot.instruments import KEPT
+from oltp.hot.writes import write
+from oltp.ledger import rollups
+from oltp.ledger.rollups import Change, KeptRollup, KeptSeries, Removed
+from oltp.server.engine import Connection
 
 _PIECE_ROWS = 1_000_000
 """About so many rows are made into bars at once."""

@@ -8,9 +8,9 @@ from uuid import UUID
 from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.core.money import ZERO, checked
 from medalion.portfolios import Which
-from oltp.reference import PolymarketMarket, PolymarketOutcome
-from oltp.repository import id_of
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.reference import PolymarketMarket, PolymarketOutcome
+from oltp.repositories.base import id_of
+from oltp.repositories.unit_of_work import UnitOfWork
 
 
 async def market_of(unit: UnitOfWork, which: PolymarketMarket | Which, *, lock: bool = False) -> PolymarketMarket:

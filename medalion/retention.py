@@ -11,9 +11,9 @@ import psycopg
 from medalion.core.errors import InputError, MedalionError
 from medalion.core.settings import Settings
 from medalion.repeating import Repeating
-from oltp.base import now
-from oltp.bulk import REMOVABLE, remove_older
-from oltp.engine import Postgres
+from oltp.entities.base import now
+from oltp.repositories.bulk import REMOVABLE, remove_older
+from oltp.server.engine import Postgres
 
 Age: TypeAlias = timedelta | Mapping[str, timedelta]
 

@@ -17,10 +17,10 @@ from medalion.market import Instrument, Market
 from medalion.order_checks import check_stop_loss, plain
 from medalion.orders import WORKING
 from medalion.venues.base import Order
-from oltp.repositories import OPEN
-from oltp.trading import Fill, Position, Settlement, Strategy, Trade
-from oltp.translation import translated
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.trading import Fill, Position, Settlement, Strategy, Trade
+from oltp.repositories.books import OPEN
+from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.server.translation import translated
 
 _DAY = timedelta(days=1)
 _ONE = Decimal(1)

@@ -15,12 +15,12 @@ from medalion.keeping import Kept
 from medalion.reading import Asked
 from medalion.routes import QUOTES, Feed, Route, by_source, grid_of
 from medalion.routing import ReadPlan
-from olap.asof import split_adjusted
-from olap.rollup import mid_bars, minutes, needed, rolled_up
-from olap.scan import Selection
-from oltp.engine import Postgres
-from oltp.instruments import KEPT, primary_series, splits_of
-from oltp.last import HeldSeries, held_series
+from olap.reads.asof import split_adjusted
+from olap.reads.rollup import mid_bars, minutes, needed, rolled_up
+from olap.reads.scan import Selection
+from oltp.hot.instruments import KEPT, primary_series, splits_of
+from oltp.hot.last import HeldSeries, held_series
+from oltp.server.engine import Postgres
 
 _ARRIVAL = {column.name for column in ARRIVAL}
 

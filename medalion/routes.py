@@ -11,7 +11,7 @@ from medalion.core.datasets import BARS_OF, DATASETS
 from medalion.core.enums import InstrumentKind
 from medalion.core.time import Timeframe, TimeRange
 from medalion.reading import Asked
-from olap.rollup import Grid
+from olap.reads.rollup import Grid
 
 QUOTES = {bars.name: DATASETS[quotes] for quotes, bars in BARS_OF.items()}
 """From which quotes bars are made."""

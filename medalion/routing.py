@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medalion.core.datasets import Dataset
-from olap.files import Files
+from olap.files.index import Files
 
 WIDE_ROWS = 2_000_000
 """From about here DuckDB returns a range sooner than Polars."""

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import psycopg
 
 from medalion.core.errors import InputError, StoreUnavailableError
-from oltp.base import Entity, uuid7
-from oltp.bulk import add_rows
-from oltp.engine import Postgres
+from oltp.entities.base import Entity, uuid7
+from oltp.repositories.bulk import add_rows
+from oltp.server.engine import Postgres
 
 Row: TypeAlias = Sequence[Any]
 

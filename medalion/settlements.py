@@ -28,13 +28,13 @@ from medalion.portfolios import Which
 from medalion.refolding import refold, settle
 from medalion.resolutions import market_of, payouts_of, resolve
 from medalion.settling import Delivery, Ending, Settling
-from oltp.base import uuid7
-from oltp.reference import Asset, OptionContract, PolymarketMarket, PolymarketOutcome
-from oltp.repository import id_of
-from oltp.rows import run
-from oltp.trading import Position, Trade
-from oltp.translation import translated
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.base import uuid7
+from oltp.entities.reference import Asset, OptionContract, PolymarketMarket, PolymarketOutcome
+from oltp.entities.trading import Position, Trade
+from oltp.repositories.base import id_of
+from oltp.repositories.rows import run
+from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.server.translation import translated
 
 OfOption = TypeVar("OfOption", Position, Trade)
 _CLOSE = time(16)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from medalion.core.enums import SettlementType, TradeSide
 from medalion.core.money import ZERO, exact
 from medalion.portfolio import Holding, Place, Step, restated, value_of
-from oltp.trading import Settlement
+from oltp.entities.trading import Settlement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

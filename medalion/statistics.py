@@ -35,7 +35,7 @@ from olap.valuation import (
     sessions_of,
     with_opening,
 )
-from oltp.unit_of_work import UnitOfWork
+from oltp.repositories.unit_of_work import UnitOfWork
 
 _EVERY_DAY = (InstrumentKind.CRYPTO, InstrumentKind.OUTCOME)
 DATASETS = (STOCK_BARS, CRYPTO_BARS, OPTION_QUOTES, POLYMARKET_SNAPSHOTS)

@@ -27,7 +27,7 @@ from medalion.statistics import Statistics
 from medalion.trading import TradingService
 from medalion.venues.base import Venue
 from medalion.venues.paper import CommissionSchedule, PaperVenue
-from oltp.unit_of_work import UnitOfWork
+from oltp.repositories.unit_of_work import UnitOfWork
 
 P = ParamSpec("P")
 R = TypeVar("R")

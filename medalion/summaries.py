@@ -12,10 +12,10 @@ from medalion.core.money import ZERO, cash, exact
 from medalion.core.time import TimeRange
 from medalion.dtos import PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto
 from olap.trade_stats import TradeStatistics, trade_statistics
-from oltp.rows import Row, Statement, rows_of, run
-from oltp.trading import Account, CashMovement, Position
-from oltp.translation import translated
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.trading import Account, CashMovement, Position
+from oltp.repositories.rows import Row, Statement, rows_of, run
+from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.server.translation import translated
 
 _DEPOSITED = CashMovement.movement_type.in_((CashMovementType.DEPOSIT, CashMovementType.WITHDRAWAL))
 _STANDS = Position.status != PositionStatus.CANCELLED

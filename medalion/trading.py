@@ -18,7 +18,7 @@ from medalion.dtos import (
 from medalion.instruments import chosen, instrument_behind
 from medalion.portfolios import Which
 from medalion.settlements import Settlements
-from oltp.trading import Trade
+from oltp.entities.trading import Trade
 
 
 class TradingService(Settlements):

@@ -10,14 +10,14 @@ import polars as pl
 from medalion.core.checksum import row_hashes, signed
 from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError
-from olap.lake import Lake, LakeTable, Pin
-from olap.parquet import is_unchanged
-from oltp import ledger
-from oltp.engine import Connection, Postgres
-from oltp.folding import folded
-from oltp.hot import HOT_ARRIVAL
-from oltp.inspection import WRITES, hot_rows, ledger_writes, mirror_facts, still_hot
-from oltp.snapshot import snapshot
+from olap.delta.tables import Lake, LakeTable, Pin
+from olap.files.parquet import is_unchanged
+from oltp.hot.tables import HOT_ARRIVAL
+from oltp.ledger import batches
+from oltp.ledger.folding import folded
+from oltp.ledger.inspection import WRITES, hot_rows, ledger_writes, mirror_facts, still_hot
+from oltp.repositories.snapshot import snapshot
+from oltp.server.engine import Connection, Postgres
 
 _SMALL_FILE = 1 << 20
 _STATUS: dict[str, Any] = {
@@ -59,7 +59,7 @@ def status(postgres: Postgres, lake: Lake, datasets: Iterable[Dataset]) -> pl.Da
                     "lake_bytes": int(pin.files.bytes.sum()),
                     "files": len(pin.files),
                     "small_files": float((pin.files.bytes < _SMALL_FILE).mean()) if len(pin.files) else None,
-                    "leader": ledger.leader(connection, dataset),
+                    "leader": batches.leader(connection, dataset),
                 }
             )
     return pl.DataFrame(rows, schema=_STATUS)
@@ -133,7 +133,7 @@ def examine(postgres: Postgres, table: LakeTable, connection: Connection) -> Fin
         found = Findings(pin, writes=ledger_writes(arrow, dataset), folded=folded(connection, dataset))
         for rows in hot_rows(arrow, dataset):
             found.in_hot.add(dataset, rows)
-    expected = ledger.marks(ledger.last_batches(connection, dataset))[-1]
+    expected = batches.marks(batches.last_batches(connection, dataset))[-1]
     if pin.mark != expected:
         differs = f"the lake is at batch {pin.batch}, the ledger at {expected[0]}, or their nonces differ"
         found.problems.append(("Delta log", differs))

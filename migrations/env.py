@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import context
 
 from medalion.core.errors import InputError
-from oltp.engine import parse_url
-from oltp.migrate import options
+from oltp.schema.migrate import options
+from oltp.server.engine import parse_url
 
 
 def _url() -> sa.URL:

@@ -9,8 +9,8 @@ from typing import Any
 from medalion.core.enums import CashMovementType, PositionStatus
 from medalion.portfolio import Execution, fold, value_of
 from medalion.store import Store
-from oltp.base import uuid7
-from oltp.trading import Account, CashMovement, Fill, Position, Trade
+from oltp.entities.base import uuid7
+from oltp.entities.trading import Account, CashMovement, Fill, Position, Trade
 
 
 @dataclass

@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import medalion
 from medalion.store import Store
-from oltp.embedded import EmbeddedPostgres
-from oltp.engine import Connection, parse_url
-from oltp.unit_of_work import UnitOfWork, sessions
+from oltp.repositories.unit_of_work import UnitOfWork, sessions
+from oltp.server.embedded import EmbeddedPostgres
+from oltp.server.engine import Connection, parse_url
 from tests.entities import Units
 from tests.interleaved import connected
 from tests.postgres import fresh_database, libpq

@@ -6,10 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 from medalion.core.enums import PositionSide, TradeSide
-from oltp.base import uuid7
-from oltp.reference import Asset
-from oltp.trading import Account, Fill, Position, Trade
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.base import uuid7
+from oltp.entities.reference import Asset
+from oltp.entities.trading import Account, Fill, Position, Trade
+from oltp.repositories.unit_of_work import UnitOfWork
 
 Units = Callable[[], UnitOfWork]
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)

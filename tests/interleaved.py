@@ -10,8 +10,8 @@ import pytest
 
 from medalion.core.datasets import STOCK_QUOTES, Dataset
 from medalion.core.frames import conform
-from oltp.engine import Connection
-from oltp.writes import WriteResult, write
+from oltp.hot.writes import WriteResult, write
+from oltp.server.engine import Connection
 from tests.embedded.processes import await_that
 from tests.observed import sample
 from tests.postgres import libpq

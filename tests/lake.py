@@ -14,8 +14,8 @@ from polars.testing import assert_frame_equal
 from medalion.core.datasets import STOCK_QUOTES, Dataset
 from medalion.core.frames import polars_schema
 from medalion.store import Store
-from olap.lake import LakeTable, Pin
-from olap.place import Folder
+from olap.delta.tables import LakeTable, Pin
+from olap.places.folder import Folder
 from tests.observed import START, instruments, sample
 
 _OWN = ("recorded_at", "instrument_id", "write_id", "available_at")

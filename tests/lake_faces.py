@@ -12,9 +12,9 @@ from psycopg import sql
 from medalion.core.datasets import Dataset
 from medalion.mirror import Mirror
 from medalion.observations import Observations
-from olap.lake import Lake, LakeTable
-from oltp.engine import Postgres
-from oltp.hot import last_name
+from olap.delta.tables import Lake, LakeTable
+from oltp.hot.tables import last_name
+from oltp.server.engine import Postgres
 
 KEPT_BYTES = 40_000
 """So little that columns come and go."""

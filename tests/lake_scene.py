@@ -15,7 +15,7 @@ import psycopg
 
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import InputError
-from oltp.engine import parse_url
+from oltp.server.engine import parse_url
 from tests.embedded.processes import await_that
 from tests.lake import stored
 from tests.lake_faces import Face

@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from medalion.core.frames import conform, polars_schema
 from medalion.core.time import TimeRange
-from olap.lake import LakeTable
-from oltp.engine import Postgres
-from oltp.tail import tail_rows
-from oltp.writes import WriteResult, write
+from olap.delta.tables import LakeTable
+from oltp.hot.tail import tail_rows
+from oltp.hot.writes import WriteResult, write
+from oltp.server.engine import Postgres
 from tests import lake_draws as draws
 from tests.lake import stored
 from tests.lake_draws import DRIVEN, SYMBOLS, Asked, Drawn, frame_of, given_of, moment_of, row_of

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from medalion.core.datasets import DATASETS
-from oltp import migrate
-from oltp.engine import parse_url
+from oltp.schema import migrate
+from oltp.server.engine import parse_url
 
 _emptied: list[str] = []
 

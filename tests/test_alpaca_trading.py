@@ -14,9 +14,9 @@ from medalion.core.enums import AccountType, PositionSide, TradeStatus
 from medalion.core.errors import VenueError
 from medalion.trading import TradingService
 from medalion.venues.alpaca import AlpacaVenue
-from oltp.engine import parse_url
-from oltp.trading import Account
-from oltp.unit_of_work import UnitOfWork, sessions
+from oltp.entities.trading import Account
+from oltp.repositories.unit_of_work import UnitOfWork, sessions
+from oltp.server.engine import parse_url
 from tests.alpaca_server import AlpacaServer, alpaca_server, connected, error, without_pauses
 from tests.trading_floor import NOON, Board
 

@@ -18,11 +18,11 @@ import medalion
 from medalion.anchors import Anchored, Anchors, BackgroundAnchors
 from medalion.core.errors import CorruptLakeError, StoreError
 from medalion.store import Store
-from olap.anchors import FOLDER, AnchorTable
-from olap.place import Folder
-from oltp import anchors as books
-from oltp.anchors import Note
-from oltp.reference import Asset
+from olap.delta.anchors import FOLDER, AnchorTable
+from olap.places.folder import Folder
+from oltp.entities.reference import Asset
+from oltp.ledger import anchors as books
+from oltp.ledger.anchors import Note
 from tests.commands import run
 from tests.postgres import fresh_database, libpq
 

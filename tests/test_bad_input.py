@@ -16,7 +16,7 @@ import medalion
 from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError, MedalionError, NotFoundError, StoreError
 from medalion.store import Store
-from oltp.engine import Postgres
+from oltp.server.engine import Postgres
 from tests.observed import START, instruments, sample
 
 BARS = sample(STOCK_BARS)

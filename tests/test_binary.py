@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from oltp.binary import HEADER, TRAILER, copy_binary
+from oltp.hot.binary import HEADER, TRAILER, copy_binary
 from tests.interleaved import connected
 
 LEVELS = pl.List(pl.Struct({"price": pl.Decimal(18, 8), "size": pl.Decimal(18, 8)}))

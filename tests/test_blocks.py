@@ -17,9 +17,9 @@ from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError
 from medalion.core.time import TimeRange
 from medalion.store import Store
-from olap.blocks import Blocks
-from olap.groups import Group, groups_of
-from olap.place import Place
+from olap.files.blocks import Blocks
+from olap.files.groups import Group, groups_of
+from olap.places.open import Place
 from tests.observed import START, instruments, sample
 
 SYMBOLS = ("AAA", "BBB")

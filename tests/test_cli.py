@@ -19,7 +19,7 @@ from polars.testing import assert_frame_equal
 import medalion
 from medalion.cli.output import cell_text, emit, one_line
 from medalion.core.datasets import STOCK_BARS
-from oltp import ledger
+from oltp.ledger import batches
 from tests.commands import BARS, ROOT, process, refused, run
 from tests.postgres import fresh_database, libpq
 
@@ -255,7 +255,7 @@ def test_an_interrupt_ends_with_130(
 ) -> None:
     with (
         psycopg.connect(libpq(place[1]), autocommit=True) as connection,
-        ledger.leading(connection, STOCK_BARS),
+        batches.leading(connection, STOCK_BARS),
         process(*place, *arguments) as running,
     ):
         while not connection.execute(sign).fetchall():

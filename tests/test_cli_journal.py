@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from medalion.store import Store
-from oltp.base import now
+from oltp.entities.base import now
 from tests.commands import refused, run
 
 LONG_AGO = now() - timedelta(days=120)

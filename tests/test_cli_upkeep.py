@@ -8,7 +8,7 @@ import pytest
 
 from medalion.core.datasets import DATASETS, STOCK_BARS
 from medalion.store import Store
-from oltp import migrate
+from oltp.schema import migrate
 from tests.commands import BARS, process, refused, run
 from tests.postgres import empty_database
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from medalion.core.enums import AssetType, PositionSide
 from medalion.core.errors import InputError
-from oltp.base import Base, uuid7
-from oltp.columns import checked
-from oltp.reference import Asset, CorporateAction
-from oltp.trading import CashMovement, Position, Strategy, Trade, TradingSignal
+from oltp.entities.base import Base, uuid7
+from oltp.entities.columns import checked
+from oltp.entities.reference import Asset, CorporateAction
+from oltp.entities.trading import CashMovement, Position, Strategy, Trade, TradingSignal
 
 
 @pytest.mark.parametrize(

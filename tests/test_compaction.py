@@ -25,14 +25,15 @@ from medalion.core.datasets import CRYPTO_QUOTES, DATASETS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError
 from medalion.maintenance import CompactionRun
 from medalion.store import Store
-from olap import compaction, sql
-from olap.files import NO_FILES
-from olap.lake import LakeTable
-from olap.layout import tangled
-from olap.narrow import read
-from olap.parquet import StagedFile
-from olap.place import Folder
-from olap.scan import Selection, collect, current, scan
+from olap.delta import compaction
+from olap.delta.tables import LakeTable
+from olap.files.index import NO_FILES
+from olap.files.layout import tangled
+from olap.files.parquet import StagedFile
+from olap.places.folder import Folder
+from olap.reads import sql
+from olap.reads.narrow import read
+from olap.reads.scan import Selection, collect, current, scan
 from tests.lake import answers, assert_equal, folder_of, pin_of, stored, table_of, working, written
 from tests.observed import START, instruments, sample
 
@@ -235,7 +236,7 @@ def test_a_batch_is_on_the_disk_although_a_compaction_came_right_after(
     table, batch = table_of(store, STOCK_QUOTES), pin_of(store).version
     store.mirror.compact([STOCK_QUOTES])
     synced: list[Path] = []
-    monkeypatch.setattr("olap.place.sync", synced.append)
+    monkeypatch.setattr("olap.places.folder.sync", synced.append)
     table.sync(table.refresh())
     logs = [folder_of(table) / "_delta_log" / f"{version:020}.json" for version in (batch + 1, batch)]
     assert synced[:2] == logs
@@ -258,7 +259,7 @@ _COMPACTING = """
 import sys
 import medalion
 from medalion.core.datasets import STOCK_QUOTES
-from olap import compaction
+from olap.delta import compaction
 compaction.FILE_ROWS = 20
 url, data_dir = sys.argv[1:]
 with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
@@ -304,7 +305,7 @@ import os, signal, sys
 import medalion
 from medalion import maintenance
 from medalion.core.datasets import STOCK_QUOTES
-from olap.lake import LakeTable
+from olap.delta.tables import LakeTable
 
 url, data_dir, step = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)

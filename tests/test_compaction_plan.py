@@ -5,8 +5,9 @@ import random
 import polars as pl
 import pytest
 
-from olap import compaction, layout
-from olap.files import Files
+from olap.delta import compaction
+from olap.files import layout
+from olap.files.index import Files
 
 
 def files_of(*rows: tuple[int, int, int, int, int, bool]) -> Files:

@@ -12,7 +12,7 @@ from medalion.core.enums import CashMovementType, PositionStatus, TradeStatus
 from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.store import Store
 from medalion.venues.base import FillReport
-from oltp.unit_of_work import acting_as
+from oltp.repositories.unit_of_work import acting_as
 from tests.ledger import agreement
 from tests.trading_floor import NOON, Board, Floor, floor
 

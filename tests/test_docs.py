@@ -27,9 +27,9 @@ from medalion.store import AsyncStore, Store
 from olap import forecast_stats
 from olap.performance import PerformanceStatistics
 from olap.trade_stats import TradeStatistics
-from oltp.base import Base
-from oltp.trading import Trade
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.base import Base
+from oltp.entities.trading import Trade
+from oltp.repositories.unit_of_work import UnitOfWork
 from tests.commands import run
 from tests.postgres import fresh_database
 from tests.real_data import SHARED
@@ -162,7 +162,7 @@ def exists(name: str) -> bool:
 @pytest.mark.parametrize(
     "name",
     [
-        "oltp.reference.Assets",
+        "oltp.entities.reference.Assets",
         "medalion.nothing",
         "store.trades.by_mood",
         "store.nothing",

@@ -109,7 +109,7 @@ from datetime import timedelta
 import medalion
 from medalion import downsampling, maintenance
 from medalion.core.datasets import STOCK_QUOTES
-from olap.lake import LakeTable
+from olap.delta.tables import LakeTable
 
 url, data_dir, step, seconds = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)

@@ -16,8 +16,8 @@ import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError
 from medalion.store import Store
-from olap.files import NO_FILES
-from oltp.engine import Postgres
+from olap.files.index import NO_FILES
+from oltp.server.engine import Postgres
 from tests.lake import pin_of, stored, table_of
 from tests.observed import START, instruments, rows_at, sample
 
@@ -219,7 +219,7 @@ _DYING = """
 import os, signal, sys
 import medalion
 from medalion import healing
-from olap.lake import LakeTable
+from olap.delta.tables import LakeTable
 
 url, data_dir, step = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)

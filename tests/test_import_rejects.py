@@ -207,7 +207,7 @@ kill = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 if where == "staging":
     history._staged = kill
 elif where == "claiming":
-    history.ledger.enter_batch = kill
+    history.batches.enter_batch = kill
 else:
     history.RejectsFile.publish = kill
 with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:

@@ -302,8 +302,8 @@ from medalion import history, sources
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.importing import Reading, fitted
 from medalion.sources import Source
-from olap.lake import Lake
-from oltp.writes import OpenWrite
+from olap.delta.tables import Lake
+from oltp.hot.writes import OpenWrite
 
 sources.PIECE_ROWS = history.PIECE_ROWS = 32_768
 history._CHUNK_ROWS = 65_536

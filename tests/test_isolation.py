@@ -16,8 +16,8 @@ from medalion.core.enums import AccountType, PositionStatus, TradeStatus
 from medalion.statistics import Statistics
 from medalion.store import Store
 from medalion.trading import TradingService
-from oltp.base import Entity
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.base import Entity
+from oltp.repositories.unit_of_work import UnitOfWork
 from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Board
 

@@ -9,7 +9,7 @@ from medalion.core.enums import JobStatus, TradeSide
 from medalion.core.errors import InputError, NotFoundError
 from medalion.portfolio import Execution
 from medalion.store import Store
-from oltp.base import uuid7
+from oltp.entities.base import uuid7
 from tests.books import Book
 
 FRIDAY = datetime(2024, 3, 1, tzinfo=UTC)

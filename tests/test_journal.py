@@ -11,7 +11,7 @@ import pytest
 from medalion.core.enums import ErrorSeverity, LogLevel
 from medalion.core.errors import InputError, NotFoundError
 from medalion.store import Store
-from oltp.unit_of_work import acting_as
+from oltp.repositories.unit_of_work import acting_as
 from tests.postgres import libpq
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)

@@ -31,8 +31,8 @@ import pytest
 import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import StoreError, StoreUnavailableError
-from oltp import migrate
-from oltp.embedded import EmbeddedPostgres
+from oltp.schema import migrate
+from oltp.server.embedded import EmbeddedPostgres
 from tests.embedded.processes import await_that, postmasters, short_folder
 from tests.lake_faces import opened
 from tests.lake_scene import Scene
@@ -46,45 +46,47 @@ WRITING = Op("write", (1, 5, 30), 0)
 DELETING = Op("delete", tuple(range(10, 20)), 0)
 IMPORTING = Op("import", (2, 11, 12, 40), 0)
 STEPS: list[tuple[Op | str, str]] = [
-    (WRITING, "oltp.writes:_copy done"),
-    (WRITING, "oltp.writes:keep_last done"),
-    (DELETING, "oltp.writes:keep_last done"),
+    (WRITING, "oltp.hot.writes:_copy done"),
+    (WRITING, "oltp.hot.writes:keep_last done"),
+    (DELETING, "oltp.hot.writes:keep_last done"),
     *(
         ("mirror", step)
         for step in (
-            "oltp.ledger:claim done",
-            "olap.lake:LakeTable.stage done",
-            "olap.lake:LakeTable.append",
-            "olap.lake:LakeTable.append done",
-            "oltp.ledger:note",
-            "oltp.ledger:note done",
-            "oltp.ledger:advance done",
+            "oltp.ledger.batches:claim done",
+            "olap.delta.tables:LakeTable.stage done",
+            "olap.delta.tables:LakeTable.append",
+            "olap.delta.tables:LakeTable.append done",
+            "oltp.ledger.batches:note",
+            "oltp.ledger.batches:note done",
+            "oltp.ledger.batches:advance done",
         )
     ),
     *(
         (IMPORTING, step)
         for step in (
-            "olap.lake:LakeTable.stage done",
-            "oltp.ledger:enter_batch done",
-            "olap.lake:LakeTable.append",
-            "olap.lake:LakeTable.append done",
-            "oltp.ledger:note done",
+            "olap.delta.tables:LakeTable.stage done",
+            "oltp.ledger.batches:enter_batch done",
+            "olap.delta.tables:LakeTable.append",
+            "olap.delta.tables:LakeTable.append done",
+            "oltp.ledger.batches:note done",
         )
     ),
-    ("compact", "olap.compaction:write_file done"),
-    ("compact", "olap.lake:LakeTable.replace"),
-    ("compact", "olap.lake:LakeTable.replace done"),
-    ("vacuum", "olap.vacuum:checkpoint"),
-    ("vacuum", "olap.vacuum:checkpoint done"),
+    ("compact", "olap.delta.compaction:write_file done"),
+    ("compact", "olap.delta.tables:LakeTable.replace"),
+    ("compact", "olap.delta.tables:LakeTable.replace done"),
+    ("vacuum", "olap.delta.vacuum:checkpoint"),
+    ("vacuum", "olap.delta.vacuum:checkpoint done"),
     ("retain", "medalion.maintenance:enter_removal"),
     ("retain", "medalion.maintenance:enter_removal done"),
-    ("retain", "olap.lake:LakeTable.replace done"),
+    ("retain", "olap.delta.tables:LakeTable.replace done"),
     ("retain", "medalion.maintenance:note_removal done"),
 ]
 
 _context = multiprocessing.get_context("forkserver")
 # No module that makes a frame when it is imported: the threads of Polars do not outlive a fork.
-_context.set_forkserver_preload(["deltalake", "duckdb", "oltp.migrate", "oltp.removals", "oltp.unit_of_work"])
+_context.set_forkserver_preload(
+    ["deltalake", "duckdb", "oltp.schema.migrate", "oltp.ledger.removals", "oltp.repositories.unit_of_work"]
+)
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def test_a_kill_at_any_step_leaves_each_call_done_or_not_done(scene: Scene) -> N
         scene.until_gone(process)
         said = scene.recover(doing if isinstance(doing, Op) else None)
         if isinstance(doing, Op):
-            is_claimed = step.startswith(("olap.lake:LakeTable.append", "oltp.ledger:note"))
+            is_claimed = step.startswith(("olap.delta.tables:LakeTable.append", "oltp.ledger.batches:note"))
             assert said.startswith("after" if is_claimed else "before"), (work, step)
         scene.remember()
     scene.check(keeps_versions=False)
@@ -177,7 +179,9 @@ def _heard(said: tuple[str, Any]) -> Op:
 
 def test_an_import_that_died_once_claimed_can_be_read_when_its_caller_has_repeated_it(scene: Scene) -> None:
     importing = Op("import", (1, 2, 30), 1)
-    process = _context.Process(target=die_at, args=(scene.mortal, scene.root, importing, "olap.lake:LakeTable.append"))
+    process = _context.Process(
+        target=die_at, args=(scene.mortal, scene.root, importing, "olap.delta.tables:LakeTable.append")
+    )
     process.start()
     scene.until_gone(process)
     scene.do(importing)

@@ -22,7 +22,8 @@ from medalion import routing
 from medalion.core.datasets import STOCK_BARS
 from medalion.core.errors import InputError
 from medalion.core.frames import polars_schema
-from olap import compaction, parquet
+from olap.delta import compaction
+from olap.files import parquet
 from tests import lake_draws as draws
 from tests.lake_draws import DRIVEN, SYMBOLS, TIMES, Asked, Place, moment_of
 from tests.lake_faces import Face, opened

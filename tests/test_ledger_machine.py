@@ -33,7 +33,7 @@ from medalion.core.enums import TradeSide
 from medalion.core.errors import ConflictError
 from medalion.venues.base import FillReport
 from medalion.venues.paper import CommissionSchedule
-from oltp.trading import Account as StoredAccount
+from oltp.entities.trading import Account as StoredAccount
 from tests import ledger_model as model
 from tests.ledger_books import Books, Connection, Row, books_of, check, connect, executed, venue_executions
 from tests.ledger_draws import TIMES, commissions, prices, quantities

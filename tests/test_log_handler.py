@@ -19,8 +19,8 @@ import medalion
 from medalion.core.enums import LogLevel
 from medalion.log_handler import DatabaseLogHandler
 from medalion.store import Store
-from oltp.engine import Postgres
-from oltp.unit_of_work import acting_as
+from oltp.repositories.unit_of_work import acting_as
+from oltp.server.engine import Postgres
 from tests.commands import ROOT
 from tests.postgres import admin_url, libpq
 

@@ -10,9 +10,9 @@ import pytest
 from medalion.core.enums import InstrumentKind, SignalType, TradeSide
 from medalion.dtos import AssetDto, MarketBarDto, PolymarketEventDto, StrategyDto, TradingSignalDto
 from medalion.market import Instrument, Quote, StoredMarket
-from oltp.base import uuid7
-from oltp.reference import Asset, PolymarketEvent
-from oltp.trading import Strategy, TradingSignal
+from oltp.entities.base import uuid7
+from oltp.entities.reference import Asset, PolymarketEvent
+from oltp.entities.trading import Strategy, TradingSignal
 
 pytestmark = pytest.mark.anyio
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)

@@ -244,7 +244,7 @@ def test_what_cannot_be_meant_is_refused(stock: Store) -> None:
 
 def test_a_write_that_was_open_during_a_refresh_is_not_missed(stock: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """It draws a lower number than one that is refreshed, and commits later."""
-    from oltp import writes
+    from oltp.hot import writes
 
     stock.write(STOCK_BARS, MINUTES)
     stock.rollups.keep(STOCK_BARS, timeframe="5Min")
@@ -285,7 +285,7 @@ def test_one_process_at_a_time_refreshes(stock: Store, database_url: str, data_d
     stock.write(STOCK_BARS, MINUTES)
     stock.rollups.keep(STOCK_BARS, timeframe="5Min")
     with medalion.open(database_url, data_dir=data_dir, mirror_background=False) as other:
-        from oltp import rollups
+        from oltp.ledger import rollups
 
         with other._parts.postgres.connection() as connection:
             (kept,) = rollups.kept_rollups(connection)

@@ -14,7 +14,7 @@ from medalion.core.settings import Settings
 from medalion.metrics import Metric, MirrorMeter
 from medalion.retention import BackgroundRetention, Retention, kept
 from medalion.store import Store
-from oltp.base import now
+from oltp.entities.base import now
 from tests.observed import instruments, sample
 from tests.trading_floor import floor
 

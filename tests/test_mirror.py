@@ -21,9 +21,9 @@ from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import conform
 from medalion.store import Store
-from oltp import ledger
-from oltp.engine import Postgres
-from oltp.writes import write
+from oltp.hot.writes import write
+from oltp.ledger import batches
+from oltp.server.engine import Postgres
 from tests.observed import as_read, instruments, rows_at, sample
 from tests.postgres import fresh_database
 
@@ -181,7 +181,7 @@ def test_a_batch_is_finished_after_a_kill_at_any_step(
 _DYING = """
 import os, signal, sys
 import medalion
-from olap.lake import LakeTable
+from olap.delta.tables import LakeTable
 from tests.observed import START, sample
 from medalion.core.datasets import STOCK_QUOTES
 from datetime import timedelta
@@ -355,14 +355,14 @@ def test_two_leaders_never_share_a_dataset(database_url: str) -> None:
     postgres = Postgres(database_url)
     postgres.open()
     with postgres.connection() as first, postgres.connection() as second:
-        with ledger.leading(first, STOCK_QUOTES) as leads:
+        with batches.leading(first, STOCK_QUOTES) as leads:
             assert leads
-            assert ledger.leader(second, STOCK_QUOTES) == first.info.backend_pid
-            with ledger.leading(second, STOCK_QUOTES, wait=False) as leads_too:
+            assert batches.leader(second, STOCK_QUOTES) == first.info.backend_pid
+            with batches.leading(second, STOCK_QUOTES, wait=False) as leads_too:
                 assert not leads_too
-            with ledger.leading(second, STOCK_BARS, wait=False) as leads_other:
+            with batches.leading(second, STOCK_BARS, wait=False) as leads_other:
                 assert leads_other
-        assert ledger.leader(second, STOCK_QUOTES) is None
+        assert batches.leader(second, STOCK_QUOTES) is None
     postgres.close()
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from medalion.core.enums import AssetType, CashMovementType, OptionType, PositionStatus, SignalType, TradeStatus
 from medalion.core.errors import ConflictError, InputError, NotFoundError
-from oltp.base import uuid7
-from oltp.trading import TradingSignal
+from oltp.entities.base import uuid7
+from oltp.entities.trading import TradingSignal
 from tests.entities import HOUR, NOON, Units, add_asset, add_book, fill_of, holding_of, order_of
 
 pytestmark = pytest.mark.anyio

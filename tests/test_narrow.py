@@ -20,13 +20,13 @@ from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, D
 from medalion.core.errors import CorruptLakeError
 from medalion.core.frames import conform
 from medalion.core.time import TimeRange
-from olap import parquet
-from olap.blocks import Blocks
-from olap.lake import LakeTable
-from olap.narrow import read
-from olap.parquet import footer_in, sums_of
-from olap.place import Folder
-from olap.scan import Selection, scan
+from olap.delta.tables import LakeTable
+from olap.files import parquet
+from olap.files.blocks import Blocks
+from olap.files.parquet import footer_in, sums_of
+from olap.places.folder import Folder
+from olap.reads.narrow import read
+from olap.reads.scan import Selection, scan
 from tests.observed import START, sample
 
 MINUTES = 8

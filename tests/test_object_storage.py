@@ -18,9 +18,9 @@ from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, D
 from medalion.core.errors import CorruptLakeError, InputError, MedalionError, StoreUnavailableError
 from medalion.core.frames import conform, polars_schema
 from medalion.store import Store
-from olap.bucket import Bucket, Patience
-from olap.compaction import rewritten
-from olap.lake import Lake
+from olap.delta.compaction import rewritten
+from olap.delta.tables import Lake
+from olap.places.bucket import Bucket, Patience
 from tests.commands import run
 from tests.lake import life, pin_of, table_of, working, written
 from tests.object_store import KEY, LACKING, SECRET, TOKEN, Kind, ObjectStore, object_store
@@ -63,7 +63,7 @@ def opened(database_url: str, data_dir: Path, url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("olap.bucket.AT_WORK", Patience(timedelta(seconds=1), timedelta(seconds=1), 1))
+    monkeypatch.setattr("olap.places.bucket.AT_WORK", Patience(timedelta(seconds=1), timedelta(seconds=1), 1))
 
 
 def assert_shows_no_key(*shown: object) -> None:

@@ -13,7 +13,7 @@ from medalion.core.enums import SignalType, TradeSide, TradeStatus, TradeType
 from medalion.core.errors import ConflictError, InputError, MedalionError
 from medalion.dtos import CreateTradeRequest, TradeDto
 from medalion.venues.paper import CommissionSchedule
-from oltp.reference import OptionContract, PolymarketOutcome
+from oltp.entities.reference import OptionContract, PolymarketOutcome
 from tests.trading_floor import NOON, Floor, floor
 
 pytestmark = pytest.mark.anyio

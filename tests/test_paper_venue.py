@@ -18,8 +18,8 @@ from medalion.market import Instrument, Quote
 from medalion.venues.base import Order
 from medalion.venues.matching import fill_price
 from medalion.venues.paper import CommissionSchedule, PaperVenue
-from oltp.engine import parse_url
-from oltp.unit_of_work import sessions
+from oltp.repositories.unit_of_work import sessions
+from oltp.server.engine import parse_url
 from tests.trading_floor import NOON, Board
 
 pytestmark = pytest.mark.anyio

@@ -16,9 +16,9 @@ from polars.testing import assert_frame_equal
 from medalion.core.checksum import row_hashes
 from medalion.core.datasets import DATASETS, POLYMARKET_TRADES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.frames import by_runs, conform, polars_schema
-from olap import parquet
-from olap.parquet import in_order, stage
-from olap.place import Folder
+from olap.files import parquet
+from olap.files.parquet import in_order, stage
+from olap.places.folder import Folder
 from tests.observed import START, sample
 
 _ROWS = 3_000

@@ -17,13 +17,14 @@ from medalion import history, observations, querying, reading
 from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.store import Store
-from olap.lake import LakeTable
-from oltp import ledger, tail
-from oltp.engine import Connection, holding
-from oltp.folding import fold
-from oltp.hot import SLOTS, partition_name
-from oltp.removals import abandon_removal, enter_removal
-from oltp.writes import open_write_mark
+from olap.delta.tables import LakeTable
+from oltp.hot import tail
+from oltp.hot.tables import SLOTS, partition_name
+from oltp.hot.writes import open_write_mark
+from oltp.ledger import batches
+from oltp.ledger.folding import fold
+from oltp.ledger.removals import abandon_removal, enter_removal
+from oltp.server.engine import Connection, holding
 from tests.interleaved import Stopped, connected, first, open_write, stopped_at, waiting
 from tests.lake import pin_of, table_of
 from tests.observed import START, instruments, rows_at, sample
@@ -69,25 +70,25 @@ def test_a_write_draws_number_and_time_once_it_is_marked(filled: Store, books: C
 
 def test_the_ring_takes_only_an_empty_slot(filled: Store, books: Connection) -> None:
     for slot in range(SLOTS):
-        assert ledger.current_slot(books, STOCK_QUOTES) == slot
-        assert ledger.advance(books, STOCK_QUOTES, rows=4) is (slot < SLOTS - 1)
+        assert batches.current_slot(books, STOCK_QUOTES) == slot
+        assert batches.advance(books, STOCK_QUOTES, rows=4) is (slot < SLOTS - 1)
         filled.write(STOCK_QUOTES, rows_at(slot))
     filled.mirror.run([STOCK_QUOTES])
-    assert ledger.prune(books, STOCK_QUOTES, 3) == 4
-    assert ledger.advance(books, STOCK_QUOTES, rows=4)
-    assert ledger.current_slot(books, STOCK_QUOTES) == 3
+    assert batches.prune(books, STOCK_QUOTES, 3) == 4
+    assert batches.advance(books, STOCK_QUOTES, rows=4)
+    assert batches.current_slot(books, STOCK_QUOTES) == 3
 
 
 def test_the_ring_turns_by_rows(filled: Store, books: Connection) -> None:
-    assert not ledger.advance(books, STOCK_QUOTES, rows=5)
+    assert not batches.advance(books, STOCK_QUOTES, rows=5)
     filled.write(STOCK_QUOTES, rows_at(10, 1))
-    assert ledger.advance(books, STOCK_QUOTES, rows=5)
+    assert batches.advance(books, STOCK_QUOTES, rows=5)
 
 
 def test_a_slot_is_emptied_while_a_write_into_another_is_open(
     filled: Store, books: Connection, database_url: str
 ) -> None:
-    assert ledger.advance(books, STOCK_QUOTES, rows=4)
+    assert batches.advance(books, STOCK_QUOTES, rows=4)
     filled.mirror.run([STOCK_QUOTES])
     with open_write(database_url):
         assert filled.mirror.prune([STOCK_QUOTES]) == 4
@@ -124,7 +125,7 @@ def test_a_batch_of_another_under_the_same_number_is_not_taken_for_ours(
         filled.mirror.run([STOCK_QUOTES])
     with pytest.raises(CorruptLakeError, match="another store"):
         filled.mirror.run([STOCK_QUOTES])
-    assert [batch.status for batch in ledger.last_batches(books, STOCK_QUOTES)] == ["claimed"]
+    assert [batch.status for batch in batches.last_batches(books, STOCK_QUOTES)] == ["claimed"]
 
 
 @pytest.mark.parametrize("waits_for", ["a claim", "a copy"])
@@ -172,11 +173,11 @@ def test_a_replica_that_is_behind_is_waited_for_and_not_for_ever(
 def test_a_write_is_claimed_once(filled: Store, books: Connection, database_url: str) -> None:
     with connected(database_url) as one, connected(database_url) as other:
         with one.transaction():
-            assert ledger.claim(one, STOCK_QUOTES, number=1, rows=100) is not None
-            too = waiting(books, lambda: ledger.claim(other, STOCK_QUOTES, number=2, rows=100))
+            assert batches.claim(one, STOCK_QUOTES, number=1, rows=100) is not None
+            too = waiting(books, lambda: batches.claim(other, STOCK_QUOTES, number=2, rows=100))
             assert not too.done()
         assert too.result(60) is None
-        assert ledger.claim(one, STOCK_QUOTES, number=2, rows=100) is None
+        assert batches.claim(one, STOCK_QUOTES, number=2, rows=100) is None
 
 
 def test_a_claim_is_durable_whatever_the_server_is_told(filled: Store, books: Connection) -> None:
@@ -187,7 +188,7 @@ def test_a_claim_is_durable_whatever_the_server_is_told(filled: Store, books: Co
            CREATE TRIGGER told BEFORE INSERT ON mirror_batches FOR EACH ROW EXECUTE FUNCTION told()"""
     )
     books.execute("SET synchronous_commit = off")
-    assert ledger.claim(books, STOCK_QUOTES, number=1, rows=100) is not None
+    assert batches.claim(books, STOCK_QUOTES, number=1, rows=100) is not None
 
 
 def test_a_write_that_commits_while_the_pruner_waits_keeps_its_rows(
@@ -203,7 +204,7 @@ def test_a_write_that_commits_while_the_pruner_waits_keeps_its_rows(
     filled.mirror.run([STOCK_QUOTES])
     with Patient.connect(libpq(database_url), autocommit=True) as pruner:
         with open_write(database_url, n=4, start=START + timedelta(minutes=10)):
-            pruned = waiting(books, lambda: ledger.prune(pruner, STOCK_QUOTES, 0))
+            pruned = waiting(books, lambda: batches.prune(pruner, STOCK_QUOTES, 0))
         assert pruned.result(60) is None
     assert height(filled) == 8
 
@@ -212,7 +213,7 @@ def test_the_pruner_gives_way_to_a_write(filled: Store, books: Connection, datab
     filled.mirror.run([STOCK_QUOTES])
     books.execute("SET statement_timeout = '5s'")
     with open_write(database_url):
-        assert ledger.prune(books, STOCK_QUOTES, 0) is None
+        assert batches.prune(books, STOCK_QUOTES, 0) is None
 
 
 def test_rows_at_the_ends_of_a_range_are_found_while_they_are_hot(filled: Store) -> None:
@@ -236,7 +237,7 @@ def test_rows_that_go_while_a_read_waits_for_them_are_not_missed(
             pruner.execute(f"LOCK TABLE {partition_name(STOCK_QUOTES, 0)} IN ACCESS EXCLUSIVE MODE".encode())
             read = waiting(books, lambda: height(other))
             assert not read.done()
-            assert ledger.prune(pruner, STOCK_QUOTES, 0) == 4
+            assert batches.prune(pruner, STOCK_QUOTES, 0) == 4
         assert read.result(60) == 4
 
 
@@ -280,7 +281,7 @@ def test_a_time_is_settled_by_a_clock_read_before_the_open_writes_are_looked_for
     with connected(database_url) as holder, connected(database_url) as settler, ExitStack() as rest:
         with holder.transaction():
             holder.execute("UPDATE mirror_state SET slot = slot")
-            settling = waiting(books, lambda: ledger.settle(settler, STOCK_QUOTES))
+            settling = waiting(books, lambda: batches.settle(settler, STOCK_QUOTES))
             assert not settling.done()
             opened = rest.enter_context(open_write(database_url))
         assert settling.result(60) < opened.recorded_at
@@ -293,8 +294,8 @@ def test_a_time_is_not_settled_while_the_start_of_an_open_write_is_hidden(
     try:
         with open_write(database_url) as opened:
             books.execute("SET ROLE pg_checkpoint")
-            assert ledger.settle(books, STOCK_QUOTES) < opened.recorded_at
-        assert ledger.settle(books, STOCK_QUOTES) > opened.recorded_at
+            assert batches.settle(books, STOCK_QUOTES) < opened.recorded_at
+        assert batches.settle(books, STOCK_QUOTES) > opened.recorded_at
     finally:
         books.execute("RESET ROLE")
         books.execute("REVOKE ALL ON mirror_state, writes, mirror_batches FROM pg_checkpoint")
@@ -323,10 +324,10 @@ def test_an_import_waits_for_who_leads_before_it_is_claimed(
     filled: Store, books: Connection, database_url: str
 ) -> None:
     with connected(database_url) as leader:
-        with ledger.leading(leader, STOCK_QUOTES):
+        with batches.leading(leader, STOCK_QUOTES):
             importing = waiting(books, lambda: filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual"))
             assert not importing.done()
-            assert ledger.last_batches(books, STOCK_QUOTES) == []
+            assert batches.last_batches(books, STOCK_QUOTES) == []
         assert importing.result(60).rows == 4
     assert height(filled) == 8
 
@@ -340,7 +341,7 @@ def test_a_query_sees_an_import_that_is_done(filled: Store, other: Store) -> Non
 def arriving(filled: Store, other: Store) -> Store:
     """An import of newer rows is in the lake, and its process died before it could say so."""
     filled.mirror.run([STOCK_QUOTES])
-    with stopped_at(ledger, "note"):
+    with stopped_at(batches, "note"):
         filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual")
     return filled
 

@@ -17,10 +17,10 @@ from medalion.core.checksum import checksum
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, StoreUnavailableError
 from medalion.store import Store
-from olap.files import NO_FILES
-from olap.lake import LakeTable
-from oltp.engine import Connection, parse_url
-from oltp.writes import begin
+from olap.delta.tables import LakeTable
+from olap.files.index import NO_FILES
+from oltp.hot.writes import begin
+from oltp.server.engine import Connection, parse_url
 from tests.interleaved import connected, first, stopped_at, waiting
 from tests.lake import folder_of, pin_of, stored, table_of
 from tests.observed import START, instruments, rows_at, sample
@@ -232,14 +232,14 @@ def test_nothing_writes_to_the_lake_but_its_own_commits() -> None:
     banned = re.compile(r"\b(write_deltalake|optimize|to_pyarrow_table|to_pyarrow_dataset|write_delta)\b")
     modules = [path for package in ("medalion", "oltp", "olap") for path in (ROOT / package).rglob("*.py")]
     found = {str(path.relative_to(ROOT)) for path in modules if banned.search(path.read_text("utf-8"))}
-    assert found == {"olap/anchors.py"}  # a table of its own, which is read whole
+    assert found == {"olap/delta/anchors.py"}  # a table of its own, which is read whole
 
 
 @pytest.mark.parametrize("at_once", [1, 512], ids=["as of many files", "as of few"])
 def test_a_correction_of_the_last_row_of_a_file_replaces_it(
     store: Store, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr("olap.layout._AT_ONCE", at_once)
+    monkeypatch.setattr("olap.files.layout._AT_ONCE", at_once)
     instruments(store, STOCK_QUOTES.kind)
     store.write(STOCK_QUOTES, sample(STOCK_QUOTES, 4, symbols=("AAA",)))
     store.mirror.run([STOCK_QUOTES])

@@ -20,8 +20,8 @@ import medalion
 from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.store import Store
-from oltp.embedded_place import binaries
-from oltp.engine import Postgres, parse_url
+from oltp.server.engine import Postgres, parse_url
+from oltp.server.place import binaries
 from tests.lake import pin_of, stored, table_of
 from tests.observed import START, instruments, rows_at, sample
 from tests.postgres import admin_url, fresh_database
@@ -223,15 +223,15 @@ def test_damaged_files_are_taken_out_and_named(started: str, data_dir: Path) -> 
 _DYING = """
 import os, signal, sys
 import medalion
-from olap.lake import LakeTable
-from oltp import ledger
+from olap.delta.tables import LakeTable
+from oltp.ledger import batches
 
 url, data_dir, step = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 if step == "before the commit":
     LakeTable.append = die
 else:
-    ledger.note = die
+    batches.note = die
 with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
     store.mirror.rebind()
 """

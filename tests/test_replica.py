@@ -22,9 +22,9 @@ from medalion import reading
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.store import Store
-from oltp.embedded import EmbeddedPostgres
-from oltp.embedded_place import binaries, locate, run
-from oltp.engine import Postgres
+from oltp.server.embedded import EmbeddedPostgres
+from oltp.server.engine import Postgres
+from oltp.server.place import binaries, locate, run
 from tests.observed import START, instruments, sample
 
 

@@ -14,10 +14,10 @@ from sqlalchemy.pool import NullPool
 
 from medalion.core.enums import AssetType, PositionStatus
 from medalion.core.errors import ConflictError, InputError, NotFoundError, StoreUnavailableError
-from oltp.base import uuid7
-from oltp.reference import Asset, PolymarketEvent, PolymarketOutcome
-from oltp.trading import Account, Position, Strategy, Trade
-from oltp.unit_of_work import UnitOfWork, acting, acting_as, sessions
+from oltp.entities.base import uuid7
+from oltp.entities.reference import Asset, PolymarketEvent, PolymarketOutcome
+from oltp.entities.trading import Account, Position, Strategy, Trade
+from oltp.repositories.unit_of_work import UnitOfWork, acting, acting_as, sessions
 from tests.entities import NOON, Units, add_asset, add_book, holding_of, order_of
 from tests.postgres import admin_url
 

@@ -21,8 +21,8 @@ from medalion.market import Instrument, Quote
 from medalion.store import Store
 from medalion.venues.base import Order
 from medalion.venues.paper import PaperVenue
-from oltp.engine import parse_url
-from oltp.unit_of_work import sessions
+from oltp.repositories.unit_of_work import sessions
+from oltp.server.engine import parse_url
 from tests.postgres import fresh_database
 from tests.trading_floor import NOON, Board, Floor, floor, identities
 

@@ -19,9 +19,9 @@ from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import polars_schema
 from medalion.store import Store
-from olap.compaction import current_since
-from olap.scan import current
-from oltp.engine import Postgres
+from olap.delta.compaction import current_since
+from olap.reads.scan import current
+from oltp.server.engine import Postgres
 from tests.lake import answers, assert_equal, folder_of, pin_of, stored, table_of, written
 from tests.observed import START, instruments, sample
 
@@ -263,7 +263,7 @@ from datetime import timedelta
 import medalion
 from medalion import maintenance
 from medalion.core.datasets import STOCK_QUOTES
-from olap.lake import LakeTable
+from olap.delta.tables import LakeTable
 
 url, data_dir, step, kind = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
@@ -318,7 +318,7 @@ def test_one_who_lost_its_lock_cannot_remove_rows_after_another_gave_it_up(
         replace(self, *arguments, **named)  # type: ignore[arg-type]  # passed on as they came
 
     with monkeypatch.context() as patch:
-        patch.setattr("olap.lake.LakeTable.replace", interrupted)
+        patch.setattr("olap.delta.tables.LakeTable.replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             store.mirror.retain([STOCK_QUOTES], rows_older_than=AT_ONCE)
     store.mirror.run([STOCK_QUOTES])  # its leader finds the removal, and gives it up

@@ -22,9 +22,9 @@ from medalion.market import Instrument
 from medalion.risk import Exposure, loss_of, size_after
 from medalion.trading import TradingService
 from medalion.venues.paper import CommissionSchedule
-from oltp.engine import parse_url
-from oltp.trading import Strategy
-from oltp.unit_of_work import UnitOfWork, sessions
+from oltp.entities.trading import Strategy
+from oltp.repositories.unit_of_work import UnitOfWork, sessions
+from oltp.server.engine import parse_url
 from tests.trading_floor import NOON, Floor, floor, identities
 
 pytestmark = pytest.mark.anyio

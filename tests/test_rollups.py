@@ -19,7 +19,7 @@ from medalion.core.errors import InputError
 from medalion.core.frames import conform, derive, polars_schema
 from medalion.core.time import Timeframe
 from medalion.store import Store
-from olap.rollup import Grid, rolled_up
+from olap.reads.rollup import Grid, rolled_up
 from tests.observed import START, instruments
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from medalion.core.datasets import DATASETS
 from medalion.core.errors import StoreUnavailableError
-from oltp import migrate
-from oltp.base import Base, uuid7
-from oltp.engine import parse_url
+from oltp.entities.base import Base, uuid7
+from oltp.schema import migrate
+from oltp.server.engine import parse_url
 from tests.postgres import admin_url, empty_database, fresh_database, libpq
 
 Client = psycopg.Connection[Any]

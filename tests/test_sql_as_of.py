@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 from medalion.core.datasets import DATASETS, STOCK_BARS
 from medalion.core.errors import InputError
 from medalion.store import Store
-from oltp.past import check_past, past_table
-from oltp.snapshot import entity_names, entity_table, snapshot
+from oltp.repositories.past import check_past, past_table
+from oltp.repositories.snapshot import entity_names, entity_table, snapshot
 from tests.observed import START, instruments, sample
 from tests.postgres import libpq
 from tests.trading_floor import Board

@@ -15,8 +15,8 @@ from medalion.core.enums import TradeStatus
 from medalion.statistics import Statistics
 from medalion.store import AsyncStore
 from medalion.trading import TradingService
-from oltp.base import uuid7
-from oltp.trading import Fill
+from oltp.entities.base import uuid7
+from oltp.entities.trading import Fill
 from tests.entities import fill_of, holding_of, order_of
 from tests.trading_floor import NOON, Board
 

@@ -18,7 +18,7 @@ from medalion.core.money import cash
 from medalion.portfolio import Execution
 from medalion.store import Store
 from olap import valuation
-from oltp.reference import Asset
+from oltp.entities.reference import Asset
 from tests.books import Book
 from tests.real_data import real
 

@@ -30,10 +30,10 @@ from medalion.core.errors import StoreUnavailableError
 from medalion.trading import TradingService
 from medalion.venues.base import Order, OrderReport
 from medalion.venues.paper import CommissionSchedule, PaperVenue
-from oltp import migrate
-from oltp.embedded import EmbeddedPostgres
-from oltp.engine import parse_url
-from oltp.unit_of_work import UnitOfWork, sessions
+from oltp.repositories.unit_of_work import UnitOfWork, sessions
+from oltp.schema import migrate
+from oltp.server.embedded import EmbeddedPostgres
+from oltp.server.engine import parse_url
 from tests.embedded.processes import await_that, postmasters, short_folder
 from tests.ledger_books import Books, Connection, books_of, check_against_venue, connect, venue_orders
 from tests.postgres import libpq

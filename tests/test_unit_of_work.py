@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from medalion.core.errors import StoreUnavailableError
-from oltp.engine import parse_url
-from oltp.unit_of_work import UnitOfWork, acting_as, sessions
+from oltp.repositories.unit_of_work import UnitOfWork, acting_as, sessions
+from oltp.server.engine import parse_url
 from tests.postgres import libpq
 
 pytestmark = pytest.mark.anyio

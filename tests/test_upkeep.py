@@ -16,7 +16,7 @@ from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError
 from medalion.core.settings import settings_of
 from medalion.store import Store
-from oltp import ledger, rollups
+from oltp.ledger import batches, rollups
 from tests.kept_bars import reason
 from tests.lake import folder_of, pin_of, table_of, written
 from tests.observed import START, instruments
@@ -119,7 +119,7 @@ def test_kept_bars_are_refreshed_one_by_one(store: Store, caplog: pytest.LogCapt
     assert "kept" in reason(store, "5Min")
 
 
-@pytest.mark.parametrize("lock", [ledger.leading, ledger.maintaining, ledger.without_staging])
+@pytest.mark.parametrize("lock", [batches.leading, batches.maintaining, batches.without_staging])
 def test_what_another_process_is_at_is_left_to_it(store: Store, lock: Any) -> None:
     quoted(store)
     store.rollups.keep(STOCK_BARS, timeframe="1Hour")
@@ -138,7 +138,7 @@ def test_what_another_process_is_at_is_left_to_it(store: Store, lock: Any) -> No
         work._turn()
         assert "made" in reason(store, "1Hour")
         assert set(folder.glob("period=*/*.parquet")) == files
-        assert store.read(STOCK_QUOTES).is_empty() == (lock is ledger.without_staging)
+        assert store.read(STOCK_QUOTES).is_empty() == (lock is batches.without_staging)
     work._turn()
     assert store.read(STOCK_QUOTES).is_empty()
     assert set(folder.glob("period=*/*.parquet")) < files

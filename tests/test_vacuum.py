@@ -19,9 +19,9 @@ from medalion import history
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.store import Store
-from olap.lake import LakeTable
-from olap.log import commit_name
-from oltp.engine import Postgres
+from olap.delta.log import commit_name
+from olap.delta.tables import LakeTable
+from oltp.server.engine import Postgres
 from tests.commands import refused, run
 from tests.interleaved import first
 from tests.lake import folder_of, pin_of, table_of, written
@@ -124,7 +124,7 @@ def test_it_waits_for_an_import_that_is_staging_its_files(
 _DYING = """
 import os, signal, sys
 import medalion
-from olap.lake import LakeTable
+from olap.delta.tables import LakeTable
 from tests.observed import START, sample
 from medalion.core.datasets import STOCK_QUOTES
 
@@ -190,7 +190,7 @@ def test_a_store_that_only_reads_looks_at_the_lake_again(
         rows = other.read(STOCK_QUOTES)
         store.mirror.compact([STOCK_QUOTES])
         assert other.explain(STOCK_QUOTES).files > 1
-        monkeypatch.setattr("olap.lake._PIN_SECONDS", 0.0)
+        monkeypatch.setattr("olap.delta.tables._PIN_SECONDS", 0.0)
         assert other.explain(STOCK_QUOTES).files == 1
         assert_frame_equal(other.read(STOCK_QUOTES), rows)
 

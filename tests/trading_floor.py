@@ -15,9 +15,9 @@ from medalion.core.money import exact
 from medalion.market import Instrument, Quote
 from medalion.trading import TradingService
 from medalion.venues.paper import CommissionSchedule, PaperVenue
-from oltp.engine import parse_url
-from oltp.trading import Account
-from oltp.unit_of_work import UnitOfWork, sessions
+from oltp.entities.trading import Account
+from oltp.repositories.unit_of_work import UnitOfWork, sessions
+from oltp.server.engine import parse_url
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from medalion.core.datasets import CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Data
 from medalion.core.enums import AssetType
 from medalion.core.time import TimeRange
 from medalion.store import Store
-from oltp.reference import Asset
+from oltp.entities.reference import Asset
 
 MINUTE_BARS = """
     SELECT symbol, time_bucket(INTERVAL 1 MINUTE, ts) AS minute, arg_min(bid_price, ts) AS open, max(bid_price) AS high,

@@ -14,11 +14,11 @@ from benchmarks.quotes import FIRST_DAY
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.frames import polars_schema
 from medalion.core.time import TimeRange
-from olap.lake import LakeTable
-from olap.layout import CLEAN, PERIOD
-from olap.parquet import StagedFile
-from olap.place import Folder
-from olap.scan import Selection
+from olap.delta.tables import LakeTable
+from olap.files.layout import CLEAN, PERIOD
+from olap.files.parquet import StagedFile
+from olap.places.folder import Folder
+from olap.reads.scan import Selection
 
 _A_COMMIT = 100
 _INSTRUMENTS = 100

@@ -17,7 +17,7 @@ def upgrade(ctx: typer.Context, revision: Revision = "head") -> None:
     """Bring the database to a revision, by default the newest; all of it or, after an error, nothing."""
     from alembic.util import CommandError
 
-    from oltp import migrate
+    from oltp.schema import migrate
 
     with ctx.obj.database() as url:
         try:
@@ -36,7 +36,7 @@ def downgrade(
     """Take the database back to a revision; what later ones added is gone, with the rows in it."""
     from alembic.util import CommandError
 
-    from oltp import migrate
+    from oltp.schema import migrate
 
     if not yes:
         typer.confirm(f"Remove all that revisions after {revision} added, with the rows in it?", abort=True, err=True)
@@ -51,7 +51,7 @@ def downgrade(
 @app.command()
 def current(ctx: typer.Context) -> None:
     """Print the revision the database is at."""
-    from oltp import migrate
+    from oltp.schema import migrate
 
     with ctx.obj.database() as url:
         found = migrate.current(url)
@@ -63,7 +63,7 @@ def current(ctx: typer.Context) -> None:
 @app.command()
 def check(ctx: typer.Context) -> None:
     """Compare the database with this release; exit with 1 where they differ."""
-    from oltp import migrate
+    from oltp.schema import migrate
 
     with ctx.obj.database() as url:
         differences = migrate.check(url)
@@ -77,7 +77,7 @@ def check(ctx: typer.Context) -> None:
 @app.command()
 def script() -> None:
     """Print the SQL that creates the schema, for someone else to run; nothing is connected to."""
-    from oltp import migrate
+    from oltp.schema import migrate
 
     typer.echo(migrate.script(), nl=False)
 

@@ -150,7 +150,7 @@ def read(
                 source=source,
             )
         else:
-            from olap.scan import collect
+            from olap.reads.scan import collect
 
             lazy = store.scan(
                 dataset,
@@ -223,7 +223,7 @@ def _create_assets(store: Store, dataset: Dataset, files: list[Path], reading: R
     from medalion.core.enums import AssetType, InstrumentKind
     from medalion.importing import symbols_of
     from medalion.sources import Source
-    from oltp.reference import Asset
+    from oltp.entities.reference import Asset
 
     if dataset.kind not in (InstrumentKind.STOCK, InstrumentKind.CRYPTO):
         raise InputError(

@@ -44,7 +44,7 @@ class Place:
     @contextmanager
     def database(self) -> Iterator[str]:
         """The database's URL, whether it has a schema or not; an embedded server runs meanwhile."""
-        from oltp.embedded import EmbeddedPostgres
+        from oltp.server.embedded import EmbeddedPostgres
 
         settings = self.settings()
         if settings.database_url is not None:

@@ -11,7 +11,7 @@ import typer
 from medalion.cli.output import Format, cell_text, emit, frame_of, say
 
 if TYPE_CHECKING:
-    from oltp.operations import JobRun
+    from oltp.entities.operations import JobRun
 
 app = typer.Typer(no_args_is_help=True, help="Run the portfolio statistics, and show earlier runs.")
 

@@ -12,7 +12,7 @@ from medalion.core.datasets import POLYMARKET_BOOKS, POLYMARKET_SNAPSHOTS, STOCK
 from medalion.core.enums import AssetType, CorporateActionType
 from medalion.demo import sources
 from medalion.store import Store
-from oltp.reference import PolymarketEvent, PolymarketMarket, PolymarketOutcome
+from oltp.entities.reference import PolymarketEvent, PolymarketMarket, PolymarketOutcome
 
 STOCKS = {
     "AAPL": ("Apple Inc.", "NASDAQ"),

@@ -22,7 +22,7 @@ from medalion.core.time import EXCHANGE_ZONE
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.dtos import TradeDto
 from medalion.market import Instrument, Quote, Row
-from oltp.reference import CorporateAction
+from oltp.entities.reference import CorporateAction
 
 ZERO = Decimal(0)
 

@@ -20,7 +20,7 @@ from medalion.demo.replay import Broker, ReplayMarket, replay
 from medalion.demo.tearsheet import write_report
 from medalion.store import Store
 from medalion.venues.paper import CommissionSchedule
-from oltp.unit_of_work import acting_as
+from oltp.repositories.unit_of_work import acting_as
 
 ACCOUNT, BOT_ACCOUNT = "demo", "polymarket-bot"
 STRATEGY, BOT_STRATEGY = "sma-cross", "crash-recovery"

@@ -9,9 +9,9 @@ import polars as pl
 import medalion
 from medalion.core.datasets import Dataset
 from medalion.reading import check_settled
-from olap.lake import Lake
-from oltp.engine import Connection, Postgres
-from oltp.ledger import settle
+from olap.delta.tables import Lake
+from oltp.ledger.batches import settle
+from oltp.server.engine import Connection, Postgres
 
 
 def pinned(

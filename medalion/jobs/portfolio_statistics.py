@@ -7,8 +7,8 @@ from typing import Any
 from medalion.dtos import AccountLike
 from medalion.instruments import account_of
 from medalion.statistics import PortfolioStatistics
-from oltp.trading import Account
-from oltp.unit_of_work import UnitOfWork
+from oltp.entities.trading import Account
+from oltp.repositories.unit_of_work import UnitOfWork
 
 
 async def accounts_of(unit: UnitOfWork, account: AccountLike | None) -> list[Account]:

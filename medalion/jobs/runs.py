@@ -14,11 +14,11 @@ from medalion.dtos import AccountLike
 from medalion.jobs import portfolio_statistics
 from medalion.jobs.lineage import code_versions, pinned
 from medalion.statistics import DATASETS, Statistics
-from olap.lake import Lake
-from oltp.base import now
-from oltp.engine import Postgres
-from oltp.operations import JobRun
-from oltp.unit_of_work import UnitOfWork
+from olap.delta.tables import Lake
+from oltp.entities.base import now
+from oltp.entities.operations import JobRun
+from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.server.engine import Postgres
 
 
 class Jobs:

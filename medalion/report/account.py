@@ -24,7 +24,7 @@ from olap.stats import simple_returns, time_weighted
 
 if TYPE_CHECKING:
     from medalion.store import Store
-    from oltp.trading import Account
+    from oltp.entities.trading import Account
 
 _FILLS = """
     SELECT f.executed_at, t.symbol, f.side, f.quantity, f.price, f.commission

@@ -30,9 +30,9 @@ from medalion.venues.paper_rows import (
     resting_of,
     taken_of,
 )
-from oltp.rows import run
-from oltp.translation import translated
-from oltp.venue import PaperExecution, PaperOrder
+from oltp.entities.venue import PaperExecution, PaperOrder
+from oltp.repositories.rows import run
+from oltp.server.translation import translated
 
 _BPS = Decimal(10_000)
 _NONE = timedelta(0)

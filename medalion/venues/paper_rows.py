@@ -12,8 +12,8 @@ from medalion.core.enums import TradeStatus
 from medalion.market import Instrument
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.matching import Resting
-from oltp.rows import Statement, rows_of
-from oltp.venue import PaperExecution, PaperOrder
+from oltp.entities.venue import PaperExecution, PaperOrder
+from oltp.repositories.rows import Statement, rows_of
 
 NAME = "paper"
 _ORDERS = UUID("6f2f7c1e-6a0b-4c58-9d2d-3f0a9f4b7f10")

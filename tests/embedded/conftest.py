@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from oltp import embedded_place
-from oltp.embedded import EmbeddedPostgres
+from oltp.server import place as embedded_place
+from oltp.server.embedded import EmbeddedPostgres
 from tests.embedded.processes import Client, copied, kill_all, short_folder
 
 

@@ -13,17 +13,17 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
-from oltp.embedded import EmbeddedPostgres
+from oltp.server.embedded import EmbeddedPostgres
 
 ROOT = Path(__file__).parents[2]
 
 CLIENT = """
 import os, sys
 from pathlib import Path
-import oltp.embedded
+import oltp.server.embedded
 if sys.argv[2:]:
     os.setgroups([]), os.setgid(int(sys.argv[3])), os.setuid(int(sys.argv[2]))
-with oltp.embedded.EmbeddedPostgres.start(Path(sys.argv[1])) as server:
+with oltp.server.embedded.EmbeddedPostgres.start(Path(sys.argv[1])) as server:
     print(server.url, flush=True)
     sys.stdin.readline()
 """

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from medalion.core.errors import InputError, StoreError, StoreUnavailableError
-from oltp.embedded import EmbeddedPostgres
+from oltp.server.embedded import EmbeddedPostgres
 from tests.embedded.processes import (
     await_that,
     connect,

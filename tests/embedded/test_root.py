@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from medalion.core.errors import StoreError
-from oltp.embedded import EmbeddedPostgres
-from oltp.embedded_place import binaries
+from oltp.server.embedded import EmbeddedPostgres
+from oltp.server.place import binaries
 from tests.embedded.processes import (
     Client,
     answers,

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from oltp.embedded import EmbeddedPostgres
+from oltp.server.embedded import EmbeddedPostgres
 from tests.embedded.processes import (
     Client,
     answers,

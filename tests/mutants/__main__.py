@@ -22,7 +22,7 @@ from pathlib import Path
 import psycopg
 from rich.console import Console
 
-from oltp.embedded import EmbeddedPostgres
+from oltp.server.embedded import EmbeddedPostgres
 from tests.mutants import MUTANTS, RULES
 from tests.mutants.base import ROOT, Mutant
 from tests.postgres import libpq

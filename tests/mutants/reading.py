@@ -30,21 +30,21 @@ READING = (
         "medalion/reading.py",
         {
             "with postgres.arrow() as connection:": "with snapshot(postgres) as connection:",
-            "from oltp.tail import": "from oltp.snapshot import snapshot\nfrom oltp.tail import",
+            "from oltp.tail import": "from oltp.repositories.snapshot import snapshot\nfrom oltp.tail import",
         },
         ("test_protocol.py::test_rows_that_go_while_a_read_waits_for_them_are_not_missed",),
     ),
     Mutant(
         9,
         "the rows are read through COPY",
-        "oltp/tail.py",
+        "oltp/hot/tail.py",
         {"cursor.execute(statement.as_string(None), tuple(given.values()))": _AS_TEXT},
         ("test_protocol.py::test_rows_that_go_while_a_read_waits_for_them_are_not_missed",),
     ),
     Mutant(
         9,
         "a write that ends where the range begins is left out",
-        "oltp/tail.py",
+        "oltp/hot/tail.py",
         {"AND last_ts >= {start}": "AND last_ts > {start}"},
         ("test_protocol.py::test_rows_at_the_ends_of_a_range_are_found_while_they_are_hot",),
     ),
@@ -65,7 +65,7 @@ READING = (
     Mutant(
         10,
         "a query reads each table at a moment of its own",
-        "oltp/snapshot.py",
+        "oltp/repositories/snapshot.py",
         {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY": "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"},
         ("test_protocol.py::test_a_query_sees_several_datasets_at_one_moment",),
     ),
@@ -100,28 +100,28 @@ READING = (
     Mutant(
         12,
         "open writes do not hold the settled time back",
-        "oltp/ledger.py",
+        "oltp/ledger/batches.py",
         {"(SELECT min(xact_start) FROM holders), ": ""},
         ("test_mirror.py::test_a_time_is_settled_only_when_no_earlier_write_can_appear",),
     ),
     Mutant(
         12,
         "the clock is read after the open writes are looked for",
-        "oltp/ledger.py",
+        "oltp/ledger/batches.py",
         {"least(%(clock)s,": "least(clock_timestamp(),"},
         ("test_protocol.py::test_a_time_is_settled_by_a_clock_read_before_the_open_writes_are_looked_for",),
     ),
     Mutant(
         12,
         "an open write whose start is hidden is taken for none",
-        "oltp/ledger.py",
+        "oltp/ledger/batches.py",
         {"WHEN EXISTS (SELECT FROM holders WHERE xact_start IS NULL) THEN": "WHEN false THEN"},
         ("test_protocol.py::test_a_time_is_not_settled_while_the_start_of_an_open_write_is_hidden",),
     ),
     Mutant(
         12,
         "claimed imports do not hold the settled time back",
-        "oltp/ledger.py",
+        "oltp/ledger/batches.py",
         {", (SELECT min(recorded_at) FROM imports))": ")"},
         ("test_protocol.py::test_a_time_is_not_settled_while_an_import_is_claimed",),
     ),
@@ -135,7 +135,7 @@ READING = (
     Mutant(
         13,
         "the list of files is not kept",
-        "oltp/ledger.py",
+        "oltp/ledger/batches.py",
         {"None if batch.file_list is None else Jsonb(batch.file_list)": "None"},
         ("test_history.py::test_an_import_follows_and_precedes_hot_writes_in_order_of_arrival",),
     ),
@@ -185,7 +185,7 @@ READING = (
         {
             "lead.enter_context(ledger.leading(leader, dataset))\n": (
                 "lead.enter_context(ledger.leading(leader, dataset))\n"
-                "                    from oltp.writes import keep_last\n"
+                "                    from oltp.hot.writes import keep_last\n"
                 "                    keep_last(leader, dataset, table.newest_rows(staged.files), opened.recorded_at)\n"
             )
         },
@@ -201,28 +201,28 @@ READING = (
     Mutant(
         15,
         "the latest value ignores a claimed import",
-        "oltp/last.py",
+        "oltp/hot/last.py",
         {' and not found["has_claimed_import"]': ""},
         ("test_protocol.py::test_the_latest_value_is_read_from_the_range_while_an_import_is_claimed",),
     ),
     Mutant(
         15,
         "a repair does not notice that it was overtaken",
-        "oltp/last.py",
+        "oltp/hot/last.py",
         {"AND is_stale AND touched_by = %s": "AND %s IS NOT NULL"},
         ("test_protocol.py::test_a_repair_that_a_write_has_overtaken_changes_nothing",),
     ),
     Mutant(
         15,
         "a tombstone leaves an entry that is shown",
-        "oltp/writes.py",
+        "oltp/hot/writes.py",
         {"is_stale=pl.lit(is_deleted)": "is_stale=pl.lit(False)"},
         ("test_protocol.py::test_a_deletion_before_there_is_an_entry_shows_no_deleted_row",),
     ),
     Mutant(
         15,
         "a tombstone leaves the entry that it may have hit as it was",
-        "oltp/writes.py",
+        "oltp/hot/writes.py",
         {'"is_stale": sql.SQL("true")}': '"is_stale": sql.SQL("held.is_stale")}'},
         ("test_observations.py::test_deleted_rows_are_absent_and_can_be_written_again",),
     ),

@@ -1,0 +1,1 @@
+"""The lake's Delta tables: commits and pins, their log, compaction, vacuum, anchors."""

@@ -1,0 +1,160 @@
+"""The audit's anchors: one small Delta table in the lake, to which each run adds the heads of chains it saw."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from hashlib import sha256
+
+import polars as pl
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from medalion.core.errors import CorruptLakeError, StoreError
+from olap.delta.log import LOG, commit_name
+from olap.places.base import reaching
+from olap.places.open import Place
+
+FOLDER = "_audit_anchors"
+HEAD = pl.Schema({"entity_type": pl.String, "entity_id": pl.String, "version": pl.Int64, "hash": pl.Binary})
+"""The newest entry of an entity: its version and hash."""
+
+_UTC = pl.Datetime("us", "UTC")
+_STORED = pl.Schema(
+    [("run", pl.Int64), *HEAD.items(), ("anchored_at", _UTC), ("settled", _UTC), ("previous", pl.Binary)]
+)
+_HASHED_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """The heads that one run anchored, sorted by entity.
+
+    `previous` is the digest of the run before it, `settled` the time from which the next run has to look.
+    """
+
+    number: int
+    previous: bytes | None
+    settled: datetime
+    anchored_at: datetime
+    heads: pl.DataFrame
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of everything the run says, the digest of the run before it included."""
+        content = sha256(self.previous or b"")
+        totals = (self.number, self.settled.isoformat(), self.anchored_at.isoformat(), self.heads.height)
+        content.update(" ".join(map(str, totals)).encode())
+        line = pl.format("\n{} {} {} {}", "entity_type", "entity_id", "version", pl.col("hash").bin.encode("hex"))
+        for part in self.heads.iter_slices(_HASHED_ROWS):
+            content.update(part.select(line.str.join()).item().encode())
+        return content.digest()
+
+    def rows(self) -> pl.DataFrame:
+        """As stored: a row a head, behind one of the run itself, which has no entity and holds the totals."""
+        own = {
+            "run": self.number,
+            "version": self.heads.height,
+            "hash": self.digest,
+            "anchored_at": self.anchored_at,
+            "settled": self.settled,
+            "previous": self.previous,
+        }
+        heads = self.heads.with_columns(run=pl.lit(self.number, pl.Int64), anchored_at=pl.lit(self.anchored_at, _UTC))
+        return pl.concat([pl.DataFrame([own], schema=_STORED), heads], how="diagonal").select(_STORED.names())
+
+
+class AnchorTable:
+    """The Delta table of anchors; whoever appends to it leads."""
+
+    def __init__(self, root: Place) -> None:
+        self.place = root.within(FOLDER)
+
+    def files(self) -> pl.DataFrame:
+        """The files of the newest version in the order of runs: run, last_anchored_at, path.
+
+        Raises:
+            CorruptLakeError: the table's log cannot be read, or another tool has written to the table.
+        """
+        try:
+            with reaching():
+                actions = pl.DataFrame(pa.table(self._open().get_add_actions(flatten=True)))
+        except TableNotFoundError:
+            return pl.DataFrame(schema={"run": pl.Int64, "last_anchored_at": _UTC, "path": pl.String})
+        except (DeltaError, OSError) as error:
+            raise CorruptLakeError(f"the log of {self.place} cannot be read: {error}") from error
+        try:
+            files = actions.select(run="min.run", last_run="max.run", last_anchored_at="max.anchored_at", path="path")
+        except pl.exceptions.ColumnNotFoundError as error:
+            raise CorruptLakeError(f"{self.place} is no table of anchors: {error}") from error
+        foreign = files.filter(pl.col("run").is_null() | (pl.col("run") != pl.col("last_run")))
+        if foreign.height:
+            raise CorruptLakeError(f"{self.place}/{foreign['path'][0]} is not of one run: another tool has written it")
+        return files.drop("last_run").sort("run", "path")
+
+    def run(self, files: pl.DataFrame, number: int) -> Run:
+        """A run as it was written.
+
+        Raises:
+            CorruptLakeError: it is gone, cannot be read, or does not have the digest it had.
+        """
+        paths = files.filter(run=number)["path"].to_list()
+        if not paths:
+            raise CorruptLakeError("it is gone from the lake")
+        rows = pl.concat([self._read(path) for path in paths])
+        own = rows.filter(pl.col("entity_type").is_null()).to_dicts()
+        heads = rows.filter(pl.col("entity_type").is_not_null()).select(HEAD.names()).sort("entity_type", "entity_id")
+        if len(own) != 1 or own[0]["settled"] is None or heads["hash"].null_count():
+            raise CorruptLakeError("its content is not what was written")
+        run = Run(number, own[0]["previous"], own[0]["settled"], own[0]["anchored_at"], heads)
+        if run.digest != own[0]["hash"]:
+            raise CorruptLakeError("its content is not what was written")
+        return run
+
+    def unanchored(self, heads: pl.DataFrame, files: pl.DataFrame, since: datetime) -> pl.DataFrame:
+        """The heads that no run at or after `since` has anchored as they are."""
+        # Statistics of Delta may hold times to the millisecond only.
+        for path in files.filter(pl.col("last_anchored_at") >= since - timedelta(milliseconds=1))["path"]:
+            if heads.is_empty():
+                break
+            heads = heads.join(self._read(path), on=HEAD.names(), how="anti")
+        return heads
+
+    def append(self, run: Run) -> None:
+        """Commit the run.
+
+        Raises:
+            StoreError: the place cannot be written to, for instance because the disk is full.
+        """
+        with self._written():
+            self.place.make()
+            options = self.place.delta_options
+            write_deltalake(str(self.place), run.rows(), mode="append", storage_options=options)
+
+    def sync(self, number: int) -> int:
+        """Have the disk keep the newest run, which is `number`; the version of the table that holds it."""
+        added = self.files().filter(run=number)["path"]
+        with self._written():
+            version = self._open().version()
+            self.place.sync((*added, "", commit_name(version), LOG))
+        return version
+
+    def _open(self) -> DeltaTable:
+        return DeltaTable(str(self.place), storage_options=self.place.delta_options)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            with reaching():
+                yield
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"{self.place} cannot be written to: {error}; check its disk and its mode") from error
+
+    def _read(self, path: str) -> pl.DataFrame:
+        try:
+            rows = pl.read_parquet(self.place.read(path), hive_partitioning=False)
+            return rows.select(_STORED.names()).cast(_STORED)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise CorruptLakeError(f"{self.place}/{path} cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""The lake's Parquet files: how rows are laid out, written, indexed and decoded."""

@@ -1,0 +1,1 @@
+"""Where a lake's bytes live: a folder here, or a bucket of an object store."""

@@ -1,0 +1,168 @@
+"""Reads over pinned files and unmirrored rows: each key's last row, once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, reduce
+from operator import and_, or_
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+
+from medalion.core.datasets import Dataset
+from medalion.core.frames import derive, polars_schema
+from medalion.core.time import TimeRange
+from olap.files.blocks import NONE_KEPT, Blocks
+from olap.files.index import Files
+from olap.files.layout import boxes_of, microseconds
+from olap.places.base import reading
+from olap.places.open import Place
+
+Series: TypeAlias = Mapping[str, Sequence[int] | None]
+
+
+def instruments_of(series: Series | None) -> list[int] | None:
+    """The instruments of all its sources; None is every one."""
+    if series is None or None in series.values():
+        return None
+    return [instrument for group in series.values() for instrument in group or ()]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to read: files of one pin, the rows beside them, and which of their rows are meant.
+
+    `series` maps a source to the instruments it answers for, None being all; without it every row of every source is
+    meant. `blocks` keeps what a narrow read decodes.
+    """
+
+    dataset: Dataset
+    place: Place
+    files: Files
+    hot: pl.DataFrame
+    during: TimeRange
+    series: Series | None = None
+    timeframe: str | None = None
+    as_of: datetime | None = None
+    blocks: Blocks = NONE_KEPT
+
+    @cached_property
+    def paths(self) -> tuple[list[str], list[str]]:
+        """Files that need no deduplication and those that do, in order of their first time, as named in the place."""
+        files = self.files.where(np.argsort(self.files.first_ts, kind="stable"))
+        twice = files.needing_deduplication(boxes_of(self.dataset, self.hot))
+        sorted_out: tuple[list[str], list[str]] = ([], [])
+        for path, is_twice in zip(files.path, twice.tolist(), strict=True):
+            sorted_out[is_twice].append(path)
+        return sorted_out
+
+    @property
+    def instruments(self) -> list[int] | None:
+        """The instruments that are meant; None is every one."""
+        return instruments_of(self.series)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the rows lie in the files in the order of a read: one series, in files that follow each other."""
+        once, twice = self.paths
+        is_one_timeframe = self.timeframe is not None or not self.dataset.has_timeframe
+        is_one_series = self.instruments is not None and len(self.instruments) == 1
+        return bool(once) and not twice and not self.hot.height and is_one_series and is_one_timeframe
+
+    def wanted(self) -> pl.Expr:
+        """Which stored rows are meant, before deduplication."""
+        keep = [] if self.series is None else [_in_series(self.series)]
+        if self.during.start is not None:
+            keep.append(pl.col("ts") >= _at(self.during.start))
+        if self.during.end is not None:
+            keep.append(pl.col("ts") < _at(self.during.end))
+        if self.timeframe is not None:
+            keep.append(pl.col("timeframe") == self.timeframe)
+        if self.as_of is not None:
+            keep.append(pl.col("recorded_at") <= _at(self.as_of))
+        return reduce(and_, keep) if keep else pl.lit(True)
+
+
+def _at(moment: datetime) -> pl.Expr:
+    """The time as a literal; made of a datetime with a zone it would take ten times as long."""
+    return pl.lit(microseconds(moment)).cast(pl.Datetime("us", "UTC"))
+
+
+def _in_series(series: Series) -> pl.Expr:
+    wanted = [(pl.col("source") == source) & _one_of(instruments) for source, instruments in series.items()]
+    return reduce(or_, wanted, pl.lit(False)) if len(wanted) != 1 else wanted[0]
+
+
+def _one_of(instruments: Sequence[int] | None) -> pl.Expr:
+    if instruments is None:
+        return pl.lit(True)
+    if len(instruments) == 1:
+        return pl.col("instrument_id") == instruments[0]
+    return pl.col("instrument_id").is_in(list(instruments))
+
+
+def scan(selection: Selection, *, columns: Sequence[str]) -> pl.LazyFrame:
+    """The current rows, lazily, in order of symbol, (timeframe,) ts and arrival."""
+    dataset = selection.dataset
+    return _rows(selection).sort(*dataset.order, "write_id", "ordinal").with_columns(derive(dataset)).select(columns)
+
+
+def stored(selection: Selection) -> tuple[pl.DataFrame, bool]:
+    """The current rows as stored, and whether those of each instrument lie in order of time and arrival.
+
+    Files that share no key lie apart in instruments or in time, and are read in order of time.
+    """
+    _, twice = selection.paths
+    is_one_timeframe = selection.timeframe is not None or not selection.dataset.has_timeframe
+    return collect(_rows(selection)), not twice and not selection.hot.height and is_one_timeframe
+
+
+def _rows(selection: Selection) -> pl.LazyFrame:
+    """The current rows as stored, in no order."""
+    dataset = selection.dataset
+    once, twice = selection.paths
+    parts: list[pl.LazyFrame] = []
+    if once:
+        parts.append(scan_files(selection.place, dataset, once).filter(selection.wanted()))
+    if twice or selection.hot.height or not once:
+        parts.append(resolved(selection))
+    return pl.concat(parts) if len(parts) > 1 else parts[0]
+
+
+def resolved(selection: Selection) -> pl.LazyFrame:
+    """The current rows of the files that need deduplication and of those not mirrored yet, as stored."""
+    _, twice = selection.paths
+    files = [scan_files(selection.place, selection.dataset, twice)] if twice else []
+    rows = pl.concat([*files, selection.hot.lazy()])
+    return current(selection.dataset, rows.filter(selection.wanted()))
+
+
+def current(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Each key's last row in the order of arrival, without keys whose last row is a tombstone."""
+    ordered = rows.sort("write_id", "ordinal")
+    return ordered.unique(subset=list(dataset.key), keep="last", maintain_order=True).filter(~pl.col("is_deleted"))
+
+
+def scan_files(place: Place, dataset: Dataset, names: Sequence[str]) -> pl.LazyFrame:
+    """The rows of these files as stored."""
+    return pl.scan_parquet(
+        [place.at(name) for name in names],
+        schema=polars_schema(dataset.stored),
+        hive_partitioning=False,
+        glob=False,
+        missing_columns="insert",
+        storage_options=place.polars_options,
+        credential_provider=None,
+    )
+
+
+def collect(frame: pl.LazyFrame) -> pl.DataFrame:
+    """The frame in memory.
+
+    Raises:
+        CorruptLakeError: a file that the log names is missing or damaged.
+        StoreUnavailableError: an object store does not answer.
+    """
+    with reading():
+        return frame.collect()

@@ -1,0 +1,1 @@
+"""The mapped classes: what has identity and changes."""

@@ -1,0 +1,195 @@
+"""How the store itself works: writes, mirror batches, job runs, and what a recording covers."""
+
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from medalion.core.enums import BatchStatus, JobStatus, WriteKind
+from oltp.entities.base import Base, Entity, now, reference
+from oltp.entities.columns import JSON, JsonObject
+
+WRITE_IDS = sa.Sequence("write_id_seq", data_type=sa.BigInteger, metadata=Base.metadata)
+
+_EPOCH = sa.text("'1970-01-01 00:00:00+00'::timestamptz")
+
+
+class Write(Base):
+    """One durable call of `store.write`, or one import."""
+
+    __tablename__ = "writes"
+    __table_args__ = (
+        sa.Index("ix_writes_unclaimed", "dataset", "id", postgresql_where=sa.text("batch IS NULL")),
+        sa.Index(None, "dataset", "batch"),
+        sa.Index(None, "dataset", "slot", postgresql_where=sa.text("slot IS NOT NULL")),
+        sa.Index(
+            None, "dataset", "idempotency_key", unique=True, postgresql_where=sa.text("idempotency_key IS NOT NULL")
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False, doc="From `write_id_seq`.")
+    dataset: Mapped[str] = mapped_column(sa.String(63))
+    kind: Mapped[WriteKind] = mapped_column(default=WriteKind.HOT)
+    source: Mapped[str]
+    recorded_at: Mapped[datetime]
+    rows: Mapped[int] = mapped_column(sa.BigInteger)
+    first_ts: Mapped[datetime | None]
+    last_ts: Mapped[datetime | None]
+    first_instrument: Mapped[int | None] = mapped_column(sa.BigInteger)
+    last_instrument: Mapped[int | None] = mapped_column(sa.BigInteger)
+    checksum: Mapped[int] = mapped_column(sa.BigInteger, doc="The unsigned sum, as 64 signed bits.")
+    dropped_rows: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="Rows of it that retention has removed."
+    )
+    dropped_checksum: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The sum of the hashes of those rows."
+    )
+    lost_rows: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="Rows of it that were damaged beyond repair."
+    )
+    lost_checksum: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="By how much that lessens its checksum."
+    )
+    idempotency_key: Mapped[str | None]
+    slot: Mapped[int | None] = mapped_column(sa.SmallInteger, doc="Null once its rows left the hot table.")
+    batch: Mapped[int | None] = mapped_column(doc="Null until a mirror run claims it.")
+    details: Mapped[JsonObject | None]
+
+
+class MirrorBatch(Base):
+    """What one mirror run claimed, or one import brought; contiguous per dataset, at most one of them undone."""
+
+    __tablename__ = "mirror_batches"
+    __table_args__ = (
+        sa.Index("uq_mirror_batches_undone", "dataset", unique=True, postgresql_where=sa.text("status <> 'done'")),
+    )
+
+    dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[WriteKind] = mapped_column(default=WriteKind.HOT)
+    nonce: Mapped[int] = mapped_column(sa.BigInteger)
+    status: Mapped[BatchStatus] = mapped_column(default=BatchStatus.CLAIMED)
+    rows: Mapped[int] = mapped_column(sa.BigInteger)
+    checksum: Mapped[int] = mapped_column(sa.BigInteger)
+    file_list: Mapped[list[JsonObject] | None] = mapped_column(JSON, doc="What an import wrote before its batch.")
+    claimed_at: Mapped[datetime] = mapped_column(default=now)
+    done_at: Mapped[datetime | None]
+    delta_version: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+
+class MirrorState(Base):
+    """One row per dataset: where its hot rows go, and how far they are emptied and settled."""
+
+    __tablename__ = "mirror_state"
+
+    dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
+    slot: Mapped[int] = mapped_column(sa.SmallInteger, default=0, server_default=sa.text("0"))
+    floor: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The highest batch whose hot rows were emptied."
+    )
+    newest_import: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The last batch that was an import and is done."
+    )
+    settled: Mapped[datetime] = mapped_column(server_default=_EPOCH, doc="No write at or before it is still open.")
+    known_from: Mapped[datetime] = mapped_column(
+        server_default=_EPOCH, doc="Of versions superseded before it, retention has removed some."
+    )
+    kept_from: Mapped[datetime] = mapped_column(
+        server_default=_EPOCH, doc="Of rows whose ts is before it, retention has removed some."
+    )
+    dropped_at: Mapped[datetime] = mapped_column(server_default=_EPOCH, doc="When it last removed such rows.")
+    removal: Mapped[JsonObject | None] = mapped_column(
+        doc="What retention or a repair is removing: the nonce of its commit, and rows and checksum by write."
+    )
+    folded_rows: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="Rows in the lake of writes that were folded."
+    )
+    folded_checksum: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The sum of the hashes of those rows."
+    )
+    folded_until: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The highest id among the folded writes."
+    )
+
+
+class PrimarySource(Base):
+    """Which feed answers for an instrument when a read names none."""
+
+    __tablename__ = "primary_sources"
+
+    dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
+    instrument_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    source: Mapped[str]
+
+
+class Rollup(Base):
+    """Bars of a timeframe that are made beforehand and kept up, rather than on every read."""
+
+    __tablename__ = "rollups"
+
+    dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
+    timeframe: Mapped[str] = mapped_column(primary_key=True)
+    instruments: Mapped[list[int] | None] = mapped_column(JSON, doc="Null for every instrument.")
+    refreshed_at: Mapped[datetime | None] = mapped_column(doc="When the last refresh began that went to its end.")
+
+
+class RollupSeries(Base):
+    """How far the bars of one instrument are kept up; without a row they are made on reading."""
+
+    __tablename__ = "rollup_series"
+
+    dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
+    timeframe: Mapped[str] = mapped_column(primary_key=True)
+    instrument_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    source: Mapped[str] = mapped_column(doc="That of the rows from which they are made.")
+    made_from: Mapped[str] = mapped_column(sa.String(63), doc="The dataset of those rows.")
+    finer: Mapped[str | None] = mapped_column(doc="The timeframe of those rows; null for quotes.")
+    until: Mapped[int] = mapped_column(sa.BigInteger, doc="Of writes up to this number all that there is, is in them.")
+    dropped_at: Mapped[datetime] = mapped_column(doc="The newest removal by retention that they know of.")
+    built_at: Mapped[datetime] = mapped_column(doc="When they were last made from the beginning.")
+
+
+class JobRun(Entity):
+    """One run of a batch job, with what it read and what it made."""
+
+    __tablename__ = "job_runs"
+    __table_args__ = (sa.Index(None, "job", "started_at"),)
+
+    job: Mapped[str] = mapped_column(sa.String(200))
+    status: Mapped[JobStatus] = mapped_column(default=JobStatus.RUNNING, index=True)
+    parameters: Mapped[JsonObject] = mapped_column(default=dict)
+    inputs: Mapped[JsonObject] = mapped_column(default=dict, doc="Lineage: pins of the lake, versions of the code.")
+    results: Mapped[JsonObject | None]
+    started_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
+class StreamSession(Entity):
+    """A recording of a feed, from its start to its end."""
+
+    __tablename__ = "stream_sessions"
+    __table_args__ = (sa.Index(None, "dataset", "source", "started_at"),)
+
+    feed: Mapped[str] = mapped_column(sa.String(100))
+    dataset: Mapped[str] = mapped_column(sa.String(63))
+    source: Mapped[str] = mapped_column(sa.String(100))
+    symbols: Mapped[list[str]] = mapped_column(default=list)
+    started_at: Mapped[datetime] = mapped_column(default=now)
+    ended_at: Mapped[datetime | None] = mapped_column(doc="Null while it runs.")
+
+
+class CoverageGap(Entity):
+    """A span `[starts_at, ends_at)` in which a recording missed what happened."""
+
+    __tablename__ = "coverage_gaps"
+    __table_args__ = (sa.Index(None, "dataset", "source", "starts_at"),)
+
+    session_id: Mapped[UUID | None] = reference("stream_sessions.id")
+    dataset: Mapped[str] = mapped_column(sa.String(63))
+    source: Mapped[str] = mapped_column(sa.String(100))
+    instrument_id: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Null for every instrument of the session.")
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime | None] = mapped_column(doc="Null while it lasts.")
+    reason: Mapped[str] = mapped_column(sa.String(1000), default="")

@@ -1,0 +1,129 @@
+"""Names → instruments: which number a symbol has, and which source answers for it."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from difflib import get_close_matches
+from fractions import Fraction
+
+import polars as pl
+
+from medalion.core.datasets import Dataset
+from medalion.core.errors import InputError, NotFoundError
+from oltp.server.engine import Connection
+
+KEPT = "rollup:"
+"""Before the source of rows from which kept bars were made, in theirs."""
+DOWNSAMPLED = "downsampled:"
+"""The same in bars that outlive their quotes."""
+
+
+def instrument_ids(connection: Connection, dataset: Dataset, symbols: Sequence[str]) -> dict[str, int]:
+    """The number of each symbol's instrument.
+
+    Raises:
+        NotFoundError: a symbol is not known.
+    """
+    known: dict[str, int] = dict(
+        connection.execute(
+            "SELECT symbol, instrument_id FROM instruments WHERE kind = %s AND symbol = ANY(%s)",
+            (dataset.kind.value, list(symbols)),
+        ).fetchall()
+    )
+    for symbol in symbols:
+        if symbol not in known:
+            raise unknown_symbol(connection, dataset, symbol)
+    return known
+
+
+def with_instruments(connection: Connection, dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the `instrument_id` of each symbol.
+
+    Raises:
+        NotFoundError: a symbol is not known.
+        InputError: the rows name another instrument than the symbol's.
+    """
+    known = instrument_ids(connection, dataset, rows["symbol"].unique().to_list())
+    resolved = rows["symbol"].replace(known).cast(pl.Int64)  # every symbol is known by now
+    wrong = rows["instrument_id"].is_not_null() & (rows["instrument_id"] != resolved)
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        raise InputError(
+            f"instrument_id {rows['instrument_id'][row]} in row {row} is not that of {rows['symbol'][row]!r}, "
+            f"which is {resolved[row]}; leave the column out",
+            given=rows["instrument_id"][row],
+            expected=resolved[row],
+        )
+    return rows.with_columns(resolved.alias("instrument_id"))
+
+
+def unknown_symbol(connection: Connection, dataset: Dataset, symbol: str) -> NotFoundError:
+    """The error for a symbol without instrument, with the nearest names."""
+    known = connection.execute(
+        "SELECT symbol FROM instruments WHERE kind = %s ORDER BY symbol LIMIT 10000", (dataset.kind.value,)
+    ).fetchall()
+    names = get_close_matches(symbol, [name for (name,) in known])
+    return NotFoundError(
+        f"{dataset.kind.value} symbol",
+        symbol,
+        known=names,
+        hint="create it first, e.g. store.assets.create(symbol=...)",
+    )
+
+
+def is_made(source: str) -> bool:
+    """Whether rows of the source are bars that the store has made of others."""
+    return source.startswith((KEPT, DOWNSAMPLED))
+
+
+def keep_primary_source(connection: Connection, dataset: Dataset, instruments: pl.Series, source: str) -> None:
+    """The first source to observe an instrument is what reads take by default; bars made here never are."""
+    if is_made(source):
+        return
+    connection.execute(
+        """INSERT INTO primary_sources (dataset, instrument_id, source)
+           SELECT %s, instrument_id, %s FROM unnest(%s::bigint[]) AS instrument_id ORDER BY instrument_id
+           ON CONFLICT DO NOTHING""",
+        (dataset.name, source, instruments.unique().to_list()),
+    )
+
+
+def primary_series(
+    connection: Connection, dataset: Dataset, symbols: Sequence[str] | None
+) -> list[tuple[str | None, int, str | None]]:
+    """The (symbol, instrument_id, source) that reads take by default; source is null where nothing was observed.
+
+    A symbol that names nothing is absent; without `symbols` it is every observed instrument, unnamed.
+    """
+    return connection.execute(
+        """SELECT named.symbol, named.instrument_id, primary_sources.source FROM instruments AS named
+           LEFT JOIN primary_sources ON primary_sources.dataset = %(dataset)s
+                AND primary_sources.instrument_id = named.instrument_id
+           WHERE named.kind = %(kind)s AND named.symbol = ANY(%(symbols)s)"""
+        if symbols is not None
+        else "SELECT NULL, instrument_id, source FROM primary_sources WHERE dataset = %(dataset)s",
+        {"dataset": dataset.name, "kind": dataset.kind.value, "symbols": None if symbols is None else list(symbols)},
+    ).fetchall()
+
+
+def kinds_of(connection: Connection, symbols: Sequence[str]) -> dict[str, set[str]]:
+    """The kinds of instrument that each symbol names; a symbol that names none is absent."""
+    kinds: dict[str, set[str]] = {}
+    for symbol, kind in connection.execute(
+        "SELECT symbol, kind FROM instruments WHERE symbol = ANY(%s)", (list(symbols),)
+    ).fetchall():
+        kinds.setdefault(symbol, set()).add(kind)
+    return kinds
+
+
+def splits_of(
+    connection: Connection, instruments: Sequence[int], *, as_of: datetime | None
+) -> list[tuple[int, date, Fraction]]:
+    """(instrument_id, ex-date, new shares per old) of the splits that were effective by `as_of`, oldest first."""
+    rows = connection.execute(
+        """SELECT instrument_id, ex_date, new_shares, old_shares FROM corporate_actions AS action
+           JOIN assets ON assets.id = action.asset_id
+           WHERE instrument_id = ANY(%s) AND action_type = 'split' AND NOT action.is_deleted
+             AND (%s::timestamptz IS NULL OR ex_date <= %s::timestamptz) ORDER BY ex_date""",
+        (list(instruments), as_of, as_of),
+    ).fetchall()
+    return [(instrument, ex_date, Fraction(new) / Fraction(old)) for instrument, ex_date, new, old in rows]

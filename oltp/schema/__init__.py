@@ -1,0 +1,1 @@
+"""The database's schema: bringing it to this release, and where it differs from it."""

@@ -1,0 +1,1 @@
+"""The PostgreSQL server: the embedded one, connections, and what the driver's errors mean."""

@@ -14,8 +14,8 @@ from uuid import UUID
 from medalion.core.enums import CashMovementType
 from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.core.money import ZERO, exact
-from medalion.intents import MarketView
 from medalion.lines import FOLDED, LOCK, Line, advance, holding_of
+from medalion.market.quotes import MarketView
 from medalion.orders import after_bust, after_report
 from medalion.portfolio import Execution, value_of
 from medalion.refolding import ON_LINE, refold

@@ -8,7 +8,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from medalion.core.errors import InputError
-from olap.valuation import CASH, CHANGES, MONEY, TIME
+from medalion.stats.equity import CASH, CHANGES, MONEY, TIME
 from oltp.entities.trading import Account
 from oltp.repositories.unit_of_work import UnitOfWork
 from oltp.server.translation import translated
@@ -68,7 +68,7 @@ _INSTRUMENT = pl.Schema(
 
 @dataclass(frozen=True, slots=True)
 class Bookings:
-    """`cash` and `changes` as `olap.valuation` takes them, ascending; `instruments` names what was traded.
+    """`cash` and `changes` as `medalion.stats.equity` takes them, ascending; `instruments` names what was traded.
 
     `calendar` of an instrument is the stock whose bars are its sessions; null where there is none. `first` and `last`
     are when anything happened; None if nothing did.

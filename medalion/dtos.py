@@ -3,24 +3,13 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 from uuid import UUID
 
 from medalion.core.enums import AssetType, PositionSide, PositionStatus, SignalType, TradeSide, TradeStatus, TradeType
-from medalion.market import Instrument
-from olap.trade_stats import TradeStatistics
+from medalion.market.names import AccountLike, SignalLike, StrategyLike, Tradable
+from medalion.stats.trades import TradeStatistics
 from oltp.entities.columns import JsonObject
-from oltp.entities.reference import Asset, OptionContract, PolymarketOutcome
-from oltp.entities.trading import Account, Strategy, TradingSignal
-
-AccountLike: TypeAlias = Account | UUID | str
-"""An account, its id or its name."""
-StrategyLike: TypeAlias = Strategy | UUID | str
-"""A strategy, its id or its name."""
-SignalLike: TypeAlias = TradingSignal | UUID | str
-"""A signal or its id."""
-Tradable: TypeAlias = Asset | OptionContract | PolymarketOutcome | Instrument | str
-"""What to trade: the asset, contract or outcome, or its ticker, contract symbol or token id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

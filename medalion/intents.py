@@ -7,12 +7,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from medalion.core.enums import InstrumentKind, PositionSide, SignalType, TradeSide, TradeStatus, TradeType
+from medalion.core.enums import PositionSide, SignalType, TradeSide, TradeStatus, TradeType
 from medalion.core.errors import ConflictError, InputError
 from medalion.core.money import checked
 from medalion.dtos import CreateTradeRequest
-from medalion.instruments import amount, chosen, instrument_behind, instrument_of, strategy_of, watched
-from medalion.market import Instrument, Market, Row
+from medalion.market.instrument import Instrument
+from medalion.market.lookup import amount, chosen, instrument_behind, instrument_of, strategy_of, watched
+from medalion.market.quotes import Market, viewed
 from medalion.order_checks import check_not_ended, check_quantity, is_below_minimum, prices_of
 from medalion.orders import WORKING
 from medalion.portfolio import value_of
@@ -32,14 +33,6 @@ _SIDES = {
     SignalType.SELL: TradeSide.SELL,
     SignalType.STRONG_SELL: TradeSide.SELL,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class MarketView:
-    """What each feed showed of the instruments a decision rested on; None where none of them is that feed's."""
-
-    alpaca: Row | None
-    polymarket: Row | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +79,6 @@ def client_order_id_of(request: CreateTradeRequest) -> str:
             given=request.client_order_id,
         )
     return request.client_order_id
-
-
-async def viewed(market: Market, instruments: tuple[Instrument, ...], at: datetime) -> MarketView:
-    """What the feeds showed of the instruments, by symbol; null for one of which nothing is stored."""
-    rows: dict[bool, Row] = {}
-    for instrument in instruments:
-        is_outcome = instrument.kind is InstrumentKind.OUTCOME
-        rows.setdefault(is_outcome, {})[instrument.symbol] = await market.snapshot(instrument, at)
-    alpaca, polymarket = ({"at": at, "seen": rows[feed]} if feed in rows else None for feed in (False, True))
-    return MarketView(alpaca, polymarket)
 
 
 async def existing(unit: UnitOfWork, account: Account, request: CreateTradeRequest, name: str) -> Trade | None:

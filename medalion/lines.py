@@ -9,7 +9,7 @@ from uuid import UUID
 
 from medalion.core.enums import CashMovementType, PositionSide, PositionStatus
 from medalion.core.money import ZERO, exact
-from medalion.intents import MarketView
+from medalion.market.quotes import MarketView
 from medalion.portfolio import Entry, Execution, Holding, Step, rescaled
 from medalion.settling import Ending, Settling
 from oltp.entities.base import uuid7

@@ -16,15 +16,15 @@ from functools import partial
 import polars as pl
 
 from medalion import downsampling, healing, maintenance, rebinding, verification
-from medalion.anchors import Anchors
 from medalion.core.checksum import signed
 from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.datasets import dataset as dataset_named
 from medalion.core.enums import BatchStatus, WriteKind
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.workers import ahead
+from medalion.journal.anchors import Anchors
+from medalion.journal.metrics import MirrorMeter, Record, ignore
 from medalion.maintenance import CompactionRun, RetentionRun, VacuumRun
-from medalion.metrics import MirrorMeter, Record, ignore
 from medalion.pacing import Pace
 from olap.delta.tables import Lake, LakeTable, Pin
 from olap.files.parquet import StagedFile

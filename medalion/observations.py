@@ -22,8 +22,8 @@ from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, utc
 from medalion.history import History, ImportResult
 from medalion.importing import Reading
+from medalion.journal.metrics import Record, ignore, timed
 from medalion.mapping import Mapped
-from medalion.metrics import Record, ignore, timed
 from medalion.mirror import Mirror
 from medalion.reading import Asked
 from medalion.rollups import Bars

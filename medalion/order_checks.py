@@ -9,8 +9,8 @@ from medalion.core.errors import ConflictError, InputError
 from medalion.core.money import exact
 from medalion.core.time import EXCHANGE_ZONE
 from medalion.dtos import CreateTradeRequest
-from medalion.instruments import amount
-from medalion.market import Instrument
+from medalion.market.instrument import Instrument
+from medalion.market.lookup import amount
 from medalion.orders import price_fault
 from oltp.entities.trading import TradingSignal
 

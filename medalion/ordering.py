@@ -14,11 +14,13 @@ from typing import TypeVar
 from medalion import accounting
 from medalion.core.enums import AccountType, TradeStatus
 from medalion.core.errors import ConflictError, InputError, NotFoundError
-from medalion.dtos import AccountLike, CreateTradeRequest, PositionDto, TradeDto
-from medalion.instruments import account_of, instrument_behind, watched
-from medalion.intents import Intent, MarketView, client_order_id_of, existing, intend, resumed, viewed
-from medalion.market import Instrument, Market, one_look
-from medalion.metrics import Metric, Record, ignore, milliseconds
+from medalion.dtos import CreateTradeRequest, PositionDto, TradeDto
+from medalion.intents import Intent, client_order_id_of, existing, intend, resumed
+from medalion.journal.metrics import Metric, Record, ignore, milliseconds
+from medalion.market.instrument import Instrument
+from medalion.market.lookup import account_of, instrument_behind, watched
+from medalion.market.names import AccountLike
+from medalion.market.quotes import Market, MarketView, one_look, viewed
 from medalion.orders import WORKING, is_working
 from medalion.portfolios import Portfolios, Which
 from medalion.venues.base import FillReport, OrderReport, Venue

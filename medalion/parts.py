@@ -7,16 +7,16 @@ from typing import ClassVar, Self
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from medalion.anchors import Anchors, BackgroundAnchors
 from medalion.background import BackgroundCompaction, BackgroundMirror, BackgroundUpkeep
 from medalion.core.errors import InputError, StoreError
 from medalion.core.settings import Settings
-from medalion.log_handler import DatabaseLogHandler
+from medalion.journal.anchors import Anchors, BackgroundAnchors
+from medalion.journal.handler import DatabaseLogHandler
+from medalion.journal.metrics import Metrics
+from medalion.journal.retention import BackgroundRetention
 from medalion.materialising import Rollups
-from medalion.metrics import Metrics
 from medalion.mirror import Mirror
 from medalion.observations import Observations
-from medalion.retention import BackgroundRetention
 from olap.delta.tables import Lake
 from olap.places.open import lake_place
 from oltp.repositories.unit_of_work import UnitOfWork, sessions

@@ -13,10 +13,12 @@ from medalion import summaries
 from medalion.core.enums import AssetType, CashMovementType, InstrumentKind
 from medalion.core.errors import ConflictError, InputError
 from medalion.core.time import Instant, TimeRange, utc
-from medalion.dtos import AccountLike, PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto, Tradable, TradeDto
-from medalion.instruments import account_of, amount, instrument_of
-from medalion.market import Instrument, Market
-from olap.trade_stats import TradeStatistics
+from medalion.dtos import PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto, TradeDto
+from medalion.market.instrument import Instrument
+from medalion.market.lookup import account_of, amount, instrument_of
+from medalion.market.names import AccountLike, Tradable
+from medalion.market.quotes import Market
+from medalion.stats.trades import TradeStatistics
 from oltp.entities.base import now
 from oltp.entities.reference import INSTRUMENTS
 from oltp.entities.trading import Fill, Position, Trade

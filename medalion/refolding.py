@@ -16,8 +16,8 @@ from uuid import UUID
 
 from medalion.core.enums import CashMovementType, PositionStatus, SettlementType
 from medalion.core.money import ZERO, exact
-from medalion.intents import MarketView
 from medalion.lines import FOLDED, Line, advance
+from medalion.market.quotes import MarketView
 from medalion.portfolio import Entry, Execution, RoundTrip, fold, rescaled
 from medalion.settling import Settling, Split, settling_of
 from oltp.entities.trading import CashMovement, Fill, Position, Settlement

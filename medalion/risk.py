@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from medalion.core.enums import InstrumentKind, PositionSide, TradeSide
 from medalion.core.money import ZERO, exact
-from medalion.market import Instrument, Market
+from medalion.market.instrument import Instrument
+from medalion.market.quotes import Market
 from medalion.order_checks import check_stop_loss, plain
 from medalion.orders import WORKING
 from medalion.venues.base import Order

@@ -18,9 +18,10 @@ from medalion.core.enums import OptionType, PositionSide, SettlementType
 from medalion.core.errors import ConflictError, InputError
 from medalion.core.money import ZERO, checked, exact
 from medalion.core.time import EXCHANGE_ZONE, MICROSECOND
-from medalion.dtos import AccountLike, PositionDto
-from medalion.instruments import account_of, amount, instrument_of
+from medalion.dtos import PositionDto
 from medalion.lines import Line
+from medalion.market.lookup import account_of, amount, instrument_of
+from medalion.market.names import AccountLike
 from medalion.ordering import Ordering
 from medalion.orders import WORKING
 from medalion.portfolio import value_of

@@ -1,4 +1,4 @@
-"""Statistics of accounts: value by session, performance by the conventions of `olap.stats`, closed round trips."""
+"""Statistics of accounts: value by session, performance by the conventions of `medalion.stats`, round trips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,14 +16,11 @@ from medalion.core.enums import InstrumentKind
 from medalion.core.errors import InputError
 from medalion.core.money import exact
 from medalion.core.time import MICROSECOND, Instant, TimeRange, utc
-from medalion.dtos import AccountLike
-from medalion.instruments import account_of
+from medalion.market.lookup import account_of
+from medalion.market.names import AccountLike
 from medalion.observations import Observations
-from olap import stats
-from olap.performance import PerformanceStatistics
-from olap.performance import performance as performance_of
-from olap.trade_stats import TradeStatistics
-from olap.valuation import (
+from medalion.stats import ratios
+from medalion.stats.equity import (
     CLOSES,
     DAY,
     EQUITY,
@@ -35,6 +32,9 @@ from olap.valuation import (
     sessions_of,
     with_opening,
 )
+from medalion.stats.performance import PerformanceStatistics
+from medalion.stats.performance import performance as performance_of
+from medalion.stats.trades import TradeStatistics
 from oltp.repositories.unit_of_work import UnitOfWork
 
 _EVERY_DAY = (InstrumentKind.CRYPTO, InstrumentKind.OUTCOME)
@@ -171,7 +171,7 @@ class Statistics:
             kinds = [_kind(calendar)]
         is_daily = any(kind in _EVERY_DAY for kind in kinds)
         equity, is_daily = await to_thread.run_sync(partial(self._value, bookings, during, is_daily, moment))
-        periods = stats.PERIODS_PER_YEAR[InstrumentKind.CRYPTO if is_daily else InstrumentKind.STOCK]
+        periods = ratios.PERIODS_PER_YEAR[InstrumentKind.CRYPTO if is_daily else InstrumentKind.STOCK]
         return _Valued(account.name, account.base_currency, bookings.digest, periods, equity)
 
     def _value(
@@ -271,7 +271,7 @@ def _last(last: datetime, closes: pl.DataFrame, during: TimeRange, as_of: dateti
 
 
 def _performance(valued: _Valued, risk_free: float) -> PerformanceStatistics:
-    growth = stats.time_weighted(valued.equity["value"], valued.equity["flow"])
+    growth = ratios.time_weighted(valued.equity["value"], valued.equity["flow"])
     frame = pl.DataFrame([valued.equity["ts"], growth.alias("value")])
     periods = valued.periods_per_year
     if growth.null_count():

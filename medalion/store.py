@@ -12,17 +12,17 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
-from medalion.audit import Audit
 from medalion.core.errors import StoreError
 from medalion.core.settings import Settings, settings_of
 from medalion.faces import Blocking, LoopThread, RepositoryFace, Threaded
 from medalion.jobs import Jobs
-from medalion.journal import Journal
-from medalion.market import Market, StoredMarket
+from medalion.market.quotes import Market, StoredMarket
 from medalion.market_data import MarketDataService
 from medalion.mirror import Mirror
 from medalion.observations import Observations
 from medalion.parts import Parts
+from medalion.services.audit import Audit
+from medalion.services.journal import Journal
 from medalion.statistics import Statistics
 from medalion.trading import TradingService
 from medalion.venues.base import Venue

@@ -11,7 +11,7 @@ from medalion.core.enums import CashMovementType, PositionStatus
 from medalion.core.money import ZERO, cash, exact
 from medalion.core.time import TimeRange
 from medalion.dtos import PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto
-from olap.trade_stats import TradeStatistics, trade_statistics
+from medalion.stats.trades import TradeStatistics, trade_statistics
 from oltp.entities.trading import Account, CashMovement, Position
 from oltp.repositories.rows import Row, Statement, rows_of, run
 from oltp.repositories.unit_of_work import UnitOfWork

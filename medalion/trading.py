@@ -5,17 +5,9 @@ from decimal import Decimal
 
 from medalion.core.enums import AssetType, PositionSide, TradeSide, TradeStatus, TradeType
 from medalion.core.errors import ConflictError, VenueError
-from medalion.dtos import (
-    AccountLike,
-    CreateTradeRequest,
-    OpenPositionRequest,
-    PositionDto,
-    SignalLike,
-    StrategyLike,
-    Tradable,
-    TradeDto,
-)
-from medalion.instruments import chosen, instrument_behind
+from medalion.dtos import CreateTradeRequest, OpenPositionRequest, PositionDto, TradeDto
+from medalion.market.lookup import chosen, instrument_behind
+from medalion.market.names import AccountLike, SignalLike, StrategyLike, Tradable
 from medalion.portfolios import Which
 from medalion.settlements import Settlements
 from oltp.entities.trading import Trade

@@ -9,7 +9,7 @@ import pytest
 
 from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.core.errors import NotFoundError, VenueError
-from medalion.market import Instrument
+from medalion.market.instrument import Instrument
 from medalion.venues import alpaca
 from medalion.venues.alpaca import AlpacaVenue
 from medalion.venues.base import Order

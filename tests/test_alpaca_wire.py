@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
-from medalion.market import Instrument
+from medalion.market.instrument import Instrument
 from medalion.venues import alpaca_wire as wire
 from medalion.venues.alpaca_wire import BrokerOrder, Execution, UnclearError
 from medalion.venues.base import Order

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 import medalion
-from medalion.anchors import Anchored, Anchors, BackgroundAnchors
 from medalion.core.errors import CorruptLakeError, StoreError
+from medalion.journal.anchors import Anchored, Anchors, BackgroundAnchors
 from medalion.store import Store
 from olap.delta.anchors import FOLDER, AnchorTable
 from olap.places.folder import Folder

@@ -26,7 +26,7 @@ from medalion.demo import bot, loading, run, sources
 from medalion.demo.replay import Broker, Replayed, ReplayMarket, replay, session_open
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.demo.tearsheet import biggest_upset
-from medalion.market import Instrument
+from medalion.market.instrument import Instrument
 from medalion.store import Store
 
 pytest.importorskip("bokeh_sampledata")

@@ -23,10 +23,10 @@ from medalion.core.enums import CorporateActionType
 from medalion.core.settings import Settings
 from medalion.mirror import Mirror
 from medalion.orders import TRANSITIONS
+from medalion.stats import forecasts
+from medalion.stats.performance import PerformanceStatistics
+from medalion.stats.trades import TradeStatistics
 from medalion.store import AsyncStore, Store
-from olap import forecast_stats
-from olap.performance import PerformanceStatistics
-from olap.trade_stats import TradeStatistics
 from oltp.entities.base import Base
 from oltp.entities.trading import Trade
 from oltp.repositories.unit_of_work import UnitOfWork
@@ -252,8 +252,8 @@ def test_every_figure_of_closed_trades_has_its_formula() -> None:
 
 
 def test_every_figure_of_prediction_markets_is_a_function() -> None:
-    functions = {name for name, _ in inspect.getmembers(forecast_stats, inspect.isfunction) if name[0] != "_"}
-    own = {name for name in functions if getattr(forecast_stats, name).__module__ == forecast_stats.__name__}
+    functions = {name for name, _ in inspect.getmembers(forecasts, inspect.isfunction) if name[0] != "_"}
+    own = {name for name in functions if getattr(forecasts, name).__module__ == forecasts.__name__}
     assert figures("Prediction markets") == own
 
 

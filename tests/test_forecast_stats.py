@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from medalion.core.errors import InputError
-from olap.forecast_stats import (
+from medalion.stats.forecasts import (
     binary_implied_volatility,
     brier_score,
     calibration_table,

@@ -17,7 +17,7 @@ from psycopg import sql
 
 import medalion
 from medalion.core.enums import LogLevel
-from medalion.log_handler import DatabaseLogHandler
+from medalion.journal.handler import DatabaseLogHandler
 from medalion.store import Store
 from oltp.repositories.unit_of_work import acting_as
 from oltp.server.engine import Postgres
@@ -145,7 +145,7 @@ def test_a_full_queue_gives_up_the_oldest_and_says_so(store: Store, database_url
         "15 log records were lost: more came than could be written",
     ]
     (line,) = store.journal.recent_logs(level="warning")
-    assert (line.category, line.additional_data) == ("medalion.log_handler", {"lost": 15})
+    assert (line.category, line.additional_data) == ("medalion.journal.handler", {"lost": 15})
 
 
 def test_without_a_server_nothing_waits_and_nothing_is_raised(

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medalion.core.enums import InstrumentKind, TradeSide, TradeType
-from medalion.market import Instrument, Quote
+from medalion.market.instrument import Instrument
+from medalion.market.quotes import Quote
 from medalion.venues.base import Order
 from medalion.venues.matching import Match, Resting, Rules, match
 from tests.trading_floor import NOON

@@ -11,8 +11,8 @@ import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import InputError
 from medalion.core.settings import Settings
-from medalion.metrics import Metric, MirrorMeter
-from medalion.retention import BackgroundRetention, Retention, kept
+from medalion.journal.metrics import Metric, MirrorMeter
+from medalion.journal.retention import BackgroundRetention, Retention, kept
 from medalion.store import Store
 from oltp.entities.base import now
 from tests.observed import instruments, sample

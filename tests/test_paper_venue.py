@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.core.errors import ConflictError, NotFoundError
-from medalion.market import Instrument, Quote
+from medalion.market.instrument import Instrument
+from medalion.market.quotes import Quote
 from medalion.venues.base import Order
 from medalion.venues.matching import fill_price
 from medalion.venues.paper import CommissionSchedule, PaperVenue

@@ -21,12 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medalion.core.errors import InputError
-from medalion.report import charts, tables
+from medalion.plot import charts, themes, thinning
+from medalion.report import tables
 from medalion.report.tearsheet import Card, Figure, Table, Tone, render_tearsheet, write_tearsheet
-from olap.forecast_stats import calibration_table
-from olap.performance import drawdown_table, drawdowns, monthly_returns, performance
-from olap.stats import simple_returns
-from olap.trade_stats import trade_statistics
+from medalion.stats.forecasts import calibration_table
+from medalion.stats.performance import drawdown_table, drawdowns, monthly_returns, performance
+from medalion.stats.ratios import simple_returns
+from medalion.stats.trades import trade_statistics
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 MONEY = pl.Decimal(18, 8)
@@ -124,7 +125,7 @@ def test_candles_hold_bars_and_trades_with_their_side() -> None:
     assert found[0][1]["when"] == "2024-03-01 12:01:00 UTC"
     assert [(row["side"], row["price"]) for row in found[-1]] == [("buy", 102.5), ("sell", 104.25)]
     marks = {layer["mark"]["shape"]: layer["mark"]["color"] for layer in layers(spec) if "shape" in layer["mark"]}
-    assert marks == {"triangle-up": charts.BUY, "triangle-down": charts.SELL}
+    assert marks == {"triangle-up": themes.BUY, "triangle-down": themes.SELL}
 
 
 def test_a_probability_is_the_middle_and_the_price_where_a_side_is_missing() -> None:
@@ -141,7 +142,7 @@ def test_a_benchmark_starts_where_the_account_starts() -> None:
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(10, 60))
 def test_thinning_keeps_the_ends_and_the_extremes(numbers: list[float], most: int) -> None:
     frame = pl.DataFrame({"ts": range(len(numbers)), "value": numbers})
-    found = charts.thinned(frame, "value", max_points=most)
+    found = thinning.thinned(frame, "value", max_points=most)
     assert found.height <= max(most, 1)
     assert found["ts"].is_sorted()
     assert (found["ts"][0], found["ts"][-1]) == (0, len(numbers) - 1)
@@ -152,7 +153,7 @@ def test_thinning_keeps_the_ends_and_the_extremes(numbers: list[float], most: in
 @given(st.integers(1, 200), st.integers(1, 40))
 def test_merging_bars_keeps_range_and_volume(count: int, most: int) -> None:
     given_ = bars(count)
-    found = charts.merged_bars(given_, max_points=most)
+    found = thinning.merged_bars(given_, max_points=most)
     assert found.height <= most
     assert (found["high"].max(), found["low"].min()) == (given_["high"].max(), given_["low"].min())
     assert found["volume"].sum() == given_["volume"].sum()
@@ -166,7 +167,7 @@ def test_merging_bars_keeps_range_and_volume(count: int, most: int) -> None:
 def test_more_rows_than_altair_allows_are_drawn_thinned() -> None:
     long = equity(20_000)
     rows = values(charts.equity_curve(long).to_dict())
-    assert 3_000 < len(rows) <= charts.MAX_POINTS
+    assert 3_000 < len(rows) <= thinning.MAX_POINTS
     assert max(row["value"] for row in rows) == long["value"].max()
     assert len(values(charts.candlesticks(bars(12_000)).to_dict())) == 4_000
 
@@ -324,7 +325,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("package", ["altair", "vl_convert", "jinja2"])
 def test_without_the_extra_the_command_that_installs_it_is_told(package: str) -> None:
-    code = f"import sys; sys.modules[{package!r}] = None\nimport medalion.report.charts"
+    code = f"import sys; sys.modules[{package!r}] = None\nimport medalion.plot.charts"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert f"MedalionError: reports need {package}" in run.stderr

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.core.errors import ConflictError, InputError
 from medalion.core.money import exact
-from medalion.market import Instrument, Quote
+from medalion.market.instrument import Instrument
+from medalion.market.quotes import Quote
 from medalion.store import Store
 from medalion.venues.base import Order
 from medalion.venues.paper import PaperVenue

@@ -18,7 +18,7 @@ from medalion.core.enums import InstrumentKind, SettlementType, SignalType, Trad
 from medalion.core.errors import InputError, VenueError
 from medalion.dtos import CreateTradeRequest, TradeDto
 from medalion.intents import intend
-from medalion.market import Instrument
+from medalion.market.instrument import Instrument
 from medalion.risk import Exposure, loss_of, size_after
 from medalion.trading import TradingService
 from medalion.venues.paper import CommissionSchedule

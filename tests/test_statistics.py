@@ -16,8 +16,8 @@ from medalion.core.enums import SettlementType, TradeSide
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.money import cash
 from medalion.portfolio import Execution
+from medalion.stats import equity as valuation
 from medalion.store import Store
-from olap import valuation
 from oltp.entities.reference import Asset
 from tests.books import Book
 from tests.real_data import real

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medalion.core.errors import InputError
-from olap.trade_stats import excursions, trade_statistics
+from medalion.stats.trades import excursions, trade_statistics
 from tests.real_data import real
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from medalion.core.enums import CashMovementType
 from medalion.core.money import exact
-from medalion.market import Instrument, Quote
+from medalion.market.instrument import Instrument
+from medalion.market.quotes import Quote
 from medalion.trading import TradingService
 from medalion.venues.paper import CommissionSchedule, PaperVenue
 from oltp.entities.trading import Account

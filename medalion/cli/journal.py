@@ -62,7 +62,7 @@ def prune(
     ] = None,
 ) -> None:
     """Remove old logs, measurements and errors that are over, for good."""
-    from medalion.retention import kept
+    from medalion.journal.retention import kept
 
     with ctx.obj.open() as store:
         removed = store.journal.prune(kept(ctx.obj.settings()) if days is None else timedelta(days=days))

@@ -17,7 +17,8 @@ from uuid import UUID
 from medalion.core.enums import TradeSide, TradeStatus
 from medalion.core.errors import NotFoundError
 from medalion.demo.sources import BOT_SOURCE, BotTrade, token
-from medalion.market import Instrument, Quote, Row
+from medalion.market.instrument import Instrument
+from medalion.market.quotes import Quote, Row
 from medalion.venues.base import FillReport, Order, OrderReport
 
 _AT_A_TIME = 4

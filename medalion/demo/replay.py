@@ -21,7 +21,8 @@ from medalion.core.money import cash, exact
 from medalion.core.time import EXCHANGE_ZONE
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.dtos import TradeDto
-from medalion.market import Instrument, Quote, Row
+from medalion.market.instrument import Instrument
+from medalion.market.quotes import Quote, Row
 from oltp.entities.reference import CorporateAction
 
 ZERO = Decimal(0)

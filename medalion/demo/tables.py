@@ -10,8 +10,8 @@ from medalion.demo.loading import Loaded
 from medalion.dtos import PortfolioSummaryDto
 from medalion.report.tables import duration, money, percent, ratio
 from medalion.routing import ReadPlan
-from olap.performance import PerformanceStatistics
-from olap.trade_stats import TradeStatistics
+from medalion.stats.performance import PerformanceStatistics
+from medalion.stats.trades import TradeStatistics
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ import polars as pl
 from medalion.core.datasets import POLYMARKET_SNAPSHOTS, STOCK_BARS
 from medalion.core.time import utc
 from medalion.demo import sources
-from medalion.report import charts
+from medalion.plot import charts
 from medalion.report.tables import drawdown_rows, fills_table, performance_cards, performance_table, trade_table
 from medalion.report.tearsheet import Figure, write_tearsheet
-from olap.performance import drawdown_table, drawdowns, monthly_returns
+from medalion.stats.performance import drawdown_table, drawdowns, monthly_returns
 
 SHOWN_SYMBOL, SHOWN_FROM = "AAPL", date(2011, 3, 1)
 HELD = ("AAPL", "IBM", "MSFT")

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from datetime import date, timedelta
 from typing import Any
 
-from medalion.dtos import AccountLike
-from medalion.instruments import account_of
+from medalion.market.lookup import account_of
+from medalion.market.names import AccountLike
 from medalion.statistics import PortfolioStatistics
 from oltp.entities.trading import Account
 from oltp.repositories.unit_of_work import UnitOfWork

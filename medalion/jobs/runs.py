@@ -10,9 +10,9 @@ from anyio import to_thread
 
 from medalion.core.enums import JobStatus
 from medalion.core.time import Instant, TimeRange, utc
-from medalion.dtos import AccountLike
 from medalion.jobs import portfolio_statistics
 from medalion.jobs.lineage import code_versions, pinned
+from medalion.market.names import AccountLike
 from medalion.statistics import DATASETS, Statistics
 from olap.delta.tables import Lake
 from oltp.entities.base import now

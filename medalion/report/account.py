@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from medalion.core.time import Instant, TimeRange
-from medalion.report.charts import drawdown_curve, equity_curve, monthly_heatmap, return_distribution
+from medalion.plot.charts import drawdown_curve, equity_curve, monthly_heatmap, return_distribution
 from medalion.report.tables import (
     drawdown_rows,
     fills_table,
@@ -19,8 +19,8 @@ from medalion.report.tables import (
     trade_table,
 )
 from medalion.report.tearsheet import Card, Figure, write_tearsheet
-from olap.performance import drawdown_table, drawdowns, monthly_returns
-from olap.stats import simple_returns, time_weighted
+from medalion.stats.performance import drawdown_table, drawdowns, monthly_returns
+from medalion.stats.ratios import simple_returns, time_weighted
 
 if TYPE_CHECKING:
     from medalion.store import Store

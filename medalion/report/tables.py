@@ -6,8 +6,8 @@ from decimal import Decimal
 import polars as pl
 
 from medalion.report.tearsheet import Card, Table, Tone
-from olap.performance import PerformanceStatistics
-from olap.trade_stats import TradeStatistics
+from medalion.stats.performance import PerformanceStatistics
+from medalion.stats.trades import TradeStatistics
 
 DASH = "—"
 
@@ -129,7 +129,7 @@ def trade_table(found: TradeStatistics) -> Table:
 
 
 def drawdown_rows(table: pl.DataFrame) -> Table:
-    """The episodes that `olap.performance.drawdown_table` found."""
+    """The episodes that `medalion.stats.performance.drawdown_table` found."""
     rows = tuple(
         (
             moment(_day(row["peak_at"])),

@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from medalion.core.enums import TradeSide, TradeStatus, TradeType
-from medalion.market import Instrument
+from medalion.market.instrument import Instrument
 
 
 @dataclass(frozen=True, slots=True)

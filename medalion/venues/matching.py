@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from medalion.core.enums import InstrumentKind, TradeSide, TradeType
 from medalion.core.money import cash, exact
-from medalion.market import Quote
+from medalion.market.quotes import Quote
 from medalion.venues.base import Order
 
 _BPS = Decimal(10_000)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from medalion.core.enums import TradeStatus
 from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.core.money import cash, checked, exact
-from medalion.market import Market, Quote
+from medalion.market.quotes import Market, Quote
 from medalion.orders import PARTIALLY_FILLED, SUBMITTED, price_fault
 from medalion.portfolio import value_of
 from medalion.venues.base import FillReport, Order, OrderReport

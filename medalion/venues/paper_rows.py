@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from medalion.core.enums import TradeStatus
-from medalion.market import Instrument
+from medalion.market.instrument import Instrument
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.matching import Resting
 from oltp.entities.venue import PaperExecution, PaperOrder

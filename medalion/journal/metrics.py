@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from medalion.core.text import storable
-from medalion.row_writer import Row, RowWriter
+from medalion.journal.writer import Row, RowWriter
 from oltp.entities.base import now
 from oltp.entities.journal import PerformanceMetric
 from oltp.server.engine import Postgres

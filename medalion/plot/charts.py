@@ -7,7 +7,6 @@ ones (`merged_bars`); trades are drawn all.
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any
 
 import altair as alt
 import polars as pl
@@ -15,75 +14,17 @@ import polars as pl
 from medalion.core.enums import TradeSide
 from medalion.core.errors import InputError
 from medalion.core.time import utc
+from medalion.plot.themes import BLUE, BUY, CLOCK, CONFIG, FALL, GREY, LOSS_TO_GAIN, ORANGE, RISE, SELL
+from medalion.plot.thinning import merged_bars, thinned
 
-MAX_POINTS = 5_000
-
-FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-BLUE, GREY, ORANGE = "#3b82f6", "#94a3b8", "#f59e0b"
-RISE, FALL = "#26a69a", "#ef5350"
-BUY, SELL = "#16a34a", "#dc2626"
-LOSS_TO_GAIN = ("#f87171", "#fecaca", "#f8fafc", "#bbf7d0", "#4ade80")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-CONFIG: dict[str, Any] = {
-    "font": FONT,
-    "background": "transparent",
-    "view": {"stroke": None, "continuousWidth": 900, "discreteWidth": 900},
-    "axis": {
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "labelColor": "#475569",
-        "titleColor": "#475569",
-        "gridColor": "#e2e8f0",
-        "domainColor": "#cbd5e1",
-        "tickColor": "#cbd5e1",
-        "labelFlush": True,
-    },
-    "legend": {"labelFontSize": 12, "labelColor": "#475569", "orient": "top", "title": None, "symbolStrokeWidth": 3},
-}
-CLOCK = {"hours": "%H:%M", "minutes": "%H:%M", "seconds": "%H:%M:%S"}
 _TIME_AXIS = alt.X(
     "ts:T",
     title=None,
     scale=alt.Scale(type="utc"),
     axis=alt.Axis(grid=False, tickCount=8, labelOverlap=True, format=CLOCK),
 )
-
-
-def thinned(frame: pl.DataFrame, column: str, *, max_points: int = MAX_POINTS) -> pl.DataFrame:
-    """At most `max_points` rows: first, and of each run of rows the last, and the lowest and highest of `column`."""
-    if frame.height <= max_points:
-        return frame
-    size = -(-frame.height // ((max_points - 1) // 3))
-    row = pl.int_range(pl.len())
-    kept = (
-        frame.select(row.alias("row"), (row // size).alias("run"), pl.col(column).alias("value"))
-        .group_by("run")
-        .agg(
-            pl.col("row").last().alias("last"),
-            pl.col("row").gather(pl.col("value").arg_min()).first().alias("lowest"),
-            pl.col("row").gather(pl.col("value").arg_max()).first().alias("highest"),
-        )
-    )
-    rows = pl.concat([pl.Series([0]), *(kept[name].drop_nulls() for name in ("last", "lowest", "highest"))])
-    return frame[rows.unique().sort()]
-
-
-def merged_bars(bars: pl.DataFrame, *, max_points: int = MAX_POINTS) -> pl.DataFrame:
-    """`bars` with runs of neighbours merged, so that at most `max_points` are left; other columns are the first's."""
-    size = max(1, -(-bars.height // max_points))
-    return (
-        bars.group_by((pl.int_range(pl.len()) // size).alias("run"), maintain_order=True)
-        .agg(
-            pl.exclude("high", "low", "close", "volume").first(),
-            pl.col("high").max(),
-            pl.col("low").min(),
-            pl.col("close").last(),
-            pl.col("volume").sum(),
-        )
-        .drop("run")
-    )
 
 
 def equity_curve(equity: pl.DataFrame, *, benchmark: pl.DataFrame | None = None) -> alt.LayerChart:

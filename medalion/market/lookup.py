@@ -11,8 +11,8 @@ from sqlalchemy import orm
 from medalion.core.enums import AssetType, InstrumentKind, PositionSide, TradeSide, TradeType
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.money import checked
-from medalion.dtos import AccountLike, StrategyLike, Tradable
-from medalion.market import Instrument
+from medalion.market.instrument import Instrument
+from medalion.market.names import AccountLike, StrategyLike, Tradable
 from oltp.entities.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
 from oltp.entities.trading import Account, Position, Strategy, Trade, TradingSignal
 from oltp.repositories.base import id_of

@@ -10,7 +10,7 @@ from typing import Any
 
 from medalion.core.enums import LogLevel
 from medalion.core.text import said, stack_trace, storable
-from medalion.row_writer import Row, RowWriter
+from medalion.journal.writer import Row, RowWriter
 from oltp.entities.base import now
 from oltp.entities.journal import ApplicationLog
 from oltp.repositories.unit_of_work import acting

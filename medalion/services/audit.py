@@ -8,8 +8,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from anyio import to_thread
 
-from medalion.anchors import Anchored, Anchors
 from medalion.core.time import Instant, utc
+from medalion.journal.anchors import Anchored, Anchors
 from oltp.entities.base import Base, Entity
 from oltp.entities.journal import AuditLog
 from oltp.repositories.base import id_of

@@ -4,10 +4,9 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
-from uuid import UUID
 
 from medalion.core.datasets import (
     CRYPTO_BARS,
@@ -20,6 +19,7 @@ from medalion.core.datasets import (
 )
 from medalion.core.enums import InstrumentKind, TradeSide
 from medalion.core.money import cash, exact
+from medalion.market.instrument import Instrument
 
 Row: TypeAlias = dict[str, Any]
 
@@ -31,28 +31,6 @@ _QUOTES = {
     InstrumentKind.OUTCOME: POLYMARKET_SNAPSHOTS,
 }
 _BARS = {InstrumentKind.STOCK: STOCK_BARS, InstrumentKind.CRYPTO: CRYPTO_BARS}
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """What can be ordered: its number, its name, units per contract, and the entities it stands for.
-
-    One that is not tradable can still be closed; one that is resolved or has expired is settled instead.
-    """
-
-    kind: InstrumentKind
-    instrument_id: int
-    symbol: str
-    multiplier: Decimal = Decimal(1)
-    asset_id: UUID | None = None
-    option_contract_id: UUID | None = None
-    outcome_id: UUID | None = None
-    polymarket_event_id: UUID | None = None
-    is_tradable: bool = True
-    is_resolved: bool = False
-    expiration_date: date | None = None
-    tick_size: Decimal | None = None
-    min_order_size: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +144,21 @@ def quote_of(row: Row) -> Quote:
     if bid is None and ask is None:
         bid = ask = row.get("price")
     return Quote(bid, ask, ts, source, row.get("bid_size"), row.get("ask_size"))
+
+
+@dataclass(frozen=True, slots=True)
+class MarketView:
+    """What each feed showed of the instruments a decision rested on; None where none of them is that feed's."""
+
+    alpaca: Row | None
+    polymarket: Row | None
+
+
+async def viewed(market: Market, instruments: tuple[Instrument, ...], at: datetime) -> MarketView:
+    """What the feeds showed of the instruments, by symbol; null for one of which nothing is stored."""
+    rows: dict[bool, Row] = {}
+    for instrument in instruments:
+        is_outcome = instrument.kind is InstrumentKind.OUTCOME
+        rows.setdefault(is_outcome, {})[instrument.symbol] = await market.snapshot(instrument, at)
+    alpaca, polymarket = ({"at": at, "seen": rows[feed]} if feed in rows else None for feed in (False, True))
+    return MarketView(alpaca, polymarket)

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import polars as pl
 
 from medalion.core.errors import InputError
-from olap.stats import DAYS_PER_YEAR, finite
+from medalion.stats.ratios import DAYS_PER_YEAR, finite
 
 _NORMAL = NormalDist()
 

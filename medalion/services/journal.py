@@ -15,8 +15,8 @@ from medalion.core.errors import InputError
 from medalion.core.money import cash, exact
 from medalion.core.text import said, stack_trace, storable, type_name
 from medalion.core.time import Instant, utc
-from medalion.log_handler import DatabaseLogHandler
-from medalion.retention import Age, Retention
+from medalion.journal.handler import DatabaseLogHandler
+from medalion.journal.retention import Age, Retention
 from oltp.entities.base import Entity, now
 from oltp.entities.journal import ApplicationLog, ErrorLog, PerformanceMetric
 from oltp.repositories.unit_of_work import UnitOfWork, acting

@@ -1,4 +1,4 @@
-"""What an equity frame (`ts`, `value`) shows: its drawdowns, its months, every statistic of `olap.stats` at once."""
+"""What an equity frame (`ts`, `value`) shows: its drawdowns, its months, every figure of `ratios` at once."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -6,7 +6,7 @@ from datetime import date, datetime
 import polars as pl
 
 from medalion.core.errors import InputError
-from olap import stats
+from medalion.stats import ratios
 
 
 def _checked(equity: pl.DataFrame, *, name: str = "equity") -> pl.DataFrame:
@@ -22,7 +22,7 @@ def _checked(equity: pl.DataFrame, *, name: str = "equity") -> pl.DataFrame:
         raise InputError(f"{name}: ts is {equity['ts'].dtype}; give dates or times", given=equity["ts"].dtype)
     if not equity["ts"].is_sorted() or equity["ts"].n_unique() < equity.height:
         raise InputError(f"{name}: ts is not ascending or repeats; sort it, one value for each time", given=name)
-    return pl.DataFrame([equity["ts"], stats.levels(equity["value"]).alias("value")])
+    return pl.DataFrame([equity["ts"], ratios.levels(equity["value"]).alias("value")])
 
 
 def drawdowns(equity: pl.DataFrame) -> pl.DataFrame:
@@ -77,13 +77,13 @@ def monthly_returns(equity: pl.DataFrame) -> pl.DataFrame:
     )
     chain = pl.concat([values["value"].head(1), ends["value"]])
     return ends.select(
-        pl.col("year").cast(pl.Int32), pl.col("month").cast(pl.Int32), stats.simple_returns(chain).alias("return")
+        pl.col("year").cast(pl.Int32), pl.col("month").cast(pl.Int32), ratios.simple_returns(chain).alias("return")
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PerformanceStatistics:
-    """Statistics of one equity series by the conventions of `olap.stats`; None is undefined.
+    """Statistics of one equity series by the conventions of `medalion.stats.ratios`; None is undefined.
 
     `periods` counts returns, one fewer than the values. `annual_return` is count-based, `cagr` calendar-based. The best
     and worst period and `positive_periods` (a share of all) are of single returns; `value_at_risk` and
@@ -135,35 +135,35 @@ def performance(
     frame = _checked(equity)
     values, times = frame["value"], frame["ts"]
     start, end = (times[0], times[-1]) if len(times) else (None, None)
-    returns = stats.simple_returns(values)
+    returns = ratios.simple_returns(values)
     defined = len(returns) > 0 and not returns.null_count()
-    capture = stats.CaptureRatios(None, None, None)
+    capture = ratios.CaptureRatios(None, None, None)
     if benchmark is not None:
         both = frame.join(_checked(benchmark, name="benchmark"), on="ts", how="inner", maintain_order="left")
-        capture = stats.capture_ratios(both["value"], both["value_right"], periods_per_year=periods_per_year)
+        capture = ratios.capture_ratios(both["value"], both["value_right"], periods_per_year=periods_per_year)
     return PerformanceStatistics(
         start=start,
         end=end,
         periods=len(returns),
         periods_per_year=periods_per_year,
         risk_free=risk_free,
-        total_return=stats.total_return(values),
-        annual_return=stats.annual_return(values, periods_per_year=periods_per_year),
-        cagr=None if start is None or end is None else stats.cagr(values, start, end),
-        annual_volatility=stats.annual_volatility(values, periods_per_year=periods_per_year),
-        sharpe_ratio=stats.sharpe_ratio(values, periods_per_year=periods_per_year, risk_free=risk_free),
-        sortino_ratio=stats.sortino_ratio(values, periods_per_year=periods_per_year, required_return=risk_free),
-        calmar_ratio=stats.calmar_ratio(values, periods_per_year=periods_per_year),
-        omega_ratio=stats.omega_ratio(values, periods_per_year=periods_per_year, required_return=risk_free),
-        max_drawdown=stats.max_drawdown(values),
-        tail_ratio=stats.tail_ratio(values),
-        value_at_risk=stats.value_at_risk(values),
-        expected_shortfall=stats.expected_shortfall(values),
-        skewness=stats.skewness(values),
-        kurtosis=stats.kurtosis(values),
-        best_period=stats.finite(returns.max()) if defined else None,
-        worst_period=stats.finite(returns.min()) if defined else None,
-        positive_periods=stats.finite((returns > 0).mean()) if defined else None,
+        total_return=ratios.total_return(values),
+        annual_return=ratios.annual_return(values, periods_per_year=periods_per_year),
+        cagr=None if start is None or end is None else ratios.cagr(values, start, end),
+        annual_volatility=ratios.annual_volatility(values, periods_per_year=periods_per_year),
+        sharpe_ratio=ratios.sharpe_ratio(values, periods_per_year=periods_per_year, risk_free=risk_free),
+        sortino_ratio=ratios.sortino_ratio(values, periods_per_year=periods_per_year, required_return=risk_free),
+        calmar_ratio=ratios.calmar_ratio(values, periods_per_year=periods_per_year),
+        omega_ratio=ratios.omega_ratio(values, periods_per_year=periods_per_year, required_return=risk_free),
+        max_drawdown=ratios.max_drawdown(values),
+        tail_ratio=ratios.tail_ratio(values),
+        value_at_risk=ratios.value_at_risk(values),
+        expected_shortfall=ratios.expected_shortfall(values),
+        skewness=ratios.skewness(values),
+        kurtosis=ratios.kurtosis(values),
+        best_period=ratios.finite(returns.max()) if defined else None,
+        worst_period=ratios.finite(returns.min()) if defined else None,
+        positive_periods=ratios.finite((returns > 0).mean()) if defined else None,
         up_capture=capture.up,
         down_capture=capture.down,
         capture_ratio=capture.ratio,

@@ -1,0 +1,1 @@
+"""What the program says and measures: logs, errors, metrics, how long they stay, and anchors of the audit."""

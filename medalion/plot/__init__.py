@@ -1,0 +1,1 @@
+"""Charts of frames; no store needed."""

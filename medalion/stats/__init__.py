@@ -1,0 +1,1 @@
+"""Figures of returns, equity, trades and forecasts; pure, of anybody's data."""

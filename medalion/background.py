@@ -6,15 +6,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
-from medalion import maintenance
+from medalion.bars.downsampling import keepers
 from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import CorruptLakeError
 from medalion.core.settings import Settings
-from medalion.downsampling import keepers
-from medalion.maintenance import Ages
-from medalion.materialising import Rollups
-from medalion.mirror import Mirror
+from medalion.mirror import removal, vacuum
+from medalion.mirror.copy import Copier
+from medalion.mirror.removal import Ages
 from medalion.repeating import Repeating
+from medalion.services.mirror import Mirror
+from medalion.services.rollups import Rollups
 from olap.delta.tables import Lake
 from oltp.ledger import batches
 from oltp.ledger.folding import fold
@@ -83,12 +84,12 @@ class BackgroundUpkeep(Repeating):
     is left alone from then on.
     """
 
-    def __init__(self, postgres: Postgres, lake: Lake, mirror: Mirror, rollups: Rollups, settings: Settings) -> None:
+    def __init__(self, postgres: Postgres, lake: Lake, copier: Copier, rollups: Rollups, settings: Settings) -> None:
         interval = settings.upkeep_interval
         super().__init__("medalion-upkeep", interval=interval, first=min(interval, _FIRST_SECONDS))
         self._postgres = postgres
         self._lake = lake
-        self._mirror = mirror
+        self._copier = copier
         self._rollups = rollups
         self._settings = settings
         self._refused: set[str] = set()
@@ -129,10 +130,10 @@ class BackgroundUpkeep(Repeating):
             return
         ages = Ages(_days(kept.versions_days) if is_due else None, _days(kept.rows_days))
         (keep,) = keepers(self._postgres, self._lake, [dataset], ages, kept.downsample)
-        maintenance.retain(
+        removal.retain(
             self._postgres,
             self._lake.table(dataset),
-            self._mirror.finish,
+            self._copier.finish,
             ages,
             keep=keep,
             wait=False,
@@ -144,7 +145,7 @@ class BackgroundUpkeep(Repeating):
     def _vacuum(self, dataset: Dataset) -> None:
         if days := self._settings.vacuum_days:
             table, age = self._lake.table(dataset), timedelta(days=days)
-            maintenance.vacuum_meanwhile(self._postgres, table, self._mirror.finish, older_than=age)
+            vacuum.vacuum_meanwhile(self._postgres, table, self._copier.finish, older_than=age)
 
     def _fold(self, dataset: Dataset) -> None:
         if days := self._settings.ledger_days:

@@ -24,8 +24,8 @@ from medalion.core.datasets import dataset as dataset_named
 from medalion.core.enums import AssetType, InstrumentKind
 from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.core.time import Instant
-from medalion.observations import Observations
-from medalion.records import Record, Records, frame, given, records, with_totals
+from medalion.ingest.records import Record, Records, frame, given, records, with_totals
+from medalion.services.observations import Observations
 from oltp.entities.base import Entity
 from oltp.entities.reference import Asset, OptionContract, PolymarketEvent, PolymarketMarket, PolymarketOutcome
 from oltp.hot.writes import WriteResult

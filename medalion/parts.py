@@ -14,9 +14,10 @@ from medalion.journal.anchors import Anchors, BackgroundAnchors
 from medalion.journal.handler import DatabaseLogHandler
 from medalion.journal.metrics import Metrics
 from medalion.journal.retention import BackgroundRetention
-from medalion.materialising import Rollups
-from medalion.mirror import Mirror
-from medalion.observations import Observations
+from medalion.mirror.copy import Copier
+from medalion.services.mirror import Mirror
+from medalion.services.observations import Observations
+from medalion.services.rollups import Rollups
 from olap.delta.tables import Lake
 from olap.places.open import lake_place
 from oltp.repositories.unit_of_work import UnitOfWork, sessions
@@ -61,9 +62,10 @@ class Parts:
             raise
         self.metrics = Metrics(self.postgres)
         record, rows = self.metrics.record, settings.batch_rows
-        self.mirror = Mirror(self.postgres, self.lake, batch_rows=rows, slot_rows=settings.slot_rows, record=record)
+        self.copier = Copier(self.postgres, self.lake, batch_rows=rows, slot_rows=settings.slot_rows, record=record)
+        self.mirror = Mirror(self.postgres, self.lake, self.copier)
         self.observations = Observations(
-            self.postgres, self.lake, self.mirror, record=record, slow_ms=settings.slow_query_ms
+            self.postgres, self.lake, self.copier, record=record, slow_ms=settings.slow_query_ms
         )
         self.rollups = Rollups(self.postgres, self.lake, self.observations.bar_reads)
         self.anchors = Anchors(self.postgres, self.lake)
@@ -71,7 +73,7 @@ class Parts:
             BackgroundMirror(self.mirror, interval=settings.mirror_interval),
             *([BackgroundCompaction(self.mirror, interval=settings.compact_interval)] * settings.compact_background),
             BackgroundRetention(self.postgres, settings),
-            BackgroundUpkeep(self.postgres, self.lake, self.mirror, self.rollups, settings),
+            BackgroundUpkeep(self.postgres, self.lake, self.copier, self.rollups, settings),
             BackgroundAnchors(self.anchors, interval=settings.anchor_interval),
         )
         self.handlers: list[DatabaseLogHandler] = []

@@ -18,7 +18,7 @@ from medalion.core.money import exact
 from medalion.core.time import MICROSECOND, Instant, TimeRange, utc
 from medalion.market.lookup import account_of
 from medalion.market.names import AccountLike
-from medalion.observations import Observations
+from medalion.services.observations import Observations
 from medalion.stats import ratios
 from medalion.stats.equity import (
     CLOSES,

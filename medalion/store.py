@@ -18,11 +18,11 @@ from medalion.faces import Blocking, LoopThread, RepositoryFace, Threaded
 from medalion.jobs import Jobs
 from medalion.market.quotes import Market, StoredMarket
 from medalion.market_data import MarketDataService
-from medalion.mirror import Mirror
-from medalion.observations import Observations
 from medalion.parts import Parts
 from medalion.services.audit import Audit
 from medalion.services.journal import Journal
+from medalion.services.mirror import Mirror
+from medalion.services.observations import Observations
 from medalion.statistics import Statistics
 from medalion.trading import TradingService
 from medalion.venues.base import Venue

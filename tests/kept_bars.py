@@ -5,8 +5,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from medalion.bars.kept import Kept, Split
 from medalion.core.datasets import STOCK_BARS, Dataset
-from medalion.keeping import Kept, Split
 from medalion.store import Store
 
 

@@ -117,7 +117,7 @@ def life(store: Store, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> lis
 
     def look() -> None:
         for rows in (0, 10**9):
-            monkeypatch.setattr("medalion.routing.WIDE_ROWS", rows)
+            monkeypatch.setattr("medalion.observations.plan.WIDE_ROWS", rows)
             found.append(alike(store.read(dataset)))
             found.append(alike(store.read(dataset, symbols=symbols[0], start=START, end=START + timedelta(minutes=9))))
         found.append(alike(store.sql(f"SELECT * FROM {dataset.name} ORDER BY symbol, ts, write_id").pl()))

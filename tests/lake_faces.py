@@ -10,8 +10,9 @@ import psycopg
 from psycopg import sql
 
 from medalion.core.datasets import Dataset
-from medalion.mirror import Mirror
-from medalion.observations import Observations
+from medalion.mirror.copy import Copier
+from medalion.services.mirror import Mirror
+from medalion.services.observations import Observations
 from olap.delta.tables import Lake, LakeTable
 from oltp.hot.tables import last_name
 from oltp.server.engine import Postgres
@@ -34,8 +35,8 @@ class Face:
         """One that knows nothing yet of the lake under `root`."""
         lake = Lake(root, kept_bytes=KEPT_BYTES)
         lake.open()
-        mirror = Mirror(postgres, lake, batch_rows=batch_rows, slot_rows=slot_rows)
-        return cls(postgres, lake, mirror, Observations(postgres, lake, mirror))
+        copier = Copier(postgres, lake, batch_rows=batch_rows, slot_rows=slot_rows)
+        return cls(postgres, lake, Mirror(postgres, lake, copier), Observations(postgres, lake, copier))
 
 
 @contextmanager

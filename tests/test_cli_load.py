@@ -13,8 +13,8 @@ from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import CRYPTO_BARS, DATASETS, OPTION_QUOTES, POLYMARKET_BOOKS, STOCK_BARS, Dataset
 from medalion.core.errors import InputError
-from medalion.mapping import Mapped
-from medalion.sources import Source
+from medalion.ingest.columns import Mapped
+from medalion.ingest.sources import Source
 from medalion.store import Store
 from tests.commands import refused, run
 from tests.observed import instruments, sample

@@ -18,12 +18,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion import reading
-from medalion.asking import asked_for
 from medalion.background import BackgroundCompaction
 from medalion.core.datasets import CRYPTO_QUOTES, DATASETS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError
-from medalion.maintenance import CompactionRun
+from medalion.mirror.compaction import CompactionRun
+from medalion.observations import selection as reading
+from medalion.observations.request import asked_for
 from medalion.store import Store
 from olap.delta import compaction
 from olap.delta.tables import LakeTable
@@ -303,17 +303,17 @@ def test_nothing_is_lost_or_doubled_when_compactors_are_killed(store: Store, dat
 _DYING = """
 import os, signal, sys
 import medalion
-from medalion import maintenance
+from medalion.mirror import compaction
 from medalion.core.datasets import STOCK_QUOTES
 from olap.delta.tables import LakeTable
 
 url, data_dir, step = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
-replace, rewritten = LakeTable.replace, maintenance.rewritten
+replace, rewritten = LakeTable.replace, compaction.rewritten
 if step == "after staging":
     LakeTable.replace = die
 elif step == "while staging":
-    maintenance.rewritten = lambda *a, **k: (next(rewritten(*a, **k)), die())
+    compaction.rewritten = lambda *a, **k: (next(rewritten(*a, **k)), die())
 else:
     LakeTable.replace = lambda *a, **k: (replace(*a, **k), die())
 with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:

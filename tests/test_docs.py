@@ -21,8 +21,8 @@ from medalion.cli import app
 from medalion.core.datasets import DATASETS
 from medalion.core.enums import CorporateActionType
 from medalion.core.settings import Settings
-from medalion.mirror import Mirror
 from medalion.orders import TRANSITIONS
+from medalion.services.mirror import Mirror
 from medalion.stats import forecasts
 from medalion.stats.performance import PerformanceStatistics
 from medalion.stats.trades import TradeStatistics

@@ -107,7 +107,8 @@ _DYING = """
 import os, signal, sys
 from datetime import timedelta
 import medalion
-from medalion import downsampling, maintenance
+from medalion.bars import downsampling
+from medalion.mirror import removal
 from medalion.core.datasets import STOCK_QUOTES
 from olap.delta.tables import LakeTable
 
@@ -117,7 +118,7 @@ replace, write = LakeTable.replace, downsampling.write
 if step == "before bars":
     downsampling.write = die
 elif step == "after bars":
-    maintenance.enter_removal = die
+    removal.enter_removal = die
 elif step == "before commit":
     LakeTable.replace = die
 else:
@@ -149,7 +150,7 @@ def test_a_correction_between_a_kill_and_the_drop_is_in_the_bars(store: Store, m
     store.write(STOCK_QUOTES, quotes_of(1))
     store.mirror.run()
     with monkeypatch.context() as patch:
-        patch.setattr("medalion.maintenance.enter_removal", lambda *_, **__: 1 / 0)
+        patch.setattr("medalion.mirror.removal.enter_removal", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             store.mirror.retain([STOCK_QUOTES], rows_older_than=age_of(1), downsample="1Min")
     store.write(STOCK_QUOTES, frame([quote(FIRST + timedelta(seconds=30), 80, 82)], STOCK_QUOTES))

@@ -218,17 +218,17 @@ def test_a_lake_that_does_not_belong_to_the_ledger_is_left_alone(
 _DYING = """
 import os, signal, sys
 import medalion
-from medalion import healing
+from medalion.mirror import repair
 from olap.delta.tables import LakeTable
 
 url, data_dir, step = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 if step == "before entering":
-    healing.enter_removal = die
+    repair.enter_removal = die
 elif step == "before the commit":
     LakeTable.replace = die
 else:
-    healing.note_removal = die
+    repair.note_removal = die
 with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
     store.mirror.verify(heal=True)
 """

@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from medalion import sources
 from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError, StoreError
+from medalion.ingest import sources
 from medalion.store import Store
 from tests.commands import run
 from tests.observed import as_read, instruments, sample
@@ -199,7 +199,7 @@ def test_the_same_rows_again_give_the_same_rejects(store: Store, mixed: Path, tm
 _DYING = """
 import os, signal, sys
 import medalion
-from medalion import history
+from medalion.ingest import history
 from medalion.core.datasets import STOCK_BARS
 
 url, data_dir, source, rejects, where = sys.argv[1:]

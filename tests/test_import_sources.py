@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from medalion import history, importing, sources
 from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.errors import InputError, NotFoundError
-from medalion.sources import ImportProgress, Source
+from medalion.ingest import history, pieces, sources
+from medalion.ingest.sources import ImportProgress, Source
 from medalion.store import Store
 from tests.observed import START, as_read, instruments, sample
 
@@ -298,10 +298,10 @@ _READING = """
 import json, resource, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from medalion import history, sources
+from medalion.ingest import history, sources
 from medalion.core.datasets import STOCK_QUOTES
-from medalion.importing import Reading, fitted
-from medalion.sources import Source
+from medalion.ingest.pieces import Reading, fitted
+from medalion.ingest.sources import Source
 from olap.delta.tables import Lake
 from oltp.hot.writes import OpenWrite
 
@@ -344,8 +344,8 @@ def test_what_is_read_ahead_is_bounded() -> None:
             read += 1
             yield BARS
 
-    rows = importing.fitted(
-        STOCK_BARS, Source(frames()), importing.Reading(), lambda symbols: dict.fromkeys(symbols, 1), None
+    rows = pieces.fitted(
+        STOCK_BARS, Source(frames()), pieces.Reading(), lambda symbols: dict.fromkeys(symbols, 1), None
     )
     next(rows)
     assert read <= 4

@@ -76,10 +76,10 @@ STEPS: list[tuple[Op | str, str]] = [
     ("compact", "olap.delta.tables:LakeTable.replace done"),
     ("vacuum", "olap.delta.vacuum:checkpoint"),
     ("vacuum", "olap.delta.vacuum:checkpoint done"),
-    ("retain", "medalion.maintenance:enter_removal"),
-    ("retain", "medalion.maintenance:enter_removal done"),
+    ("retain", "medalion.mirror.removal:enter_removal"),
+    ("retain", "medalion.mirror.removal:enter_removal done"),
     ("retain", "olap.delta.tables:LakeTable.replace done"),
-    ("retain", "medalion.maintenance:note_removal done"),
+    ("retain", "medalion.mirror.removal:note_removal done"),
 ]
 
 _context = multiprocessing.get_context("forkserver")

@@ -18,10 +18,10 @@ from hypothesis import settings
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 import medalion
-from medalion import routing
 from medalion.core.datasets import STOCK_BARS
 from medalion.core.errors import InputError
 from medalion.core.frames import polars_schema
+from medalion.observations import plan as routing
 from olap.delta import compaction
 from olap.files import parquet
 from tests import lake_draws as draws

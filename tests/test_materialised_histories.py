@@ -93,15 +93,15 @@ def test_after_any_history_they_are_what_is_made_on_reading(
 _DYING = """
 import os, signal, sys
 import medalion
-from medalion import refreshing
-from medalion.refreshing import Refresh
+from medalion.bars import refresh
+from medalion.bars.refresh import Refresh
 
 url, data_dir, step = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 put = Refresh._put
 if step == "within a write":
-    write, seen = refreshing.write, []
-    refreshing.write = lambda *a, **k: (seen and die(), seen.append(1), write(*a, **k))
+    write, seen = refresh.write, []
+    refresh.write = lambda *a, **k: (seen and die(), seen.append(1), write(*a, **k))
 elif step == "before a write":
     Refresh._put = die
 elif step == "after a write":

@@ -11,9 +11,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
+from medalion.bars.kept import Kept
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError, NotFoundError
-from medalion.keeping import Kept
 from medalion.store import Store
 from tests.kept_bars import on_reading, reason
 from tests.lake import folder_of, pin_of, table_of
@@ -295,7 +295,7 @@ def test_one_process_at_a_time_refreshes(stock: Store, database_url: str, data_d
 
 
 def test_large_series_are_made_in_pieces(stock: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medalion.refreshing._PIECE_ROWS", 40)
+    monkeypatch.setattr("medalion.bars.refresh._PIECE_ROWS", 40)
     rows = [bar(START + n * MINUTE, Decimal(n + 1), symbol=symbol) for n in range(300) for symbol in SYMBOLS]
     stock.write(STOCK_BARS, frame(rows))
     stock.mirror.run()

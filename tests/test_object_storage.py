@@ -238,7 +238,7 @@ def test_a_read_that_the_server_fails_says_so_and_works_again_afterwards(
     impatient: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("medalion.routing.WIDE_ROWS", 0 if engine == "duckdb" else 10**9)
+    monkeypatch.setattr("medalion.observations.plan.WIDE_ROWS", 0 if engine == "duckdb" else 10**9)
     written(opened, STOCK_QUOTES)
     expected = opened.read(STOCK_QUOTES)
     works: list[Callable[[], object]] = [
@@ -269,7 +269,7 @@ def test_a_file_that_is_gone_or_damaged_is_no_matter_of_reaching_the_server(
     place, names = Bucket.of(url).within(STOCK_QUOTES.name), pin_of(opened).files.path.tolist()
     place.remove(names[:1])
     for engine in (0, 10**9):
-        monkeypatch.setattr("medalion.routing.WIDE_ROWS", engine)
+        monkeypatch.setattr("medalion.observations.plan.WIDE_ROWS", engine)
         with pytest.raises(CorruptLakeError):
             opened.read(STOCK_QUOTES)
     assert any("cannot be read" in problem for problem in opened.mirror.verify([STOCK_QUOTES])["problem"])

@@ -13,9 +13,11 @@ import psycopg
 import pytest
 
 import medalion
-from medalion import history, observations, querying, reading
 from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
+from medalion.ingest import history
+from medalion.observations import selection, sql
+from medalion.services import observations
 from medalion.store import Store
 from olap.delta.tables import LakeTable
 from oltp.hot import tail
@@ -164,10 +166,10 @@ def test_a_replica_that_is_behind_is_waited_for_and_not_for_ever(
     filled: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, pin = table_of(filled, STOCK_QUOTES), pin_of(filled)
-    reading.Patience().wait(table, pin, is_behind=True)
-    monkeypatch.setattr(reading, "_REPLICA_SECONDS", 0.0)
+    selection.Patience().wait(table, pin, is_behind=True)
+    monkeypatch.setattr(selection, "_REPLICA_SECONDS", 0.0)
     with pytest.raises(StoreUnavailableError, match="has not replayed"):
-        reading.Patience().wait(table, pin, is_behind=True)
+        selection.Patience().wait(table, pin, is_behind=True)
 
 
 def test_a_write_is_claimed_once(filled: Store, books: Connection, database_url: str) -> None:
@@ -224,7 +226,7 @@ def test_rows_at_the_ends_of_a_range_are_found_while_they_are_hot(filled: Store)
 
 
 def test_rows_that_go_between_two_looks_at_the_books_are_not_missed(filled: Store, other: Store) -> None:
-    with first(reading, "tail_rows", lambda: mirrored_and_emptied(filled)):
+    with first(selection, "tail_rows", lambda: mirrored_and_emptied(filled)):
         assert height(other) == 4
 
 
@@ -253,7 +255,7 @@ def test_rows_that_go_within_the_snapshot_of_a_query_are_not_missed(filled: Stor
         return tail_rows(connection, *arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(querying, "tail_rows", late)
+        patch.setattr(sql, "tail_rows", late)
         assert other.sql(f"SELECT count(*) FROM {STOCK_QUOTES.name}").fetchall() == [(4,)]
 
 
@@ -270,7 +272,7 @@ def test_a_query_sees_several_datasets_at_one_moment(filled: Store) -> None:
 
     query = f"SELECT (SELECT count(*) FROM {STOCK_BARS.name}), (SELECT count(*) FROM {STOCK_QUOTES.name})"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(querying, "tail_rows", between)
+        patch.setattr(sql, "tail_rows", between)
         assert filled.sql(query).fetchall() == [(4, 4)]
     assert filled.sql(query).fetchall() == [(8, 8)]
 

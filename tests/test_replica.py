@@ -18,9 +18,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion import reading
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
+from medalion.observations import selection
 from medalion.store import Store
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Postgres
@@ -149,12 +149,12 @@ def test_a_replica_waits_for_what_the_lake_holds_already(
         primary.mirror.run([STOCK_QUOTES])
         primary.mirror.prune()
         replica._parts.lake.table(STOCK_QUOTES).refresh()  # its pin is ahead of its books now
-        monkeypatch.setattr(reading, "_REPLICA_SECONDS", 0.2)
+        monkeypatch.setattr(selection, "_REPLICA_SECONDS", 0.2)
         with pytest.raises(StoreUnavailableError, match="has not replayed batch"):
             replica.read(STOCK_QUOTES, symbols="LAG")
         with pytest.raises(StoreUnavailableError, match="has not replayed batch"):
             replica.sql("SELECT * FROM stock_quote_snapshots")
-        monkeypatch.setattr(reading, "_REPLICA_SECONDS", 60.0)
+        monkeypatch.setattr(selection, "_REPLICA_SECONDS", 60.0)
         waiting = threading.Thread(target=lambda: read.append(replica.read(STOCK_QUOTES, symbols="LAG").height))
         waiting.start()
     waiting.join()

@@ -323,10 +323,17 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         write_tearsheet(tmp_path / "absent" / "x.html", title="t")
 
 
-@pytest.mark.parametrize("package", ["altair", "vl_convert", "jinja2"])
-def test_without_the_extra_the_command_that_installs_it_is_told(package: str) -> None:
-    code = f"import sys; sys.modules[{package!r}] = None\nimport medalion.plot.charts"
+NEEDS = [
+    ("altair", "plot.charts", "charts"),
+    ("vl_convert", "report.tearsheet", "reports"),
+    ("jinja2", "report.tearsheet", "reports"),
+]
+
+
+@pytest.mark.parametrize(("package", "module", "what"), NEEDS)
+def test_without_the_extra_the_command_that_installs_it_is_told(package: str, module: str, what: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None\nimport medalion.{module}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert f"MedalionError: reports need {package}" in run.stderr
+    assert f"MedalionError: {what} need {package}" in run.stderr
     assert "pip install 'medalion[report]'" in run.stderr

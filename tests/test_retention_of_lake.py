@@ -261,7 +261,7 @@ _DYING = """
 import os, signal, sys
 from datetime import timedelta
 import medalion
-from medalion import maintenance
+from medalion.mirror import removal
 from medalion.core.datasets import STOCK_QUOTES
 from olap.delta.tables import LakeTable
 
@@ -269,7 +269,7 @@ url, data_dir, step, kind = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 replace = LakeTable.replace
 if step == "before entry":
-    maintenance.enter_removal = die
+    removal.enter_removal = die
 elif step == "before commit":
     LakeTable.replace = die
 else:

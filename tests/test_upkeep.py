@@ -29,7 +29,7 @@ def upkeep(store: Store, **settings: Any) -> BackgroundUpkeep:
     """The upkeep of the store under these settings, whose turns are taken by hand."""
     parts = store._parts
     return BackgroundUpkeep(
-        parts.postgres, parts.lake, parts.mirror, parts.rollups, settings_of(None, None, None, settings)
+        parts.postgres, parts.lake, parts.copier, parts.rollups, settings_of(None, None, None, settings)
     )
 
 

@@ -15,9 +15,9 @@ from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion import history
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError
+from medalion.ingest import history
 from medalion.store import Store
 from olap.delta.log import commit_name
 from olap.delta.tables import LakeTable
@@ -200,7 +200,7 @@ def test_a_read_whose_files_were_vacuumed_meanwhile_is_answered_from_the_new_one
     store: Store, database_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     ids = written(store, STOCK_QUOTES)
-    monkeypatch.setattr("medalion.routing.WIDE_ROWS", 0 if engine == "duckdb" else 1_000)
+    monkeypatch.setattr("medalion.observations.plan.WIDE_ROWS", 0 if engine == "duckdb" else 1_000)
     with medalion.open(database_url, data_dir=data_dir, mirror_background=False) as other:
         rows = other.read(STOCK_QUOTES)
         store.mirror.compact([STOCK_QUOTES])

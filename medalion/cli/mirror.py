@@ -15,7 +15,7 @@ import typer
 from medalion.cli.output import Format, emit, say
 
 if TYPE_CHECKING:
-    from medalion.mirror import MirrorRun
+    from medalion.mirror.copy import MirrorRun
 
 app = typer.Typer(no_args_is_help=True, help="Copy new rows to the lake, exactly once, and check the copy.")
 

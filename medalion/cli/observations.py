@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from medalion.core.datasets import Dataset
-    from medalion.importing import Reading
+    from medalion.ingest.pieces import Reading
     from medalion.store import Store
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Such as stock_bars or crypto_quote_snapshots.")]
@@ -74,8 +74,8 @@ def load(
     constants = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
     with ctx.obj.open() as store:
         if create_assets:
-            from medalion.importing import Reading
-            from medalion.mapping import Mapped
+            from medalion.ingest.columns import Mapped
+            from medalion.ingest.pieces import Reading
 
             mapped = Mapped(columns, constants, drop or (), tz, time_unit)
             _create_assets(store, declared, files, Reading(source, mapped, rejects, max_rejects))
@@ -221,8 +221,8 @@ def _columns(texts: list[str]) -> dict[str, str]:
 def _create_assets(store: Store, dataset: Dataset, files: list[Path], reading: Reading) -> None:
     """Make what the rows name and nobody knows, after checking that the rows can be stored at all."""
     from medalion.core.enums import AssetType, InstrumentKind
-    from medalion.importing import symbols_of
-    from medalion.sources import Source
+    from medalion.ingest.pieces import symbols_of
+    from medalion.ingest.sources import Source
     from oltp.entities.reference import Asset
 
     if dataset.kind not in (InstrumentKind.STOCK, InstrumentKind.CRYPTO):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medalion.sources import ImportProgress
+    from medalion.ingest.sources import ImportProgress
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from medalion.core.errors import InputError
 
 CASH_PLACES = Decimal("1E-8")
 
-
 # Three factors of 18 digits have 54 and the default context keeps 28. With 100 a quotient of such numbers can also not
 # be rounded onto a tie of the 8th place that it only comes near.
 _EXACT = Context(prec=100, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
@@ -28,7 +27,6 @@ def cash(amount: Decimal) -> Decimal:
 
 
 ZERO = Decimal(0)
-
 
 _LIMIT = Decimal(10) ** 10
 

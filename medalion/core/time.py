@@ -129,6 +129,5 @@ class TimeRange:
 
 MICROSECOND = timedelta(microseconds=1)
 
-
 EXCHANGE_ZONE = ZoneInfo("America/New_York")
 """Whose days are the sessions, ex-dates and expirations of stocks and options."""

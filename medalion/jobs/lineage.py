@@ -8,7 +8,7 @@ import polars as pl
 
 import medalion
 from medalion.core.datasets import Dataset
-from medalion.reading import check_settled
+from medalion.observations.selection import check_settled
 from olap.delta.tables import Lake
 from oltp.ledger.batches import settle
 from oltp.server.engine import Connection, Postgres

@@ -1,9 +1,8 @@
-"""Charts and the self-contained HTML tearsheet; needs the extra `report`."""
+"""An account's figures and charts as one HTML page; takes values and knows no store. Needs the extra `report`."""
 
 from medalion.core.errors import MedalionError
 
 try:
-    import altair  # noqa: F401
     import jinja2  # noqa: F401
     import vl_convert  # noqa: F401
 except ModuleNotFoundError as error:

@@ -13,24 +13,24 @@ READING = (
     Mutant(
         9,
         "floor is not looked at",
-        "medalion/reading.py",
+        "medalion/observations/selection.py",
         {"return tail.floor <= pin.batch and": "return"},
         ("test_mirror.py::test_a_stale_pin_never_shortens_a_read",),
     ),
     Mutant(
         9,
         "the list of writes and their rows come from two statements",
-        "medalion/reading.py",
+        "medalion/observations/selection.py",
         {"tail, hot = tail_rows(": "_, hot = tail_rows("},
         ("test_protocol.py::test_rows_that_go_between_two_looks_at_the_books_are_not_missed",),
     ),
     Mutant(
         9,
         "the rows are read in repeatable read",
-        "medalion/reading.py",
+        "medalion/observations/selection.py",
         {
             "with postgres.arrow() as connection:": "with snapshot(postgres) as connection:",
-            "from oltp.tail import": "from oltp.repositories.snapshot import snapshot\nfrom oltp.tail import",
+            "from oltp.hot.tail import": "from oltp.repositories.snapshot import snapshot\nfrom oltp.hot.tail import",
         },
         ("test_protocol.py::test_rows_that_go_while_a_read_waits_for_them_are_not_missed",),
     ),
@@ -51,14 +51,14 @@ READING = (
     Mutant(
         10,
         "a query pins lakes as they were last seen",
-        "medalion/querying.py",
+        "medalion/observations/sql.py",
         {"lake.table(dataset).refresh() for": "lake.table(dataset).pin() for"},
         ("test_protocol.py::test_a_query_sees_an_import_that_is_done",),
     ),
     Mutant(
         10,
         "floor is not asked again after the snapshot",
-        "medalion/querying.py",
+        "medalion/observations/sql.py",
         {"if is_whole and all(": "if is_whole or all("},
         ("test_protocol.py::test_rows_that_go_within_the_snapshot_of_a_query_are_not_missed",),
     ),
@@ -72,28 +72,28 @@ READING = (
     Mutant(
         11,
         "the nonce of the pin is not compared",
-        "medalion/reading.py",
+        "medalion/observations/selection.py",
         {"tail.nonce == pin.nonce and": ""},
         ("test_protocol.py::test_two_stores_at_the_same_batch_are_told_apart",),
     ),
     Mutant(
         11,
         "a query does not compare the nonce of its pins",
-        "medalion/querying.py",
+        "medalion/observations/sql.py",
         {"is_whole = is_whole and fits(pin, tail)": "pass"},
         ("test_protocol.py::test_two_stores_at_the_same_batch_are_told_apart",),
     ),
     Mutant(
         11,
         "a replica that is behind is not waited for",
-        "medalion/reading.py",
+        "medalion/observations/selection.py",
         {"if is_behind and time.monotonic() < self._until:": "if False:"},
         ("test_protocol.py::test_a_replica_that_is_behind_is_waited_for_and_not_for_ever",),
     ),
     Mutant(
         12,
         "a time that is not settled may be asked for",
-        "medalion/reading.py",
+        "medalion/observations/selection.py",
         {"if as_of > settled:": "if False:"},
         ("test_mirror.py::test_a_time_is_settled_only_when_no_earlier_write_can_appear",),
     ),
@@ -128,7 +128,7 @@ READING = (
     Mutant(
         13,
         "an import is committed without its list of files",
-        "medalion/mirror.py",
+        "medalion/mirror/copy.py",
         {"            files = staged_files(batch)": "            files = []"},
         ("test_history.py::test_an_import_follows_and_precedes_hot_writes_in_order_of_arrival",),
     ),
@@ -142,10 +142,10 @@ READING = (
     Mutant(
         13,
         "an import is claimed beside a batch that is not done",
-        "medalion/history.py",
+        "medalion/ingest/history.py",
         {
-            "number = self._mirror.finish(leader, dataset) + 1": (
-                "number = max([0, *(b.number for b in ledger.last_batches(leader, dataset))]) + 1"
+            "number = self._copier.finish(leader, dataset) + 1": (
+                "number = max([0, *(b.number for b in batches.last_batches(leader, dataset))]) + 1"
             )
         },
         ("test_protocol.py::test_an_import_finishes_the_batch_that_was_claimed_before_it",),
@@ -153,38 +153,38 @@ READING = (
     Mutant(
         13,
         "an import is claimed while another leads",
-        "medalion/history.py",
-        {"lead.enter_context(ledger.leading(leader, dataset))": "pass"},
+        "medalion/ingest/history.py",
+        {"lead.enter_context(batches.leading(leader, dataset))": "pass"},
         ("test_protocol.py::test_an_import_waits_for_who_leads_before_it_is_claimed",),
     ),
     Mutant(
         13,
         "an import is a plain commit of the lake, which no batch claims",
-        "medalion/history.py",
-        {"ledger.enter_batch(writer, dataset, _batch(number, entry, staged.files))": _PLAIN},
+        "medalion/ingest/history.py",
+        {"batches.enter_batch(writer, dataset, _batch(number, entry, staged.files))": _PLAIN},
         ("test_mirror.py::test_a_stale_pin_never_shortens_a_read",),
     ),
     Mutant(
         14,
         "a pin below the newest import is used",
-        "medalion/reading.py",
+        "medalion/observations/selection.py",
         {" and tail.newest_import <= pin.batch": ""},
         ("test_mirror.py::test_a_stale_pin_never_shortens_a_read",),
     ),
     Mutant(
         14,
         "a pin below a claimed import is not refreshed",
-        "medalion/reading.py",
+        "medalion/observations/selection.py",
         {"if fits(pin, tail) and (has_refreshed or not is_import_coming):": "if fits(pin, tail):"},
         ("test_protocol.py::test_an_import_that_is_in_the_lake_is_seen_by_all_or_none",),
     ),
     Mutant(
         15,
         "the last values of an import are shown before it is claimed",
-        "medalion/history.py",
+        "medalion/ingest/history.py",
         {
-            "lead.enter_context(ledger.leading(leader, dataset))\n": (
-                "lead.enter_context(ledger.leading(leader, dataset))\n"
+            "lead.enter_context(batches.leading(leader, dataset))\n": (
+                "lead.enter_context(batches.leading(leader, dataset))\n"
                 "                    from oltp.hot.writes import keep_last\n"
                 "                    keep_last(leader, dataset, table.newest_rows(staged.files), opened.recorded_at)\n"
             )
@@ -194,7 +194,7 @@ READING = (
     Mutant(
         15,
         "the last values of an import are never kept",
-        "medalion/mirror.py",
+        "medalion/mirror/copy.py",
         {"if newest.height:": "if False:"},
         ("test_protocol.py::test_the_latest_value_of_an_import_is_shown_no_earlier_than_its_rows",),
     ),

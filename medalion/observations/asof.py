@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from medalion import reading
-from medalion.asking import asked_for, names_of
 from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError
 from medalion.core.frames import LAST_YEAR, Frame, polars_frame
 from medalion.core.time import MICROSECOND, Instant
+from medalion.observations.request import asked_for, names_of
+from medalion.observations.selection import select
 from olap.delta.tables import Lake
 from olap.reads.asof import AsofJoin
 from olap.reads.scan import Selection, Series, stored
@@ -47,7 +47,7 @@ def asof(
     with postgres.connection() as connection:
         ids = instrument_ids(connection, dataset, symbols)
     asked = asked_for(postgres, dataset, symbols, None, end, as_of, timeframe, source)
-    selection, _, _ = reading.select(postgres, lake.table(dataset), asked)
+    selection, _, _ = select(postgres, lake.table(dataset), asked)
     join = AsofJoin(dataset, given, ids, tolerance=tolerance)
     for series in _in_parts(selection):
         few = [instrument for group in series.values() for instrument in group or ()]

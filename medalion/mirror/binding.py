@@ -8,8 +8,8 @@ import threading
 
 from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError, StoreUnavailableError
-from medalion.rebinding import is_bound
-from olap.delta.tables import Lake
+from olap.delta.tables import Lake, LakeTable
+from oltp.ledger import batches
 from oltp.server.engine import Connection, Postgres
 
 _ATTEMPTS = 3
@@ -46,3 +46,8 @@ class Binding:
             )
         with self._lock:
             self._bound.add(met)
+
+
+def is_bound(connection: Connection, table: LakeTable) -> bool:
+    """Whether lake and ledger agree, by number and nonce, about the last batch or the one being copied."""
+    return table.refresh().mark in batches.marks(batches.last_batches(connection, table.dataset))

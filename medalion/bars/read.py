@@ -6,15 +6,15 @@ from datetime import datetime
 
 import polars as pl
 
-from medalion.asking import Symbols, asked_for, names_of
+from medalion.bars.downsampling import with_downsampled
+from medalion.bars.kept import Kept
+from medalion.bars.routes import QUOTES, Feed, Route, by_source, grid_of
 from medalion.core.datasets import ARRIVAL
 from medalion.core.errors import InputError
 from medalion.core.time import Timeframe
-from medalion.downsampling import with_downsampled
-from medalion.keeping import Kept
-from medalion.reading import Asked
-from medalion.routes import QUOTES, Feed, Route, by_source, grid_of
-from medalion.routing import ReadPlan
+from medalion.observations.plan import ReadPlan
+from medalion.observations.request import Symbols, asked_for, names_of
+from medalion.observations.selection import Asked
 from olap.reads.asof import split_adjusted
 from olap.reads.rollup import mid_bars, minutes, needed, rolled_up
 from olap.reads.scan import Selection

@@ -11,24 +11,25 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from medalion import joining, querying, reading
-from medalion.asking import Symbols, asked_for, checked_source, columns_of, names_of
-from medalion.binding import Binding
+from medalion.bars.read import Bars
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import Frame, as_read, conform
 from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, utc
-from medalion.history import History, ImportResult
-from medalion.importing import Reading
+from medalion.ingest.columns import Mapped
+from medalion.ingest.history import History, ImportResult
+from medalion.ingest.pieces import Reading
+from medalion.ingest.sources import Given, ImportProgress, Source
 from medalion.journal.metrics import Record, ignore, timed
-from medalion.mapping import Mapped
-from medalion.mirror import Mirror
-from medalion.reading import Asked
-from medalion.rollups import Bars
-from medalion.routing import ReadPlan, plan_range
-from medalion.sources import Given, ImportProgress, Source
+from medalion.mirror.binding import Binding
+from medalion.mirror.copy import Copier
+from medalion.observations.asof import asof as joined
+from medalion.observations.plan import ReadPlan, plan_range
+from medalion.observations.request import Symbols, asked_for, checked_source, columns_of, names_of
+from medalion.observations.selection import Asked, backwards, select
+from medalion.observations.sql import query as answered
 from olap.delta.tables import Lake
 from olap.reads import sql
 from olap.reads.narrow import read
@@ -47,7 +48,7 @@ class Observations:
         self,
         postgres: Postgres,
         lake: Lake,
-        mirror: Mirror,
+        copier: Copier,
         *,
         record: Record = ignore,
         slow_ms: float | None = None,
@@ -57,7 +58,7 @@ class Observations:
         self.record = record
         self.slow_ms = slow_ms
         self._binding = Binding(postgres, lake)
-        self._history = History(postgres, lake, mirror)
+        self._history = History(postgres, lake, copier)
         self.bar_reads = Bars(postgres, read=self._rows, newest=self._newest, planned=self._planned)
 
     def write(
@@ -305,7 +306,7 @@ class Observations:
         Raises:
             InputError: `left` lacks a column, or its times have no zone; bars without `timeframe`.
         """
-        return joining.asof(
+        return joined(
             self._postgres,
             self._lake,
             left,
@@ -329,7 +330,7 @@ class Observations:
             NotFoundError: a table is not known.
         """
         moment = None if as_of is None else utc(as_of, name="as_of")
-        return querying.query(self._postgres, self._lake, query, as_of=moment, parameters=params)
+        return answered(self._postgres, self._lake, query, as_of=moment, parameters=params)
 
     def _dataset_for(self, symbol: Symbols, candidates: Sequence[Dataset]) -> Dataset:
         """The one dataset among `candidates` that observes the symbols."""
@@ -350,7 +351,7 @@ class Observations:
         return fitting[0]
 
     def _planned(self, asked: Asked) -> tuple[Selection, ReadPlan]:
-        selection, _, _ = reading.select(self._postgres, self._lake.table(asked.dataset), asked)
+        selection, _, _ = select(self._postgres, self._lake.table(asked.dataset), asked)
         instruments = asked.instruments
         plan = plan_range(
             asked.dataset,
@@ -382,7 +383,7 @@ class Observations:
     def _newest(self, asked: Asked, bound: datetime | None) -> pl.DataFrame:
         """The last row in (ts, arrival), as stored; looks ever further back from `bound`, the newest `ts` seen."""
         names = [column.name for column in (*asked.dataset.columns, *LAST_ARRIVAL)]
-        for during in reading.backwards(self._postgres, asked, bound):
+        for during in backwards(self._postgres, asked, bound):
             span = replace(asked, during=during)
 
             def answer(span: Asked = span) -> pl.DataFrame:

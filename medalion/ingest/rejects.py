@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError, StoreError
-from medalion.sources import Piece
+from medalion.ingest.sources import Piece
 
 FILE, ROW, REASON = "file", "row", "reason"
 _SHOWN = 3

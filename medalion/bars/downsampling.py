@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import polars as pl
 
-from medalion import reading
-from medalion.binding import Binding
+from medalion.bars.routes import Route, grid_of
 from medalion.core.datasets import BARS_OF, Dataset, downsampled
 from medalion.core.errors import InputError
 from medalion.core.time import Timeframe, TimeRange
-from medalion.maintenance import Ages, Keep
-from medalion.reading import Asked
-from medalion.routes import Route, grid_of
+from medalion.mirror.binding import Binding
+from medalion.mirror.removal import Ages, Keep
+from medalion.observations import selection
+from medalion.observations.selection import Asked
 from olap.delta.tables import Lake
 from olap.files.index import Files
 from olap.files.layout import end_of
@@ -73,8 +73,8 @@ class Downsampling:
         """The current rows of every source."""
         timeframe = str(self._timeframe) if dataset.has_timeframe else None
         table = self._lake.table(dataset)
-        selection, _, _ = reading.select(self._postgres, table, Asked(dataset, during, timeframe=timeframe))
-        return scanned(selection, columns=columns)
+        selected, _, _ = selection.select(self._postgres, table, Asked(dataset, during, timeframe=timeframe))
+        return scanned(selected, columns=columns)
 
 
 def keepers(

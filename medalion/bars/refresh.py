@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
-from medalion.binding import Binding
+from medalion.bars.kept import changed_spans, removed_spans
+from medalion.bars.read import Bars
+from medalion.bars.routes import Feed, Route, Span, bars_of, by_source, cut, grid_of, merged
 from medalion.core.time import MICROSECOND, TimeRange
-from medalion.keeping import changed_spans, removed_spans
-from medalion.reading import Asked
-from medalion.rollups import Bars
-from medalion.routes import Feed, Route, Span, bars_of, by_source, cut, grid_of, merged
+from medalion.mirror.binding import Binding
+from medalion.observations.selection import Asked
 from olap.files.index import Files
 from olap.files.layout import Column, microseconds
 from oltp.hot.instruments import KEPT

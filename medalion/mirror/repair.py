@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from medalion.core.checksum import signed
 from medalion.core.errors import CorruptLakeError, StoreError
 from medalion.core.frames import polars_schema
-from medalion.maintenance import staging
-from medalion.verification import Findings, Sums, entered_of, examine, kept_of
+from medalion.mirror.compaction import staging
+from medalion.mirror.verification import Findings, Sums, entered_of, examine, kept_of
 from olap.delta.compaction import checked
 from olap.delta.tables import LakeTable
 from olap.files.index import Files

@@ -10,7 +10,7 @@ import pyarrow as pa
 from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import NotFoundError
 from medalion.core.time import TimeRange
-from medalion.reading import Patience, check_kept, check_settled, fits
+from medalion.observations.selection import Patience, check_kept, check_settled, fits
 from olap.delta.tables import Lake, Pin
 from olap.reads import sql
 from olap.reads.scan import Selection

@@ -10,16 +10,16 @@ from dataclasses import replace
 
 import polars as pl
 
-from medalion.asking import Symbols, asked_for, names_of
-from medalion.binding import Binding
+from medalion.bars.read import Bars
+from medalion.bars.refresh import Refresh, RefreshRun
+from medalion.bars.routes import QUOTES, grid_of
 from medalion.core.datasets import Dataset
 from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.time import Timeframe, TimeRange
-from medalion.reading import Asked
-from medalion.refreshing import Refresh, RefreshRun
-from medalion.rollups import Bars
-from medalion.routes import QUOTES, grid_of
+from medalion.mirror.binding import Binding
+from medalion.observations.request import Symbols, asked_for, names_of
+from medalion.observations.selection import Asked
 from olap.delta.tables import Lake
 from oltp.entities.base import now
 from oltp.hot.instruments import instrument_ids

@@ -8,7 +8,7 @@ from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, TimeRange, utc
-from medalion.reading import Asked
+from medalion.observations.selection import Asked
 from oltp.hot.instruments import primary_series, unknown_symbol
 from oltp.server.engine import Postgres
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from medalion.bars.routes import FIRST, Route, Span, bars_of, by_source, cut, grid_of, merged
 from medalion.core.datasets import Dataset
-from medalion.reading import Asked
-from medalion.routes import FIRST, Route, Span, bars_of, by_source, cut, grid_of, merged
+from medalion.observations.selection import Asked
 from oltp.hot.instruments import KEPT
 from oltp.ledger.rollups import Change, KeptSeries, Removed, changes, removed, series_of
 from oltp.server.engine import Connection, Postgres

@@ -10,7 +10,7 @@ import polars as pl
 from medalion.core.datasets import BARS_OF, DATASETS
 from medalion.core.enums import InstrumentKind
 from medalion.core.time import Timeframe, TimeRange
-from medalion.reading import Asked
+from medalion.observations.selection import Asked
 from olap.reads.rollup import Grid
 
 QUOTES = {bars.name: DATASETS[quotes] for quotes, bars in BARS_OF.items()}

@@ -22,10 +22,10 @@ from medalion.core.enums import BatchStatus, WriteKind
 from medalion.core.errors import InputError
 from medalion.core.frames import by_runs
 from medalion.core.workers import in_turn
-from medalion.importing import Known, Reading, fitted
-from medalion.mirror import Mirror
-from medalion.rejects import RejectsFile
-from medalion.sources import PIECE_ROWS, Source
+from medalion.ingest.pieces import Known, Reading, fitted
+from medalion.ingest.rejects import RejectsFile
+from medalion.ingest.sources import PIECE_ROWS, Source
+from medalion.mirror.copy import Copier
 from olap.delta.tables import Lake, LakeTable
 from olap.files.parquet import StagedFile, in_order
 from oltp.hot.instruments import instrument_ids, keep_primary_source, primary_series
@@ -90,10 +90,10 @@ class Staged:
 class History:
     """Imports into the lake of one store."""
 
-    def __init__(self, postgres: Postgres, lake: Lake, mirror: Mirror) -> None:
+    def __init__(self, postgres: Postgres, lake: Lake, copier: Copier) -> None:
         self._postgres = postgres
         self._lake = lake
-        self._mirror = mirror
+        self._copier = copier
 
     def import_rows(self, dataset: Dataset, source: Source, reading: Reading, *, generation: int) -> ImportResult:
         """Bring the rows into the lake; see `Observations.import_history`."""
@@ -125,7 +125,7 @@ class History:
                     if earlier_write(writer, dataset, entry.idempotency_key or ""):
                         raise _TakenError
                     lead.enter_context(batches.leading(leader, dataset))
-                    number = self._mirror.finish(leader, dataset) + 1
+                    number = self._copier.finish(leader, dataset) + 1
                     instruments = pl.Series(sorted(staged.instruments), dtype=pl.Int64)
                     if not enter(writer, entry, instruments, kind=WriteKind.IMPORT, batch=number):
                         raise _TakenError
@@ -136,13 +136,13 @@ class History:
                 table.discard(staged.files)
                 # Who claimed it may have died since; what is called durable is in the lake when this returns.
                 with batches.leading(leader, dataset):
-                    self._mirror.finish(leader, dataset)
+                    self._copier.finish(leader, dataset)
                 return one(earlier_write(leader, dataset, entry.idempotency_key or ""))
             except BaseException:
                 if not may_be_claimed:  # else an answer may have been lost on its way, and a vacuum will know
                     table.discard(staged.files)
                 raise
-            self._mirror.finish(leader, dataset)
+            self._copier.finish(leader, dataset)
         return entry
 
 

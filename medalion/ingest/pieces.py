@@ -16,9 +16,9 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError
 from medalion.core.frames import conform
 from medalion.core.workers import in_turn
-from medalion.mapping import Mapped, Zones, check_zones
-from medalion.rejects import Faults, RejectsFile, refused
-from medalion.sources import ImportProgress, Piece, Source
+from medalion.ingest.columns import Mapped, Zones, check_zones
+from medalion.ingest.rejects import Faults, RejectsFile, refused
+from medalion.ingest.sources import ImportProgress, Piece, Source
 
 Instruments: TypeAlias = Callable[[Sequence[str]], dict[str, int]]
 """The numbers of symbols; of an unknown one none, or an error."""

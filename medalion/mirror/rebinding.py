@@ -18,7 +18,7 @@ from medalion.core.datasets import Dataset
 from medalion.core.enums import WriteKind
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import newest_of
-from medalion.verification import Sums
+from medalion.mirror.verification import Sums
 from olap.delta.compaction import checked
 from olap.delta.tables import LakeTable, Pin
 from oltp.hot.export import rows_of_writes
@@ -42,11 +42,6 @@ class Held:
     names: set[tuple[int, str]] = field(default_factory=set)
     newest: list[pl.DataFrame] = field(default_factory=list)
     damaged: list[tuple[str, str]] = field(default_factory=list)
-
-
-def is_bound(connection: Connection, table: LakeTable) -> bool:
-    """Whether lake and ledger agree, by number and nonce, about the last batch or the one being copied."""
-    return table.refresh().mark in batches.marks(batches.last_batches(connection, table.dataset))
 
 
 def rebind(postgres: Postgres, table: LakeTable, connection: Connection) -> list[Outcome]:

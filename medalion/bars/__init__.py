@@ -1,0 +1,1 @@
+"""Bars that are stored, made on reading, or kept beforehand."""

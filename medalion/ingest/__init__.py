@@ -1,0 +1,1 @@
+"""Files and records of others into rows of a dataset, in bounded memory."""

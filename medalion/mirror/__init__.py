@@ -1,0 +1,1 @@
+"""Hot rows into the lake, exactly once, and the lake's care."""

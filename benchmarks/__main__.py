@@ -26,7 +26,7 @@ import medalion
 from benchmarks import orders
 from benchmarks.quotes import FIRST_DAY, day_of_quotes, symbols
 from medalion.core.datasets import STOCK_QUOTES
-from medalion.store import Store
+from medalion.store.store import Store
 
 INSTRUMENTS, EACH, DAYS = 100, 20_000, 10
 WRITTEN = 1_000_000

@@ -13,7 +13,7 @@ import psycopg
 
 import medalion
 from medalion.core.datasets import STOCK_QUOTES
-from medalion.store import Store
+from medalion.store.store import Store
 
 CLIENTS = 8
 

@@ -18,26 +18,26 @@ if TYPE_CHECKING:
         StoreUnavailableError,
         VenueError,
     )
-    from medalion.store import AsyncStore, Store, open, open_async
+    from medalion.store.store import AsyncStore, Store, open, open_async
     from oltp.repositories.unit_of_work import acting_as
 
 __version__ = "0.1.0"
 
 _ERRORS = "medalion.core.errors"
 _HOMES = {
-    "AsyncStore": "medalion.store",
+    "AsyncStore": "medalion.store.store",
     "ConflictError": _ERRORS,
     "CorruptLakeError": _ERRORS,
     "InputError": _ERRORS,
     "MedalionError": _ERRORS,
     "NotFoundError": _ERRORS,
-    "Store": "medalion.store",
+    "Store": "medalion.store.store",
     "StoreError": _ERRORS,
     "StoreUnavailableError": _ERRORS,
     "VenueError": _ERRORS,
     "acting_as": "oltp.repositories.unit_of_work",
-    "open": "medalion.store",
-    "open_async": "medalion.store",
+    "open": "medalion.store.store",
+    "open_async": "medalion.store.store",
 }
 
 __all__ = [

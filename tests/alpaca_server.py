@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from medalion.venues import alpaca, alpaca_rest
-from medalion.venues.alpaca import AlpacaVenue
+from medalion.venues.alpaca import rest, venue
+from medalion.venues.alpaca.venue import AlpacaVenue
 
 KEY_ID, SECRET_KEY = "PKLOOPBACK", "between-us-two"
 OVER = ("filled", "canceled", "expired", "rejected", "replaced")
@@ -340,5 +340,5 @@ def connected(server: AlpacaServer, **options: Any) -> AlpacaVenue:
 
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks follow each other without the pauses that leave a broker time."""
-    for module in (alpaca, alpaca_rest):
-        monkeypatch.setattr(module, "PAUSES", (0.0,) * len(alpaca_rest.PAUSES))
+    for module in (venue, rest):
+        monkeypatch.setattr(module, "PAUSES", (0.0,) * len(rest.PAUSES))

@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from medalion.core.enums import CashMovementType, PositionStatus
-from medalion.portfolio import Execution, fold, value_of
-from medalion.store import Store
+from medalion.positions.holding import value_of
+from medalion.positions.round_trips import Execution, fold
+from medalion.store.store import Store
 from oltp.entities.base import uuid7
 from oltp.entities.trading import Account, CashMovement, Fill, Position, Trade
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import medalion
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.repositories.unit_of_work import UnitOfWork, sessions
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Connection, parse_url

@@ -7,7 +7,7 @@ import pytest
 
 from medalion.bars.kept import Kept, Split
 from medalion.core.datasets import STOCK_BARS, Dataset
-from medalion.store import Store
+from medalion.store.store import Store
 
 
 def reason(store: Store, timeframe: str, symbols: Any = "AAA", dataset: Dataset = STOCK_BARS, **during: Any) -> str:

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import STOCK_QUOTES, Dataset
 from medalion.core.frames import polars_schema
-from medalion.store import Store
+from medalion.store.store import Store
 from olap.delta.tables import LakeTable, Pin
 from olap.places.folder import Folder
 from tests.observed import START, instruments, sample

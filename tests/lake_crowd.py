@@ -23,7 +23,7 @@ import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import InputError
 from medalion.core.frames import polars_schema
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.observed import START
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")

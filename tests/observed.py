@@ -10,7 +10,7 @@ import polars as pl
 from medalion.core.datasets import LEVELS, STOCK_QUOTES, Column, Dataset
 from medalion.core.enums import InstrumentKind
 from medalion.core.frames import conform, derive
-from medalion.store import Store
+from medalion.store.store import Store
 
 START = datetime(2024, 3, 1, 14, 30, tzinfo=UTC)
 SYMBOLS = ("AAA", "BBB")

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from medalion.core.enums import AccountType, PositionSide, TradeStatus
 from medalion.core.errors import VenueError
-from medalion.trading import TradingService
-from medalion.venues.alpaca import AlpacaVenue
+from medalion.services.trading import TradingService
+from medalion.venues.alpaca.venue import AlpacaVenue
 from oltp.entities.trading import Account
 from oltp.repositories.unit_of_work import UnitOfWork, sessions
 from oltp.server.engine import parse_url

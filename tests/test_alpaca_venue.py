@@ -15,7 +15,7 @@ from anyio import to_thread
 from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.core.errors import ConflictError, InputError, VenueError
 from medalion.market.instrument import Instrument
-from medalion.venues.alpaca import AlpacaVenue
+from medalion.venues.alpaca.venue import AlpacaVenue
 from medalion.venues.base import Order
 from tests.alpaca_server import WEB_PAGE, AlpacaServer, Answer, alpaca_server, as_json, connected, error, without_pauses
 from tests.trading_floor import NOON

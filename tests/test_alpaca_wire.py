@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.market.instrument import Instrument
-from medalion.venues import alpaca_wire as wire
-from medalion.venues.alpaca_wire import BrokerOrder, Execution, UnclearError
+from medalion.venues.alpaca import wire
+from medalion.venues.alpaca.wire import BrokerOrder, Execution, UnclearError
 from medalion.venues.base import Order
 from tests.real_data import SHARED
 from tests.trading_floor import NOON

@@ -16,8 +16,9 @@ import pytest
 
 import medalion
 from medalion.core.errors import CorruptLakeError, StoreError
-from medalion.journal.anchors import Anchored, Anchors, BackgroundAnchors
-from medalion.store import Store
+from medalion.journal.anchors import Anchored, Anchors
+from medalion.store.background import BackgroundAnchors
+from medalion.store.store import Store
 from olap.delta.anchors import FOLDER, AnchorTable
 from olap.places.folder import Folder
 from oltp.entities.reference import Asset

@@ -15,7 +15,7 @@ import pytest
 import medalion
 from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError, MedalionError, NotFoundError, StoreError
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.server.engine import Postgres
 from tests.observed import START, instruments, sample
 

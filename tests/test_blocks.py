@@ -16,7 +16,7 @@ import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError
 from medalion.core.time import TimeRange
-from medalion.store import Store
+from medalion.store.store import Store
 from olap.files.blocks import Blocks
 from olap.files.groups import Group, groups_of
 from olap.places.open import Place

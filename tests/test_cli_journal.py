@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.entities.base import now
 from tests.commands import refused, run
 

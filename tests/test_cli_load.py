@@ -15,7 +15,7 @@ from medalion.core.datasets import CRYPTO_BARS, DATASETS, OPTION_QUOTES, POLYMAR
 from medalion.core.errors import InputError
 from medalion.ingest.columns import Mapped
 from medalion.ingest.sources import Source
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.commands import refused, run
 from tests.observed import instruments, sample
 

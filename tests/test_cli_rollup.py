@@ -3,7 +3,7 @@
 import polars as pl
 
 from medalion.core.datasets import STOCK_BARS
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.commands import refused, run
 from tests.kept_bars import reason
 from tests.observed import instruments

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medalion.core.datasets import DATASETS, STOCK_BARS
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.schema import migrate
 from tests.commands import BARS, process, refused, run
 from tests.postgres import empty_database

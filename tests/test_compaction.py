@@ -18,13 +18,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.background import BackgroundCompaction
 from medalion.core.datasets import CRYPTO_QUOTES, DATASETS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError
 from medalion.mirror.compaction import CompactionRun
 from medalion.observations import selection as reading
 from medalion.observations.request import asked_for
-from medalion.store import Store
+from medalion.store.background import BackgroundCompaction
+from medalion.store.store import Store
 from olap.delta import compaction
 from olap.delta.tables import LakeTable
 from olap.files.index import NO_FILES

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from medalion.core.errors import ConflictError, InputError
-from medalion.corporate import effective_at
-from medalion.store import Store
+from medalion.store.store import Store
+from medalion.trading.corporate_actions import effective_at
 from tests.trading_floor import Board
 
 EX_DATE = date(2024, 3, 4)

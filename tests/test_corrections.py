@@ -10,7 +10,7 @@ import pytest
 
 from medalion.core.enums import CashMovementType, PositionStatus, TradeStatus
 from medalion.core.errors import ConflictError, InputError, NotFoundError
-from medalion.store import Store
+from medalion.store.store import Store
 from medalion.venues.base import FillReport
 from oltp.repositories.unit_of_work import acting_as
 from tests.ledger import agreement

@@ -27,7 +27,7 @@ from medalion.demo.replay import Broker, Replayed, ReplayMarket, replay, session
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.demo.tearsheet import biggest_upset
 from medalion.market.instrument import Instrument
-from medalion.store import Store
+from medalion.store.store import Store
 
 pytest.importorskip("bokeh_sampledata")
 

@@ -21,12 +21,12 @@ from medalion.cli import app
 from medalion.core.datasets import DATASETS
 from medalion.core.enums import CorporateActionType
 from medalion.core.settings import Settings
-from medalion.orders import TRANSITIONS
 from medalion.services.mirror import Mirror
 from medalion.stats import forecasts
 from medalion.stats.performance import PerformanceStatistics
 from medalion.stats.trades import TradeStatistics
-from medalion.store import AsyncStore, Store
+from medalion.store.store import AsyncStore, Store
+from medalion.venues.states import TRANSITIONS
 from oltp.entities.base import Base
 from oltp.entities.trading import Trade
 from oltp.repositories.unit_of_work import UnitOfWork

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from medalion import doctor
+from medalion.cli import doctor
+from medalion.cli.doctor import Requirement, State, diagnose
 from medalion.core.settings import Settings, settings_of
-from medalion.doctor import Requirement, State, diagnose
 from tests.commands import process, run
 from tests.postgres import empty_database, fresh_database
 

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.errors import InputError
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.commands import run
 from tests.kept_bars import on_reading, reason
 from tests.lake import pin_of

@@ -16,8 +16,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from medalion.core.enums import TradeSide
 from medalion.core.errors import ConflictError
-from medalion.portfolio import Execution, RoundTrip, fold
-from medalion.settling import Dividend, Settling, Split
+from medalion.positions.events import Dividend, Settling, Split
+from medalion.positions.round_trips import Execution, RoundTrip, fold
 from tests import ledger_model as model
 from tests.ledger_draws import TIMES, commissions, decimals, prices, quantities
 from tests.trading_floor import NOON

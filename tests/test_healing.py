@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError
-from medalion.store import Store
+from medalion.store.store import Store
 from olap.files.index import NO_FILES
 from oltp.server.engine import Postgres
 from tests.lake import pin_of, stored, table_of

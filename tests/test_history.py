@@ -7,7 +7,7 @@ from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import DATASETS, STOCK_BARS, Dataset
 from medalion.core.errors import NotFoundError
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.observed import as_read, instruments, sample
 
 

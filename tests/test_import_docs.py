@@ -10,7 +10,7 @@ import typer
 
 from medalion.cli import app
 from medalion.core.datasets import STOCK_BARS
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.observed import instruments
 
 PAGE = (Path(__file__).parents[1] / "docs" / "importing.md").read_text("utf-8")

@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError, StoreError
 from medalion.ingest import sources
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.commands import run
 from tests.observed import as_read, instruments, sample
 

@@ -23,7 +23,7 @@ from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.errors import InputError, NotFoundError
 from medalion.ingest import history, pieces, sources
 from medalion.ingest.sources import ImportProgress, Source
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.observed import START, as_read, instruments, sample
 
 BARS = sample(STOCK_BARS, 11)

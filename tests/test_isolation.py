@@ -13,9 +13,9 @@ import pytest
 
 import medalion
 from medalion.core.enums import AccountType, PositionStatus, TradeStatus
-from medalion.statistics import Statistics
-from medalion.store import Store
-from medalion.trading import TradingService
+from medalion.services.statistics import Statistics
+from medalion.services.trading import TradingService
+from medalion.store.store import Store
 from oltp.entities.base import Entity
 from oltp.repositories.unit_of_work import UnitOfWork
 from tests.postgres import fresh_database

@@ -7,8 +7,8 @@ import pytest
 
 from medalion.core.enums import JobStatus, TradeSide
 from medalion.core.errors import InputError, NotFoundError
-from medalion.portfolio import Execution
-from medalion.store import Store
+from medalion.positions.round_trips import Execution
+from medalion.store.store import Store
 from oltp.entities.base import uuid7
 from tests.books import Book
 

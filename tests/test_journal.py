@@ -10,7 +10,7 @@ import pytest
 
 from medalion.core.enums import ErrorSeverity, LogLevel
 from medalion.core.errors import InputError, NotFoundError
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.repositories.unit_of_work import acting_as
 from tests.postgres import libpq
 

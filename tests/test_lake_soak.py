@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 from medalion.core.datasets import STOCK_QUOTES
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.lake import stored, table_of
 from tests.lake_crowd import MOST_WRITES, SYMBOLS, Shared, events_of, expected_of, shown, take_part, versions_after
 from tests.observed import instruments

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 from medalion.core.enums import TradeSide
 from medalion.core.errors import ConflictError
 from medalion.venues.base import FillReport
-from medalion.venues.paper import CommissionSchedule
+from medalion.venues.paper.venue import CommissionSchedule
 from oltp.entities.trading import Account as StoredAccount
 from tests import ledger_model as model
 from tests.ledger_books import Books, Connection, Row, books_of, check, connect, executed, venue_executions

@@ -18,7 +18,7 @@ from psycopg import sql
 import medalion
 from medalion.core.enums import LogLevel
 from medalion.journal.handler import DatabaseLogHandler
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.repositories.unit_of_work import acting_as
 from oltp.server.engine import Postgres
 from tests.commands import ROOT

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from medalion.core.enums import InstrumentKind, SignalType, TradeSide
-from medalion.dtos import AssetDto, MarketBarDto, PolymarketEventDto, StrategyDto, TradingSignalDto
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote, StoredMarket
+from medalion.trading.views import AssetDto, MarketBarDto, PolymarketEventDto, StrategyDto, TradingSignalDto
 from oltp.entities.base import uuid7
 from oltp.entities.reference import Asset, PolymarketEvent
 from oltp.entities.trading import Strategy, TradingSignal

@@ -10,8 +10,8 @@ import pytest
 from medalion.core.datasets import CRYPTO_BARS, STOCK_BARS
 from medalion.core.enums import AssetType, OptionType
 from medalion.core.errors import InputError, NotFoundError
-from medalion.dtos import MarketBarDto
-from medalion.store import Store
+from medalion.store.store import Store
+from medalion.trading.views import MarketBarDto
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

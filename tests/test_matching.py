@@ -14,7 +14,7 @@ from medalion.core.enums import InstrumentKind, TradeSide, TradeType
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote
 from medalion.venues.base import Order
-from medalion.venues.matching import Match, Resting, Rules, match
+from medalion.venues.paper.matching import Match, Resting, Rules, match
 from tests.trading_floor import NOON
 
 AAPL = Instrument(InstrumentKind.STOCK, 1, "AAPL")

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 import medalion
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.kept_bars import on_reading, reason
 from tests.observed import START, SYMBOLS, instruments
 from tests.postgres import fresh_database

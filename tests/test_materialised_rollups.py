@@ -14,7 +14,7 @@ import medalion
 from medalion.bars.kept import Kept
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError, NotFoundError
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.kept_bars import on_reading, reason
 from tests.lake import folder_of, pin_of, table_of
 from tests.observed import START, SYMBOLS, instruments

@@ -12,8 +12,9 @@ from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import InputError
 from medalion.core.settings import Settings
 from medalion.journal.metrics import Metric, MirrorMeter
-from medalion.journal.retention import BackgroundRetention, Retention, kept
-from medalion.store import Store
+from medalion.journal.retention import Retention, kept
+from medalion.store.background import BackgroundRetention
+from medalion.store.store import Store
 from oltp.entities.base import now
 from tests.observed import instruments, sample
 from tests.trading_floor import floor

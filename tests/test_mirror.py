@@ -20,7 +20,7 @@ import medalion
 from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import conform
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.hot.writes import write
 from oltp.ledger import batches
 from oltp.server.engine import Postgres

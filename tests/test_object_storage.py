@@ -17,7 +17,7 @@ import medalion
 from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.errors import CorruptLakeError, InputError, MedalionError, StoreUnavailableError
 from medalion.core.frames import conform, polars_schema
-from medalion.store import Store
+from medalion.store.store import Store
 from olap.delta.compaction import rewritten
 from olap.delta.tables import Lake
 from olap.places.bucket import Bucket, Patience

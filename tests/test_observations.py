@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.errors import InputError, NotFoundError
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.observed import START, as_read, instruments, sample
 
 every_dataset = pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda dataset: dataset.name)

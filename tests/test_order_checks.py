@@ -11,8 +11,9 @@ import pytest
 
 from medalion.core.enums import SignalType, TradeSide, TradeStatus, TradeType
 from medalion.core.errors import ConflictError, InputError, MedalionError
-from medalion.dtos import CreateTradeRequest, TradeDto
-from medalion.venues.paper import CommissionSchedule
+from medalion.trading.requests import CreateTradeRequest
+from medalion.trading.views import TradeDto
+from medalion.venues.paper.venue import CommissionSchedule
 from oltp.entities.reference import OptionContract, PolymarketOutcome
 from tests.trading_floor import NOON, Floor, floor
 

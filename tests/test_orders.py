@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from medalion.core.enums import TradeStatus
 from medalion.core.errors import ConflictError
-from medalion.orders import TRANSITIONS, after_report, transition
+from medalion.venues.states import TRANSITIONS, after_report, transition
 
 
 def test_an_order_that_is_over_becomes_nothing_else() -> None:

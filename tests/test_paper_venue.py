@@ -17,8 +17,8 @@ from medalion.core.errors import ConflictError, NotFoundError
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote
 from medalion.venues.base import Order
-from medalion.venues.matching import fill_price
-from medalion.venues.paper import CommissionSchedule, PaperVenue
+from medalion.venues.paper.matching import fill_price
+from medalion.venues.paper.venue import CommissionSchedule, PaperVenue
 from oltp.repositories.unit_of_work import sessions
 from oltp.server.engine import parse_url
 from tests.trading_floor import NOON, Board

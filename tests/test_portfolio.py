@@ -18,7 +18,8 @@ from medalion.core.enums import PositionSide, TradeSide
 from medalion.core.errors import InputError
 from medalion.core.money import cash, exact
 from medalion.core.time import utc
-from medalion.portfolio import Execution, Holding, RoundTrips, fold, value_of
+from medalion.positions.holding import Holding, value_of
+from medalion.positions.round_trips import Execution, RoundTrips, fold
 from tests.real_data import real
 
 BUY, SELL = TradeSide.BUY, TradeSide.SELL

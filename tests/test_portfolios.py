@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medalion.core.enums import PositionSide, PositionStatus, TradeSide
 from medalion.core.errors import ConflictError, InputError, NotFoundError
-from medalion.venues.paper import CommissionSchedule
+from medalion.venues.paper.venue import CommissionSchedule
 from tests.trading_floor import NOON, Floor, floor, identities
 
 pytestmark = pytest.mark.anyio

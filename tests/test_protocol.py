@@ -18,7 +18,7 @@ from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableE
 from medalion.ingest import history
 from medalion.observations import selection, sql
 from medalion.services import observations
-from medalion.store import Store
+from medalion.store.store import Store
 from olap.delta.tables import LakeTable
 from oltp.hot import tail
 from oltp.hot.tables import SLOTS, partition_name

@@ -16,7 +16,7 @@ import medalion
 from medalion.core.checksum import checksum
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, StoreUnavailableError
-from medalion.store import Store
+from medalion.store.store import Store
 from olap.delta.tables import LakeTable
 from olap.files.index import NO_FILES
 from oltp.hot.writes import begin

@@ -19,7 +19,7 @@ from psycopg import sql
 import medalion
 from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.server.engine import Postgres, parse_url
 from oltp.server.place import binaries
 from tests.lake import pin_of, stored, table_of

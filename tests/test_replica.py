@@ -21,7 +21,7 @@ import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.observations import selection
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Postgres
 from oltp.server.place import binaries, locate, run

@@ -19,9 +19,9 @@ from medalion.core.errors import ConflictError, InputError
 from medalion.core.money import exact
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote
-from medalion.store import Store
+from medalion.store.store import Store
 from medalion.venues.base import Order
-from medalion.venues.paper import PaperVenue
+from medalion.venues.paper.venue import PaperVenue
 from oltp.repositories.unit_of_work import sessions
 from oltp.server.engine import parse_url
 from tests.postgres import fresh_database

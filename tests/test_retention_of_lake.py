@@ -18,7 +18,7 @@ import medalion
 from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import polars_schema
-from medalion.store import Store
+from medalion.store.store import Store
 from olap.delta.compaction import current_since
 from olap.reads.scan import current
 from oltp.server.engine import Postgres

@@ -16,12 +16,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from medalion.core.enums import InstrumentKind, SettlementType, SignalType, TradeSide, TradeStatus, TradeType
 from medalion.core.errors import InputError, VenueError
-from medalion.dtos import CreateTradeRequest, TradeDto
-from medalion.intents import intend
 from medalion.market.instrument import Instrument
-from medalion.risk import Exposure, loss_of, size_after
-from medalion.trading import TradingService
-from medalion.venues.paper import CommissionSchedule
+from medalion.services.trading import TradingService
+from medalion.trading.intents import intend
+from medalion.trading.requests import CreateTradeRequest
+from medalion.trading.risk import Exposure, loss_of, size_after
+from medalion.trading.views import TradeDto
+from medalion.venues.paper.venue import CommissionSchedule
 from oltp.entities.trading import Strategy
 from oltp.repositories.unit_of_work import UnitOfWork, sessions
 from oltp.server.engine import parse_url

@@ -18,7 +18,7 @@ from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK
 from medalion.core.errors import InputError
 from medalion.core.frames import conform, derive, polars_schema
 from medalion.core.time import Timeframe
-from medalion.store import Store
+from medalion.store.store import Store
 from olap.reads.rollup import Grid, rolled_up
 from tests.observed import START, instruments
 

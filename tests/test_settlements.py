@@ -11,7 +11,7 @@ import pytest
 
 from medalion.core.enums import PositionSide, PositionStatus, SettlementType, TradeSide, TradeStatus
 from medalion.core.errors import ConflictError, InputError, NotFoundError
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.ledger import agreement, cash, hold, late_fill, rest, settlements
 from tests.trading_floor import NOON, Board, Floor, floor
 

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import DATASETS, STOCK_BARS
 from medalion.core.errors import InputError
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.repositories.past import check_past, past_table
 from oltp.repositories.snapshot import entity_names, entity_table, snapshot
 from tests.observed import START, instruments, sample

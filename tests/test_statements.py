@@ -12,9 +12,9 @@ import pytest
 
 import medalion
 from medalion.core.enums import TradeStatus
-from medalion.statistics import Statistics
-from medalion.store import AsyncStore
-from medalion.trading import TradingService
+from medalion.services.statistics import Statistics
+from medalion.services.trading import TradingService
+from medalion.store.store import AsyncStore
 from oltp.entities.base import uuid7
 from oltp.entities.trading import Fill
 from tests.entities import fill_of, holding_of, order_of

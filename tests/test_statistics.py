@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from medalion.core.enums import SettlementType, TradeSide
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.money import cash
-from medalion.portfolio import Execution
+from medalion.positions.round_trips import Execution
 from medalion.stats import equity as valuation
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.entities.reference import Asset
 from tests.books import Book
 from tests.real_data import real

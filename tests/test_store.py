@@ -13,7 +13,7 @@ from anyio import to_thread
 import medalion
 from medalion.core.datasets import STOCK_BARS
 from medalion.core.errors import InputError, StoreError, StoreUnavailableError
-from medalion.store import AsyncStore, Store
+from medalion.store.store import AsyncStore, Store
 from oltp.repositories.unit_of_work import UnitOfWork
 from tests.observed import instruments, sample
 from tests.postgres import empty_database

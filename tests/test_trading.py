@@ -11,9 +11,9 @@ import pytest
 
 from medalion.core.enums import AccountType, PositionSide, SignalType, TradeSide, TradeStatus
 from medalion.core.errors import ConflictError, InputError, NotFoundError, VenueError
-from medalion.dtos import CreateTradeRequest
+from medalion.trading.requests import CreateTradeRequest
 from medalion.venues.base import FillReport, Order, OrderReport
-from medalion.venues.paper import CommissionSchedule, PaperVenue
+from medalion.venues.paper.venue import CommissionSchedule, PaperVenue
 from tests.trading_floor import NOON, Floor, floor, identities
 
 pytestmark = pytest.mark.anyio

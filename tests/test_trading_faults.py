@@ -24,12 +24,12 @@ import pytest
 from anyio import to_thread
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from medalion import accounting
 from medalion.core.enums import TradeStatus
 from medalion.core.errors import StoreUnavailableError
-from medalion.trading import TradingService
+from medalion.services.trading import TradingService
+from medalion.trading import booking
 from medalion.venues.base import Order, OrderReport
-from medalion.venues.paper import CommissionSchedule, PaperVenue
+from medalion.venues.paper.venue import CommissionSchedule, PaperVenue
 from oltp.repositories.unit_of_work import UnitOfWork, sessions
 from oltp.schema import migrate
 from oltp.server.embedded import EmbeddedPostgres
@@ -111,13 +111,13 @@ async def _trade(url: str, account_id: UUID, name: str, dies: str | None, told: 
 
 
 def _die_before_the_commit() -> None:
-    record = accounting.record
+    record = booking.record
 
     async def recorded(*given: object, **named: object) -> None:
         await record(*given, **named)  # type: ignore[arg-type]  # whatever it takes
         _die()
 
-    accounting.record = recorded  # type: ignore[assignment]  # it never returns
+    booking.record = recorded  # type: ignore[assignment]  # it never returns
 
 
 def _child(url: str, account_id: UUID, name: str, dies: str | None, told: Pipe) -> None:

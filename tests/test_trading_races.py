@@ -25,7 +25,7 @@ import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.enums import PositionStatus
 from medalion.core.errors import ConflictError, MedalionError
-from medalion.store import Store
+from medalion.store.store import Store
 from tests.ledger_books import Connection, check_against_venue, connect, total
 from tests.observed import START
 from tests.postgres import libpq

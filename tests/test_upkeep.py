@@ -11,11 +11,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.background import BackgroundUpkeep
 from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError
 from medalion.core.settings import settings_of
-from medalion.store import Store
+from medalion.store.background import BackgroundUpkeep
+from medalion.store.store import Store
 from oltp.ledger import batches, rollups
 from tests.kept_bars import reason
 from tests.lake import folder_of, pin_of, table_of, written

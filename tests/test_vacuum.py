@@ -18,7 +18,7 @@ import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.ingest import history
-from medalion.store import Store
+from medalion.store.store import Store
 from olap.delta.log import commit_name
 from olap.delta.tables import LakeTable
 from oltp.server.engine import Postgres

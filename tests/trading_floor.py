@@ -14,8 +14,8 @@ from medalion.core.enums import CashMovementType
 from medalion.core.money import exact
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote
-from medalion.trading import TradingService
-from medalion.venues.paper import CommissionSchedule, PaperVenue
+from medalion.services.trading import TradingService
+from medalion.venues.paper.venue import CommissionSchedule, PaperVenue
 from oltp.entities.trading import Account
 from oltp.repositories.unit_of_work import UnitOfWork, sessions
 from oltp.server.engine import parse_url

@@ -18,7 +18,7 @@ from benchmarks.quotes import FIRST_DAY, day_of_quotes, symbols
 from medalion.core.datasets import CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.enums import AssetType
 from medalion.core.time import TimeRange
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.entities.reference import Asset
 
 MINUTE_BARS = """

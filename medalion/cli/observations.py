@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from medalion.core.datasets import Dataset
     from medalion.ingest.pieces import Reading
-    from medalion.store import Store
+    from medalion.store.store import Store
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Such as stock_bars or crypto_quote_snapshots.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Read what the store held at that time.")]

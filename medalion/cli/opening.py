@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medalion.core.settings import Settings
-    from medalion.store import Store
+    from medalion.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Place:
 
     def open(self) -> Store:
         """The store, without a background mirror: a command does what it says and no more."""
-        from medalion.store import open as open_store
+        from medalion.store.store import open as open_store
 
         return open_store(self.url, lake=self.lake, data_dir=self.data_dir, mirror_background=False)
 

@@ -11,7 +11,7 @@ from medalion.cli.output import print_table, say
 from medalion.core.errors import InputError
 
 if TYPE_CHECKING:
-    from medalion.store import Store
+    from medalion.store.store import Store
 
 
 def demo(ctx: typer.Context) -> None:
@@ -32,7 +32,7 @@ def doctor(ctx: typer.Context) -> None:
 
     Where it cannot, says what to do, and exits with 1.
     """
-    from medalion.doctor import State, diagnose
+    from medalion.cli.doctor import State, diagnose
 
     checks = list(diagnose(ctx.obj.settings()))
     header = ("check", "state", "found", "what to do")

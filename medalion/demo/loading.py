@@ -11,7 +11,7 @@ import polars as pl
 from medalion.core.datasets import POLYMARKET_BOOKS, POLYMARKET_SNAPSHOTS, STOCK_BARS, Dataset
 from medalion.core.enums import AssetType, CorporateActionType
 from medalion.demo import sources
-from medalion.store import Store
+from medalion.store.store import Store
 from oltp.entities.reference import PolymarketEvent, PolymarketMarket, PolymarketOutcome
 
 STOCKS = {

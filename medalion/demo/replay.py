@@ -20,9 +20,9 @@ from medalion.core.enums import CorporateActionType, TradeSide, TradeStatus
 from medalion.core.money import cash, exact
 from medalion.core.time import EXCHANGE_ZONE
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
-from medalion.dtos import TradeDto
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote, Row
+from medalion.trading.views import TradeDto
 from oltp.entities.reference import CorporateAction
 
 ZERO = Decimal(0)

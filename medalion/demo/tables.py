@@ -7,11 +7,11 @@ from rich import box
 from rich.table import Table
 
 from medalion.demo.loading import Loaded
-from medalion.dtos import PortfolioSummaryDto
 from medalion.observations.plan import ReadPlan
 from medalion.report.tables import duration, money, percent, ratio
 from medalion.stats.performance import PerformanceStatistics
 from medalion.stats.trades import TradeStatistics
+from medalion.trading.views import PortfolioSummaryDto
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from medalion.core.time import utc
 from medalion.demo import bot, loading, sources, tables
 from medalion.demo.replay import Broker, ReplayMarket, replay
 from medalion.demo.tearsheet import write_report
-from medalion.store import Store
-from medalion.venues.paper import CommissionSchedule
+from medalion.store.store import Store
+from medalion.venues.paper.venue import CommissionSchedule
 from oltp.repositories.unit_of_work import acting_as
 
 ACCOUNT, BOT_ACCOUNT = "demo", "polymarket-bot"

@@ -11,7 +11,6 @@ Who can write to both lake and books can make them agree again, for instance by 
 is kept elsewhere tells.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,6 @@ from uuid import UUID
 import polars as pl
 
 from medalion.core.errors import CorruptLakeError, InputError
-from medalion.repeating import Repeating
 from olap.delta.anchors import AnchorTable, Run
 from olap.delta.tables import Lake
 from oltp.ledger import anchors as books
@@ -30,11 +28,9 @@ from oltp.server.engine import Connection, Postgres
 RUNS = "audit_anchors"
 """Stands for a table where a problem is that of a run."""
 
-_logger = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLACK = timedelta(minutes=10)
 _RUN_HEADS = 250_000
-_FIRST_SECONDS = 60.0
 
 Problem = tuple[str, UUID | None, int, str]
 """Table, entity, version and what is wrong; of a run its number instead of a version, and no entity."""
@@ -213,20 +209,6 @@ class _Check:
                 yield run
             else:
                 self.problems.append((number, "it is not the run that was noted"))
-
-
-class BackgroundAnchors(Repeating):
-    """Anchors a minute after it was started and then every `interval` seconds; errors are logged, never raised."""
-
-    def __init__(self, anchors: Anchors, *, interval: float, first: float = _FIRST_SECONDS) -> None:
-        super().__init__("medalion-anchors", interval=interval, first=first)
-        self._anchors = anchors
-
-    def _turn(self) -> None:
-        try:
-            self._anchors.run(wait=False)
-        except Exception as error:  # the thread must outlive whatever a disk, a driver or an engine may raise
-            _logger.warning("the audit is not anchored for now: %s", error)
 
 
 def _newest(files: pl.DataFrame) -> int:

@@ -1,25 +1,19 @@
 """How long the journal is kept."""
 
-import logging
 import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TypeAlias
 
-import psycopg
-
-from medalion.core.errors import InputError, MedalionError
+from medalion.core.errors import InputError
 from medalion.core.settings import Settings
-from medalion.repeating import Repeating
 from oltp.entities.base import now
 from oltp.repositories.bulk import REMOVABLE, remove_older
 from oltp.server.engine import Postgres
 
 Age: TypeAlias = timedelta | Mapping[str, timedelta]
 
-_logger = logging.getLogger(__name__)
 _CHUNK_ROWS = 5_000
-_FIRST_SECONDS = 60.0
 
 
 class Retention:
@@ -52,20 +46,6 @@ class Retention:
                     if stopping is not None and stopping.is_set():
                         return removed
         return removed
-
-
-class BackgroundRetention(Repeating):
-    """Prunes a minute after it was started and every `interval` seconds from then on; errors are logged, not raised."""
-
-    def __init__(self, postgres: Postgres, settings: Settings, *, first: float = _FIRST_SECONDS) -> None:
-        super().__init__("medalion-retention", interval=settings.retention_interval, first=first)
-        self._retention = Retention(postgres, kept(settings))
-
-    def _turn(self) -> None:
-        try:
-            self._retention.prune(self._stopping)
-        except (MedalionError, psycopg.Error) as error:
-            _logger.warning("old logs stay for now: %s", error)
 
 
 def kept(settings: Settings) -> dict[str, timedelta]:

@@ -23,7 +23,7 @@ from medalion.stats.performance import drawdown_table, drawdowns, monthly_return
 from medalion.stats.ratios import simple_returns, time_weighted
 
 if TYPE_CHECKING:
-    from medalion.store import Store
+    from medalion.store.store import Store
     from oltp.entities.trading import Account
 
 _FILLS = """

@@ -1,0 +1,1 @@
+"""Positions as a fold over fills and settlements by time."""

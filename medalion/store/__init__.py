@@ -1,0 +1,1 @@
+"""Opening a store, wiring its parts, closing it."""

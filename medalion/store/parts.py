@@ -1,0 +1,156 @@
+"""What an open store is made of."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Self
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from medalion.core.errors import InputError, StoreError
+from medalion.core.settings import Settings
+from medalion.journal.anchors import Anchors
+from medalion.journal.handler import DatabaseLogHandler
+from medalion.journal.metrics import Metrics
+from medalion.mirror.copy import Copier
+from medalion.services.mirror import Mirror
+from medalion.services.observations import Observations
+from medalion.services.rollups import Rollups
+from medalion.store.background import (
+    BackgroundAnchors,
+    BackgroundCompaction,
+    BackgroundMirror,
+    BackgroundRetention,
+    BackgroundUpkeep,
+    Repeating,
+)
+from olap.delta.tables import Lake
+from olap.places.open import lake_place
+from oltp.repositories.unit_of_work import UnitOfWork, sessions
+from oltp.schema import migrate
+from oltp.server.embedded import EmbeddedPostgres
+from oltp.server.engine import Postgres
+
+_SPAWN = (
+    "threads do not outlive a fork: start processes by multiprocessing.get_context('spawn'), "
+    "and open a store of its own in each"
+)
+
+
+class Parts:
+    """What an open store is made of; opened and closed in one place, used by both faces."""
+
+    _first_pid: ClassVar[int | None] = None
+    """The process in which a store was opened first; kept by those that are forked from it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._pid = os.getpid()
+        Parts._first_pid = Parts._first_pid or self._pid
+        if Parts._first_pid != self._pid:
+            raise StoreError(f"this process was forked from one that has opened a store; {_SPAWN}")
+        _make_private(settings.data_dir)
+        self.lake = Lake(lake_place(settings), kept_bytes=settings.cache_mb << 20)
+        self.lake.open()
+        self.embedded: EmbeddedPostgres | None = None
+        if given := settings.database_url:
+            url = given.get_secret_value()
+        else:
+            self.embedded = EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
+            url = self.embedded.url
+        try:
+            self.postgres = Postgres(url)
+            self.postgres.open()
+            self._check_schema(url)
+        except BaseException:
+            if self.embedded:
+                self.embedded.stop()
+            raise
+        self.metrics = Metrics(self.postgres)
+        record, rows = self.metrics.record, settings.batch_rows
+        self.copier = Copier(self.postgres, self.lake, batch_rows=rows, slot_rows=settings.slot_rows, record=record)
+        self.mirror = Mirror(self.postgres, self.lake, self.copier)
+        self.observations = Observations(
+            self.postgres, self.lake, self.copier, record=record, slow_ms=settings.slow_query_ms
+        )
+        self.rollups = Rollups(self.postgres, self.lake, self.observations.bar_reads)
+        self.anchors = Anchors(self.postgres, self.lake)
+        self.background = self._background() if settings.mirror_background and not self.postgres.is_replica else []
+        self.handlers: list[DatabaseLogHandler] = []
+        self.is_closed = False
+        for thread in self.background:
+            thread.start()
+
+    def _background(self) -> list[Repeating]:
+        """What a store that keeps its own lake does beside its callers."""
+        settings = self.settings
+        threads: list[Repeating] = [
+            BackgroundMirror(self.mirror, interval=settings.mirror_interval),
+            BackgroundRetention(self.postgres, settings),
+            BackgroundAnchors(self.anchors, interval=settings.anchor_interval),
+        ]
+        if settings.compact_background:
+            threads.append(BackgroundCompaction(self.mirror, interval=settings.compact_interval))
+        if settings.upkeep_background:
+            threads.append(BackgroundUpkeep(self.postgres, self.lake, self.copier, self.rollups, settings))
+        return threads
+
+    def units(self) -> UnitOfWork:
+        """A new unit of work over the books."""
+        return UnitOfWork(self.used().sessions)
+
+    @cached_property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """Where units of work and the simulated venue get their sessions."""
+        return sessions(self.postgres.engine)
+
+    def used(self) -> Self:
+        """These parts, if they may be used here.
+
+        Raises:
+            StoreError: the store was closed, or belongs to the process that forked this one.
+        """
+        if not self.is_ours:
+            raise StoreError(f"this store was opened before a fork; {_SPAWN}")
+        if self.is_closed:
+            raise StoreError("this store is closed; open another")
+        return self
+
+    @property
+    def is_ours(self) -> bool:
+        """False in a process that was forked from the one that opened the store."""
+        return self._pid == os.getpid()
+
+    def close(self) -> None:
+        """Give everything back; the embedded server stops with its last user. Idempotent; nothing in a forked child."""
+        if self.is_closed or not self.is_ours:
+            return
+        self.is_closed = True
+        for thread in self.background:
+            thread.stop()
+        for handler in self.handlers:
+            handler.close()
+        self.metrics.close()
+        self.postgres.close()
+        if self.embedded:
+            self.embedded.stop()
+
+    def _check_schema(self, url: str) -> None:
+        if self.embedded:
+            migrate.upgrade(url)
+        elif (found := migrate.current(url)) != migrate.head():
+            raise StoreError(
+                f"{self.postgres!r} has schema {found or 'none'}, this release needs {migrate.head()}; "
+                "run `medalion db upgrade`"
+            )
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the data folder {folder} cannot be made ({error}); give another with data_dir=",
+            given=str(folder),
+            expected="a writable folder",
+        ) from error

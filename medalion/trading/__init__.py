@@ -1,0 +1,1 @@
+"""An order from request to books, and everything else that changes them."""

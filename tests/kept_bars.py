@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from medalion.bars.kept import Kept, Split
+from medalion.bars.kept import KeptBars, KeptRoutes
 from medalion.core.datasets import STOCK_BARS, Dataset
 from medalion.store.store import Store
 
@@ -17,5 +17,5 @@ def reason(store: Store, timeframe: str, symbols: Any = "AAA", dataset: Dataset 
 def on_reading(store: Store, *arguments: Any, **named: Any) -> pl.DataFrame:
     """The bars as they are made without any that are kept."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Kept, "split", lambda self, asked, route: Split([route]))
+        patch.setattr(KeptBars, "split", lambda self, asked, route: KeptRoutes([route]))
         return store.bars(*arguments, **named)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
-from medalion.core.datasets import Available, Dataset
+from medalion.core.datasets import Availability, Dataset
 
 Values = dict[str, Any]
 
@@ -147,7 +147,7 @@ class Book:
         assert isinstance(ts, datetime)
         if isinstance(given, datetime):
             return given
-        return ts + _CLOSES[row.values["timeframe"]] if self.dataset.available is Available.AT_CLOSE else ts
+        return ts + _CLOSES[row.values["timeframe"]] if self.dataset.available is Availability.AT_CLOSE else ts
 
     def mirrored(self) -> None:
         """All that was committed is in the lake."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from medalion.core.enums import InstrumentKind, TradeSide, TradeStatus, TradeType
 from medalion.market.instrument import Instrument
 from medalion.venues.alpaca import wire
-from medalion.venues.alpaca.wire import BrokerOrder, Execution, UnclearError
+from medalion.venues.alpaca.wire import BrokerExecution, BrokerOrder, UnclearError
 from medalion.venues.base import Order
 from tests.real_data import SHARED
 from tests.trading_floor import NOON
@@ -203,7 +203,10 @@ def test_an_order_is_the_same_only_if_all_that_was_asked_is_there() -> None:
 def test_an_order_replaced_for_less_is_over_once_the_replacement_is_filled() -> None:
     first = BrokerOrder.of(body(status="replaced", filled_qty="2", replaced_by="order-2"))
     last = BrokerOrder.of(body(id="order-2", client_order_id="theirs", qty="3", filled_qty="3", status="filled"))
-    executions = [Execution.of(executed(qty="2")), Execution.of(executed(qty="3", id="b", order_id="order-2"))]
+    executions = [
+        BrokerExecution.of(executed(qty="2")),
+        BrokerExecution.of(executed(qty="3", id="b", order_id="order-2")),
+    ]
     report = wire.report(ACCOUNT, [first, last], executions)
     assert (report.status, report.client_order_id, report.venue_order_id) == (CANCELLED, "mine", "order-1")
     assert "order-2 for less" in (report.reason or "")

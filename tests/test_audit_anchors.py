@@ -16,7 +16,7 @@ import pytest
 
 import medalion
 from medalion.core.errors import CorruptLakeError, StoreError
-from medalion.journal.anchors import Anchored, Anchors
+from medalion.journal.anchors import AnchorRun, Anchors
 from medalion.store.background import BackgroundAnchors
 from medalion.store.store import Store
 from olap.delta.anchors import FOLDER, AnchorTable
@@ -60,14 +60,14 @@ def said(store: Store, which: UUID | None = None) -> list[str]:
 
 
 def test_a_store_in_use_has_no_problems_whenever_it_is_anchored(store: Store) -> None:
-    assert store.audit.anchor() == Anchored()
+    assert store.audit.anchor() == AnchorRun()
     asset = renamed(store)
     other = store.assets.create(symbol="MSFT", name="Microsoft")
-    assert store.audit.anchor() == Anchored(runs=1, heads=2)
+    assert store.audit.anchor() == AnchorRun(runs=1, heads=2)
     store.assets.update(asset.id, name="Apple Computer")
     store.assets.delete(other.id)
     assert said(store) == []
-    assert store.audit.anchor() == Anchored(runs=1, heads=2)
+    assert store.audit.anchor() == AnchorRun(runs=1, heads=2)
     assert said(store) == said(store, asset.id) == []
 
 
@@ -75,7 +75,7 @@ def test_what_has_not_changed_is_not_anchored_again(store: Store, strict: Anchor
     renamed(store)
     assert store.audit.anchor().heads == 1
     before = sorted(data_dir.rglob("*"))
-    assert store.audit.anchor() == strict.run() == Anchored()
+    assert store.audit.anchor() == strict.run() == AnchorRun()
     assert sorted(data_dir.rglob("*")) == before
 
 
@@ -150,7 +150,7 @@ def test_a_transaction_that_is_open_during_a_run_is_anchored_by_the_next(
         assert strict.run().heads == 2
         late.commit()
     assert said(store) == []
-    assert strict.run() == Anchored(runs=1, heads=1)
+    assert strict.run() == AnchorRun(runs=1, heads=1)
     intruder.execute("DELETE FROM audit_logs WHERE version = 3")
     intruder.execute("UPDATE assets SET name = 'Apple Inc.' WHERE id = %s", (asset.id,))
     (problem,) = said(store)
@@ -175,9 +175,9 @@ def test_a_transaction_whose_start_is_hidden_holds_the_settled_time_where_it_was
 def test_many_heads_are_split_into_runs_that_follow_each_other(store: Store) -> None:
     for number in range(5):
         store.assets.create(symbol=f"S{number}", name="S")
-    assert Anchors(store._parts.postgres, store._parts.lake, run_heads=2).run() == Anchored(runs=3, heads=5)
+    assert Anchors(store._parts.postgres, store._parts.lake, run_heads=2).run() == AnchorRun(runs=3, heads=5)
     assert said(store) == []
-    assert store.audit.anchor() == Anchored()
+    assert store.audit.anchor() == AnchorRun()
 
 
 def anchored_thrice(store: Store) -> Asset:
@@ -246,7 +246,7 @@ def test_a_run_that_was_written_anew_shows(store: Store, data_dir: Path) -> None
 def test_several_anchor_at_once_and_each_head_is_anchored_once(store: Store, database_url: str, data_dir: Path) -> None:
     for number in range(10):
         store.assets.create(symbol=f"S{number}", name="S")
-    done: list[Anchored] = []
+    done: list[AnchorRun] = []
     with medalion.open(database_url, data_dir=data_dir, mirror_background=False) as other:
         threads = [threading.Thread(target=lambda one=one: done.append(one.audit.anchor())) for one in (store, other)]
         for thread in threads:
@@ -261,7 +261,7 @@ def test_the_background_does_not_wait_for_who_anchors_now(store: Store) -> None:
     renamed(store)
     parts = store._parts
     with parts.postgres.connection() as connection, books.leading(connection):
-        assert parts.anchors.run(wait=False) == Anchored()
+        assert parts.anchors.run(wait=False) == AnchorRun()
     assert parts.anchors.run(wait=False).heads == 1
 
 
@@ -270,7 +270,7 @@ def test_a_run_that_died_before_the_lake_had_it_is_forgotten(store: Store, stric
     with store._parts.postgres.connection() as connection:
         books.claim(connection, Note(4, nonce=1, checksum=1), rows=1)
     assert said(store) == []
-    assert strict.run() == Anchored()
+    assert strict.run() == AnchorRun()
     store.assets.create(symbol="MSFT", name="Microsoft")
     assert strict.run().runs == 1
     assert said(store) == []
@@ -281,7 +281,7 @@ def test_a_run_that_died_after_the_lake_had_it_is_finished(store: Store, strict:
     with store._parts.postgres.connection() as connection:
         connection.execute("UPDATE mirror_batches SET status = 'claimed', done_at = NULL WHERE number = 3")
         assert said(store) == []
-        assert strict.run() == Anchored()
+        assert strict.run() == AnchorRun()
         assert books.notes(connection)[3].is_done
     assert said(store) == []
 
@@ -326,7 +326,7 @@ def test_an_open_store_anchors_by_itself_and_survives_a_lake_that_is_away(
         time.sleep(0.01)
     background.stop()
     assert "is not anchored for now" in caplog.records[0].message
-    assert store.audit.anchor() == Anchored()
+    assert store.audit.anchor() == AnchorRun()
     assert said(store) == []
 
 

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import CRYPTO_BARS, DATASETS, OPTION_QUOTES, POLYMARKET_BOOKS, STOCK_BARS, Dataset
 from medalion.core.errors import InputError
-from medalion.ingest.columns import Mapped
+from medalion.ingest.columns import ColumnMapping
 from medalion.ingest.sources import Source
 from medalion.store.store import Store
 from tests.commands import refused, run
@@ -40,7 +40,7 @@ def stamps(tmp_path: Path, *texts: str, zone: str | None = None) -> list[datetim
     """What the texts are as the times of a file."""
     path = tmp_path / "stamps.csv"
     path.write_text("".join(f"{text}\n" for text in ("timestamp", *texts)))
-    mapped = Mapped(time_zone=zone)
+    mapped = ColumnMapping(time_zone=zone)
     (piece,) = Source(path).pieces()
     return mapped.typed(STOCK_BARS, mapped.named(STOCK_BARS, piece.frame), {})["ts"].to_list()
 

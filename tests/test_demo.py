@@ -23,7 +23,7 @@ import medalion
 from medalion.core.enums import InstrumentKind, TradeSide
 from medalion.core.errors import InputError, MedalionError, NotFoundError
 from medalion.demo import bot, loading, run, sources
-from medalion.demo.replay import Broker, Replayed, ReplayMarket, replay, session_open
+from medalion.demo.replay import Broker, ReplayMarket, ReplayResult, replay, session_open
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.demo.tearsheet import biggest_upset
 from medalion.market.instrument import Instrument
@@ -217,7 +217,7 @@ def test_orders_meet_the_open_and_marks_the_close(bars: pl.DataFrame) -> None:
         assert (quote.bid, quote.ask) == (price, price)
 
 
-def replayed(store: Store, **span: str) -> tuple[Any, Replayed]:
+def replayed(store: Store, **span: str) -> tuple[Any, ReplayResult]:
     """The strategy over a part of the store's bars, in the account `demo`."""
     market = ReplayMarket(store.read("stock_bars", timeframe="1Day", **span))
     trading = store.backtest(market)

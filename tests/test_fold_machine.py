@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from medalion.core.enums import TradeSide
 from medalion.core.errors import ConflictError
-from medalion.positions.events import Dividend, Settling, Split
+from medalion.positions.events import Dividend, SettlementEvent, Split
 from medalion.positions.round_trips import Execution, RoundTrip, fold
 from tests import ledger_model as model
 from tests.ledger_draws import TIMES, commissions, decimals, prices, quantities
@@ -44,7 +44,7 @@ class FoldMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.entries: dict[str, Execution | Settling] = {}
+        self.entries: dict[str, Execution | SettlementEvent] = {}
         self.mirrored: dict[str, model.Entry] = {}
         self.numbers = count()
 

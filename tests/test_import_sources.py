@@ -345,7 +345,7 @@ def test_what_is_read_ahead_is_bounded() -> None:
             yield BARS
 
     rows = pieces.fitted(
-        STOCK_BARS, Source(frames()), pieces.Reading(), lambda symbols: dict.fromkeys(symbols, 1), None
+        STOCK_BARS, Source(frames()), pieces.ImportPlan(), lambda symbols: dict.fromkeys(symbols, 1), None
     )
     next(rows)
     assert read <= 4

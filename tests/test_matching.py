@@ -14,7 +14,7 @@ from medalion.core.enums import InstrumentKind, TradeSide, TradeType
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote
 from medalion.venues.base import Order
-from medalion.venues.paper.matching import Match, Resting, Rules, match
+from medalion.venues.paper.matching import Match, RestingOrder, Rules, match
 from tests.trading_floor import NOON
 
 AAPL = Instrument(InstrumentKind.STOCK, 1, "AAPL")
@@ -34,7 +34,7 @@ def quote(bid: str | None, ask: str | None = None, *, ts: int = 0, size: str | N
     return Quote(prices[0], prices[1], NOON + ts * SECOND, "", shown, shown)
 
 
-def through(resting: Resting, quotes: list[Quote], rules: Rules | None = None) -> list[Match]:
+def through(resting: RestingOrder, quotes: list[Quote], rules: Rules | None = None) -> list[Match]:
     """What each quote does to the order as the one before left it."""
     found = []
     for shown in quotes:
@@ -50,20 +50,20 @@ def through(resting: Resting, quotes: list[Quote], rules: Rules | None = None) -
 def test_a_stop_triggers_at_its_price_and_fills_as_a_market_order(
     side: TradeSide, early: Quote, reached: Quote
 ) -> None:
-    waiting, filled = through(Resting(order(TradeType.STOP, side, stop_price="105")), [early, reached])
+    waiting, filled = through(RestingOrder(order(TradeType.STOP, side, stop_price="105")), [early, reached])
     assert (waiting.resting.is_triggered, waiting.quantity) == (False, Decimal(0))
     assert (filled.resting.is_triggered, filled.quantity, filled.price) == (True, Decimal(10), Decimal(105))
 
 
 def test_a_stop_that_is_jumped_over_fills_at_what_the_quote_says() -> None:
     (filled,) = through(
-        Resting(order(TradeType.STOP, stop_price="105")), [quote("80", "81")], Rules(slippage_bps=Decimal(100))
+        RestingOrder(order(TradeType.STOP, stop_price="105")), [quote("80", "81")], Rules(slippage_bps=Decimal(100))
     )
     assert (filled.quantity, filled.price) == (Decimal(10), Decimal("79.2"))
 
 
 def test_a_stop_limit_order_triggers_once_and_then_rests_at_its_limit() -> None:
-    resting = Resting(order(TradeType.STOP_LIMIT, stop_price="105", limit_price="104"))
+    resting = RestingOrder(order(TradeType.STOP_LIMIT, stop_price="105", limit_price="104"))
     jumped, back, filled = through(resting, [quote("100"), quote("103.99"), quote("107")])
     assert [step.quantity for step in (jumped, back)] == [0, 0]
     assert jumped.resting.is_triggered
@@ -82,7 +82,7 @@ def test_a_stop_limit_order_triggers_once_and_then_rests_at_its_limit() -> None:
 def test_a_trailing_stop_follows_the_best_price_and_never_goes_back(
     side: TradeSide, trail: dict[str, str], seen: list[str], stop: str
 ) -> None:
-    resting = Resting(order(TradeType.TRAILING_STOP, side, **trail))
+    resting = RestingOrder(order(TradeType.TRAILING_STOP, side, **trail))
     assert resting.stop is None
     *waiting, filled = through(resting, [quote(price) for price in (*seen, stop)])
     assert [step.quantity for step in waiting] == [0, 0, 0]
@@ -91,13 +91,13 @@ def test_a_trailing_stop_follows_the_best_price_and_never_goes_back(
 
 
 def test_a_trail_of_a_worthless_price_has_not_fallen() -> None:
-    (step,) = through(Resting(order(TradeType.TRAILING_STOP, trail_percent="10")), [quote("0")] * 1)
+    (step,) = through(RestingOrder(order(TradeType.TRAILING_STOP, trail_percent="10")), [quote("0")] * 1)
     assert not step.resting.is_triggered
     assert not match(step.resting, quote("0"), NOON, Rules()).resting.is_triggered
 
 
 def test_with_sizes_respected_a_quote_fills_what_is_left_of_it() -> None:
-    resting, rules = Resting(order(TradeType.MARKET)), Rules(respect_size=True)
+    resting, rules = RestingOrder(order(TradeType.MARKET)), Rules(respect_size=True)
     first, second = through(resting, [quote("10", size="4"), quote("9", size="7")], rules)
     assert [(step.quantity, step.price) for step in (first, second)] == [
         (Decimal(4), Decimal(10)),
@@ -111,21 +111,21 @@ def test_with_sizes_respected_a_quote_fills_what_is_left_of_it() -> None:
 
 def test_an_old_quote_fills_and_triggers_nothing() -> None:
     rules, late = Rules(max_quote_age=60 * SECOND), NOON + 61 * SECOND
-    refused = match(Resting(order(TradeType.MARKET)), quote("10"), late, rules)
+    refused = match(RestingOrder(order(TradeType.MARKET)), quote("10"), late, rules)
     assert refused.refusal is not None
     assert "0:01:01 before the order is worked; at most 0:01:00" in refused.refusal
     for resting in (
-        Resting(order(TradeType.MARKET), filled=Decimal(1)),
-        Resting(order(TradeType.LIMIT, limit_price="9")),
-        Resting(order(TradeType.STOP, stop_price="11")),
-        Resting(order(TradeType.TRAILING_STOP, trail_price="1"), water_mark=Decimal(20)),
+        RestingOrder(order(TradeType.MARKET), filled=Decimal(1)),
+        RestingOrder(order(TradeType.LIMIT, limit_price="9")),
+        RestingOrder(order(TradeType.STOP, stop_price="11")),
+        RestingOrder(order(TradeType.TRAILING_STOP, trail_price="1"), water_mark=Decimal(20)),
     ):
         assert match(resting, quote("10"), late, rules) == Match(resting)
         assert match(resting, quote("10"), late - SECOND, rules).quantity > 0
 
 
 def test_an_order_on_its_way_is_worked_at_the_first_quote_after_it_arrived() -> None:
-    resting = Resting(order(TradeType.MARKET), works_from=NOON + 2 * SECOND)
+    resting = RestingOrder(order(TradeType.MARKET), works_from=NOON + 2 * SECOND)
     assert match(resting, None, NOON, Rules()) == Match(resting)
     early, late, unseen = quote("10", ts=1), quote("11", ts=2), quote("12", ts=9)
     assert match(resting, early, NOON + 5 * SECOND, Rules()) == Match(resting)
@@ -191,7 +191,7 @@ def test_whatever_quotes_come_limits_hold_stops_wait_and_no_more_fills_than_was_
     asked: Order, quotes: list[Quote], respect: bool, slippage: int
 ) -> None:
     rules, sign = Rules(Decimal(slippage), respect), asked.side.sign
-    resting, trail, was_reached, total = Resting(asked), Trail(asked), False, Decimal(0)
+    resting, trail, was_reached, total = RestingOrder(asked), Trail(asked), False, Decimal(0)
     has_stop = asked.trade_type in (TradeType.STOP, TradeType.STOP_LIMIT, TradeType.TRAILING_STOP)
     for shown in quotes:
         found = match(resting, shown, shown.ts, rules)

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.bars.kept import Kept
+from medalion.bars.kept import KeptBars
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError, NotFoundError
 from medalion.store.store import Store
@@ -270,14 +270,14 @@ def test_a_write_that_comes_between_two_reads_tears_nothing(stock: Store, monkey
     stock.write(STOCK_BARS, MINUTES)
     stock.rollups.keep(STOCK_BARS, timeframe="5Min")
     stock.rollups.refresh()
-    hold, late = Kept.still_hold, [bar(START, 77), bar(START + 11 * MINUTE, 88)]
+    hold, late = KeptBars.still_hold, [bar(START, 77), bar(START + 11 * MINUTE, 88)]
 
-    def interrupted(self: Kept, *arguments: Any) -> bool:
+    def interrupted(self: KeptBars, *arguments: Any) -> bool:
         if late:
             stock.write(STOCK_BARS, frame([late.pop(), late.pop()]))
         return hold(self, *arguments)
 
-    monkeypatch.setattr(Kept, "still_hold", interrupted)
+    monkeypatch.setattr(KeptBars, "still_hold", interrupted)
     assert stock.bars("AAA", "5Min")["open"].to_list() == [77, 15, 88]
 
 

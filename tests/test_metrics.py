@@ -12,7 +12,7 @@ from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import InputError
 from medalion.core.settings import Settings
 from medalion.journal.metrics import Metric, MirrorMeter
-from medalion.journal.retention import Retention, kept
+from medalion.journal.retention import Retention, retention_ages
 from medalion.store.background import BackgroundRetention
 from medalion.store.store import Store
 from oltp.entities.base import now
@@ -149,7 +149,7 @@ def test_an_age_must_make_sense(store: Store, older_than: timedelta | dict[str, 
 
 def test_settings_say_what_is_kept() -> None:
     settings = Settings(log_retention_days=7, error_retention_days=0)
-    assert kept(settings) == {"application_logs": 7 * DAY, "performance_metrics": 90 * DAY}
+    assert retention_ages(settings) == {"application_logs": 7 * DAY, "performance_metrics": 90 * DAY}
 
 
 def test_an_open_store_prunes_by_itself(store: Store) -> None:

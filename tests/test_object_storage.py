@@ -20,7 +20,7 @@ from medalion.core.frames import conform, polars_schema
 from medalion.store.store import Store
 from olap.delta.compaction import rewritten
 from olap.delta.tables import Lake
-from olap.places.bucket import Bucket, Patience
+from olap.places.bucket import Bucket, RequestLimits
 from tests.commands import run
 from tests.lake import life, pin_of, table_of, working, written
 from tests.object_store import KEY, LACKING, SECRET, TOKEN, Kind, ObjectStore, object_store
@@ -63,7 +63,7 @@ def opened(database_url: str, data_dir: Path, url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("olap.places.bucket.AT_WORK", Patience(timedelta(seconds=1), timedelta(seconds=1), 1))
+    monkeypatch.setattr("olap.places.bucket.AT_WORK", RequestLimits(timedelta(seconds=1), timedelta(seconds=1), 1))
 
 
 def assert_shows_no_key(*shown: object) -> None:

@@ -166,10 +166,10 @@ def test_a_replica_that_is_behind_is_waited_for_and_not_for_ever(
     filled: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, pin = table_of(filled, STOCK_QUOTES), pin_of(filled)
-    selection.Patience().wait(table, pin, is_behind=True)
+    selection.ReadRetries().wait(table, pin, is_behind=True)
     monkeypatch.setattr(selection, "_REPLICA_SECONDS", 0.0)
     with pytest.raises(StoreUnavailableError, match="has not replayed"):
-        selection.Patience().wait(table, pin, is_behind=True)
+        selection.ReadRetries().wait(table, pin, is_behind=True)
 
 
 def test_a_write_is_claimed_once(filled: Store, books: Connection, database_url: str) -> None:

@@ -13,7 +13,7 @@ from medalion.core.time import Timeframe, TimeRange
 from medalion.mirror.binding import Binding
 from medalion.mirror.removal import Ages, Keep
 from medalion.observations import selection
-from medalion.observations.selection import Asked
+from medalion.observations.selection import ReadRequest
 from olap.delta.tables import Lake
 from olap.files.index import Files
 from olap.files.layout import end_of
@@ -22,7 +22,7 @@ from olap.reads.rollup import mid_bars, minutes, needed, rolled_up
 from oltp.hot.instruments import DOWNSAMPLED, KEPT
 from oltp.hot.last import held_series
 from oltp.hot.writes import write
-from oltp.ledger.removals import kept
+from oltp.ledger.removals import retention_bounds
 from oltp.server.engine import Postgres
 
 _HALF_HOUR = timedelta(minutes=30)
@@ -45,7 +45,7 @@ class Downsampling:
     def keep(self, period: str, files: Files) -> int:
         """The number of bars written. Where a partition was dropped before, bars that are kept stay as they are."""
         with self._postgres.connection() as connection:
-            was_dropped = end_of(period) <= kept(connection, self._quotes).kept_from
+            was_dropped = end_of(period) <= retention_bounds(connection, self._quotes).kept_from
         written = 0
         for during in _pieces(period, int(files.rows.sum())):
             rows = self._made(during)
@@ -64,7 +64,7 @@ class Downsampling:
 
     def _made(self, during: TimeRange) -> pl.DataFrame:
         columns = [column.name for column in self._bars.columns]
-        asked = Asked(self._bars, during, timeframe=str(self._timeframe))
+        asked = ReadRequest(self._bars, during, timeframe=str(self._timeframe))
         quotes = self._read(self._quotes, during, needed(columns, from_quotes=True))
         rows = rolled_up(self._bars, mid_bars(quotes), grid_of(asked), None, columns=columns)
         return rows.with_columns(pl.concat_str(pl.lit(DOWNSAMPLED), "source").alias("source"))
@@ -73,7 +73,7 @@ class Downsampling:
         """The current rows of every source."""
         timeframe = str(self._timeframe) if dataset.has_timeframe else None
         table = self._lake.table(dataset)
-        selected, _, _ = selection.select(self._postgres, table, Asked(dataset, during, timeframe=timeframe))
+        selected, _, _ = selection.select(self._postgres, table, ReadRequest(dataset, during, timeframe=timeframe))
         return scanned(selected, columns=columns)
 
 
@@ -104,15 +104,15 @@ def _pieces(period: str, rows: int) -> Iterator[TimeRange]:
 
 def with_downsampled(
     postgres: Postgres,
-    read: Callable[[Asked, Sequence[str]], pl.DataFrame],
+    read: Callable[[ReadRequest, Sequence[str]], pl.DataFrame],
     route: Route,
-    asked: Asked,
+    asked: ReadRequest,
     rows: pl.DataFrame,
 ) -> pl.DataFrame:
     """The bars of single quotes with those that outlived their quotes, in which what still comes in changes nothing."""
     during, grid = route.asked.during, grid_of(asked)
     with postgres.connection() as connection:
-        kept_from = kept(connection, route.asked.dataset).kept_from
+        kept_from = retention_bounds(connection, route.asked.dataset).kept_from
         if during.start is not None and during.start >= kept_from:
             return rows
         series = {DOWNSAMPLED + source: group for source, group in (route.asked.series or {}).items()}

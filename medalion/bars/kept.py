@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from medalion.bars.routes import FIRST, Route, Span, bars_of, by_source, cut, grid_of, merged
 from medalion.core.datasets import Dataset
-from medalion.observations.selection import Asked
+from medalion.observations.selection import ReadRequest
 from oltp.hot.instruments import KEPT
-from oltp.ledger.rollups import Change, KeptSeries, Removed, changes, removed, series_of
+from oltp.ledger.rollups import Change, KeptSeries, RemovalMarks, changes, removed, series_of
 from oltp.server.engine import Connection, Postgres
 
 _MOST_SPANS = 8
@@ -21,27 +21,27 @@ class Evidence:
     made_from: Dataset
     series: dict[int, KeptSeries]
     until: int
-    removed: Removed
+    removed: RemovalMarks
     changes: list[Change]
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class KeptRoutes:
     """What is read instead of a route, and on which evidence; without any it is the route itself."""
 
     routes: list[Route]
     evidence: Evidence | None = field(default=None)
 
 
-class Kept:
+class KeptBars:
     """The rollups that one store keeps, as a read sees them."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    def split(self, asked: Asked, route: Route) -> Split:
+    def split(self, asked: ReadRequest, route: Route) -> KeptRoutes:
         """The route with kept bars in the place of what has not changed since they were made."""
-        whole = Split([route])
+        whole = KeptRoutes([route])
         if not route.is_made:
             return whole
         origins = {instrument: (source, *_made_from(route)) for source, instrument in route.feeds}
@@ -68,9 +68,9 @@ class Kept:
         ]
         if others := set(route.feeds) - kept_feeds:
             routes.append(Route(replace(route.asked, series=by_source(others)), is_made=True))
-        return Split(routes, evidence)
+        return KeptRoutes(routes, evidence)
 
-    def still_hold(self, asked: Asked, route: Route, evidence: Evidence) -> bool:
+    def still_hold(self, asked: ReadRequest, route: Route, evidence: Evidence) -> bool:
         """Whether nothing has come in since that could have changed what was read meanwhile, or tear it."""
         with self._postgres.connection() as connection:
             found = series_of(connection, asked.dataset.name, asked.timeframe or "", sorted(evidence.series))
@@ -81,7 +81,7 @@ class Kept:
         )
         return is_same and now == evidence
 
-    def _changed(self, asked: Asked, route: Route, evidence: Evidence) -> list[Span]:
+    def _changed(self, asked: ReadRequest, route: Route, evidence: Evidence) -> list[Span]:
         """The spans of bars that may not be what they were."""
         spans = changed_spans(asked, route, evidence.changes)
         gone = evidence.removed
@@ -92,12 +92,12 @@ class Kept:
         return spans if len(spans) <= _MOST_SPANS else [(spans[0][0], spans[-1][1])]
 
 
-def changed_spans(asked: Asked, route: Route, found: Sequence[Change]) -> list[Span]:
+def changed_spans(asked: ReadRequest, route: Route, found: Sequence[Change]) -> list[Span]:
     """Of each change the bars that it touches, merged."""
     return merged(bars_of(grid_of(asked), route.timeframe, [(one.first_ts, one.last_ts) for one in found]))
 
 
-def removed_spans(asked: Asked, route: Route, gone: Removed) -> list[Span]:
+def removed_spans(asked: ReadRequest, route: Route, gone: RemovalMarks) -> list[Span]:
     """The bars that retention may have touched."""
     ((_, end),) = bars_of(grid_of(asked), route.timeframe, [(gone.kept_from, gone.kept_from)])
     return [(FIRST, end)]

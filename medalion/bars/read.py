@@ -7,14 +7,14 @@ from datetime import datetime
 import polars as pl
 
 from medalion.bars.downsampling import with_downsampled
-from medalion.bars.kept import Kept
+from medalion.bars.kept import KeptBars
 from medalion.bars.routes import QUOTES, Feed, Route, by_source, grid_of
 from medalion.core.datasets import ARRIVAL
 from medalion.core.errors import InputError
 from medalion.core.time import Timeframe
 from medalion.observations.plan import ReadPlan
-from medalion.observations.request import Symbols, asked_for, names_of
-from medalion.observations.selection import Asked
+from medalion.observations.request import Symbols, names_of, read_request
+from medalion.observations.selection import ReadRequest
 from olap.reads.asof import split_adjusted
 from olap.reads.rollup import mid_bars, minutes, needed, rolled_up
 from olap.reads.scan import Selection
@@ -32,18 +32,18 @@ class Bars:
         self,
         postgres: Postgres,
         *,
-        read: Callable[[Asked, Sequence[str]], pl.DataFrame],
-        newest: Callable[[Asked, datetime | None], pl.DataFrame],
-        planned: Callable[[Asked], tuple[Selection, ReadPlan]],
+        read: Callable[[ReadRequest, Sequence[str]], pl.DataFrame],
+        newest: Callable[[ReadRequest, datetime | None], pl.DataFrame],
+        planned: Callable[[ReadRequest], tuple[Selection, ReadPlan]],
     ) -> None:
         self._postgres = postgres
         self._newest = newest
-        self._kept = Kept(postgres)
+        self._kept = KeptBars(postgres)
         self.read = read
         self.planned = planned
 
     def rows(
-        self, asked: Asked, columns: Sequence[str], *, symbols: Symbols, is_adjusted: bool, is_rolled_up: bool
+        self, asked: ReadRequest, columns: Sequence[str], *, symbols: Symbols, is_adjusted: bool, is_rolled_up: bool
     ) -> pl.DataFrame:
         """The bars that `asked` asks for, in order; `is_adjusted` restates them for splits before they are added up."""
         routes = self.routes(asked, symbols) if is_rolled_up else [Route(asked)]
@@ -64,7 +64,7 @@ class Bars:
         ]
         return pl.concat(parts).sort(order).select(columns)
 
-    def plan(self, asked: Asked, symbols: Symbols) -> ReadPlan:
+    def plan(self, asked: ReadRequest, symbols: Symbols) -> ReadPlan:
         """How `rows` is answered: the plans of what is read, and what is made of it."""
         routes = self.routes(asked, symbols)
         if asked.as_of is None:
@@ -84,7 +84,9 @@ class Bars:
             deduplicated=sum(plan.deduplicated for plan in plans),
         )
 
-    def part(self, route: Route, asked: Asked, columns: Sequence[str], *, is_adjusted: bool = False) -> pl.DataFrame:
+    def part(
+        self, route: Route, asked: ReadRequest, columns: Sequence[str], *, is_adjusted: bool = False
+    ) -> pl.DataFrame:
         """The bars of one route, in no order."""
         names = needed(columns, from_quotes=route.timeframe is None) if route.is_made else columns
         rows = self.read(route.asked, names)
@@ -98,7 +100,7 @@ class Bars:
             return rows
         return rolled_up(asked.dataset, rows, grid_of(asked), route.timeframe, columns=columns)
 
-    def _kept_part(self, route: Route, asked: Asked, columns: Sequence[str]) -> pl.DataFrame:
+    def _kept_part(self, route: Route, asked: ReadRequest, columns: Sequence[str]) -> pl.DataFrame:
         """The same, from kept bars where there are such and they are current."""
         split = self._kept.split(asked, route)
         if split.evidence is not None:
@@ -112,7 +114,7 @@ class Bars:
             splits = splits_of(connection, rows["instrument_id"].unique().to_list(), as_of=route.asked.as_of)
         return split_adjusted(rows, splits, is_intraday=route.timeframe is None or route.timeframe.is_intraday)
 
-    def routes(self, asked: Asked, symbols: Symbols) -> list[Route]:
+    def routes(self, asked: ReadRequest, symbols: Symbols) -> list[Route]:
         """One for each timeframe that answers for some series; the read as it was asked where nothing is made."""
         grid = grid_of(asked)
         feeds = self._feeds(asked)
@@ -137,14 +139,14 @@ class Bars:
             routes.append(Route(replace(quotes, during=grid.rows(asked.during, None)), is_made=True))
         return routes if any(route.is_made for route in routes) else [Route(asked)]
 
-    def _feeds(self, asked: Asked) -> set[Feed]:
+    def _feeds(self, asked: ReadRequest) -> set[Feed]:
         if asked.series is not None and None not in asked.series.values():
             return {(source, instrument) for source, group in asked.series.items() for instrument in group or ()}
         with self._postgres.connection() as connection:
             every = primary_series(connection, asked.dataset, None)
         return {(source, instrument) for _, instrument, source in every if source and source in (asked.series or ())}
 
-    def _stored(self, asked: Asked, held: Sequence[HeldSeries]) -> set[Feed]:
+    def _stored(self, asked: ReadRequest, held: Sequence[HeldSeries]) -> set[Feed]:
         """Those of the series that have a row, at `as_of` if it is given: then, and where it is stale, reads tell."""
         doubtful = {(s.source, s.instrument_id): s.newest_ts for s in held if s.is_stale or asked.as_of is not None}
         stored = {feed for s in held if (feed := (s.source, s.instrument_id)) not in doubtful}
@@ -156,7 +158,7 @@ class Bars:
                     stored.add(feed)
         return stored
 
-    def _has_any(self, asked: Asked, newest_ts: datetime | None) -> bool:
+    def _has_any(self, asked: ReadRequest, newest_ts: datetime | None) -> bool:
         try:
             return bool(self._newest(asked, newest_ts).height)
         except InputError as error:  # retention has removed what would tell
@@ -167,12 +169,12 @@ class Bars:
                 expected=error.expected,
             ) from error
 
-    def _quotes(self, asked: Asked, symbols: Symbols, answered: set[int]) -> Asked | None:
+    def _quotes(self, asked: ReadRequest, symbols: Symbols, answered: set[int]) -> ReadRequest | None:
         """The quotes of the instruments that no stored bar answers for, if there are such."""
         names = names_of(symbols)
         if names is not None and len(answered) == len(names):
             return None
-        quotes = asked_for(self._postgres, QUOTES[asked.dataset.name], symbols, None, None, None, None, None)
+        quotes = read_request(self._postgres, QUOTES[asked.dataset.name], symbols, None, None, None, None, None)
         left = {feed for feed in self._feeds(quotes) if feed[1] not in answered}
         return replace(quotes, series=by_source(left), as_of=asked.as_of) if left else None
 
@@ -181,7 +183,7 @@ def _joined(names: Iterable[str]) -> str:
     return " + ".join(dict.fromkeys(names))
 
 
-def _said(route: Route, asked: Asked, plan: ReadPlan) -> ReadPlan:
+def _said(route: Route, asked: ReadRequest, plan: ReadPlan) -> ReadPlan:
     if route.is_kept:
         return replace(plan, reason=f"{asked.timeframe} bars are kept; {plan.reason}")
     if not route.is_made:

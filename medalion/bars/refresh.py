@@ -13,13 +13,13 @@ from medalion.bars.read import Bars
 from medalion.bars.routes import Feed, Route, Span, bars_of, by_source, cut, grid_of, merged
 from medalion.core.time import MICROSECOND, TimeRange
 from medalion.mirror.binding import Binding
-from medalion.observations.selection import Asked
+from medalion.observations.selection import ReadRequest
 from olap.files.index import Files
 from olap.files.layout import Column, microseconds
 from oltp.hot.instruments import KEPT
 from oltp.hot.writes import write
 from oltp.ledger import rollups
-from oltp.ledger.rollups import Change, KeptRollup, KeptSeries, Removed
+from oltp.ledger.rollups import Change, KeptRollup, KeptSeries, RemovalMarks
 from oltp.server.engine import Connection
 
 _PIECE_ROWS = 1_000_000
@@ -50,7 +50,7 @@ class Refresh:
     binding: Binding
     connection: Connection
     rollup: KeptRollup
-    asked: Asked
+    asked: ReadRequest
     stopping: threading.Event
 
     def build(self, route: Route, series: Sequence[KeptSeries]) -> RefreshRun:
@@ -66,7 +66,7 @@ class Refresh:
             total += RefreshRun(series=len(some))
         return total
 
-    def bring_up(self, route: Route, series: Mapping[int, KeptSeries], gone: Removed) -> RefreshRun:
+    def bring_up(self, route: Route, series: Mapping[int, KeptSeries], gone: RemovalMarks) -> RefreshRun:
         """Make again the bars that a change since may have touched."""
         total = RefreshRun()
         if not series:
@@ -141,7 +141,7 @@ class Refresh:
         return RefreshRun(written=new.height, deleted=gone.height)
 
     def _pieces(
-        self, asked: Asked, feeds: Sequence[Feed], during: TimeRange, rows_of: Callable[[TimeRange], TimeRange]
+        self, asked: ReadRequest, feeds: Sequence[Feed], during: TimeRange, rows_of: Callable[[TimeRange], TimeRange]
     ) -> Iterator[tuple[Sequence[Feed], TimeRange]]:
         """Series and spans of bars, each of about so many rows as are taken at once: whole series apart, then times."""
         if not feeds:
@@ -175,7 +175,7 @@ def _same(span: TimeRange) -> TimeRange:
     return span
 
 
-def _columns(asked: Asked) -> list[str]:
+def _columns(asked: ReadRequest) -> list[str]:
     return [column.name for column in asked.dataset.columns]
 
 

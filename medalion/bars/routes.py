@@ -10,7 +10,7 @@ import polars as pl
 from medalion.core.datasets import BARS_OF, DATASETS
 from medalion.core.enums import InstrumentKind
 from medalion.core.time import Timeframe, TimeRange
-from medalion.observations.selection import Asked
+from medalion.observations.selection import ReadRequest
 from olap.reads.rollup import Grid
 
 QUOTES = {bars.name: DATASETS[quotes] for quotes, bars in BARS_OF.items()}
@@ -28,7 +28,7 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 class Route:
     """What is read for some of the series, and whether bars are made of it, it has them, or they were kept."""
 
-    asked: Asked
+    asked: ReadRequest
     is_made: bool = False
     is_kept: bool = False
 
@@ -42,7 +42,7 @@ class Route:
         return [(source, one) for source, group in (self.asked.series or {}).items() for one in group or ()]
 
 
-def grid_of(asked: Asked) -> Grid:
+def grid_of(asked: ReadRequest) -> Grid:
     return Grid(Timeframe.parse(asked.timeframe or ""), has_sessions=asked.dataset.kind is InstrumentKind.STOCK)
 
 

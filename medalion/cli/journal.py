@@ -62,9 +62,9 @@ def prune(
     ] = None,
 ) -> None:
     """Remove old logs, measurements and errors that are over, for good."""
-    from medalion.journal.retention import kept
+    from medalion.journal.retention import retention_ages
 
     with ctx.obj.open() as store:
-        removed = store.journal.prune(kept(ctx.obj.settings()) if days is None else timedelta(days=days))
+        removed = store.journal.prune(retention_ages(ctx.obj.settings()) if days is None else timedelta(days=days))
     said = ", ".join(f"{count:,} of {table}" for table, count in removed.items())
     say(f"removed {said}" if removed else "everything is kept for ever, as the settings say")

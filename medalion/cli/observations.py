@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from medalion.core.datasets import Dataset
-    from medalion.ingest.pieces import Reading
+    from medalion.ingest.pieces import ImportPlan
     from medalion.store.store import Store
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Such as stock_bars or crypto_quote_snapshots.")]
@@ -74,11 +74,11 @@ def load(
     constants = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
     with ctx.obj.open() as store:
         if create_assets:
-            from medalion.ingest.columns import Mapped
-            from medalion.ingest.pieces import Reading
+            from medalion.ingest.columns import ColumnMapping
+            from medalion.ingest.pieces import ImportPlan
 
-            mapped = Mapped(columns, constants, drop or (), tz, time_unit)
-            _create_assets(store, declared, files, Reading(source, mapped, rejects, max_rejects))
+            mapped = ColumnMapping(columns, constants, drop or (), tz, time_unit)
+            _create_assets(store, declared, files, ImportPlan(source, mapped, rejects, max_rejects))
         try:
             with progress_bar() as progress:
                 result = store.import_history(
@@ -218,7 +218,7 @@ def _columns(texts: list[str]) -> dict[str, str]:
     return columns
 
 
-def _create_assets(store: Store, dataset: Dataset, files: list[Path], reading: Reading) -> None:
+def _create_assets(store: Store, dataset: Dataset, files: list[Path], reading: ImportPlan) -> None:
     """Make what the rows name and nobody knows, after checking that the rows can be stored at all."""
     from medalion.core.enums import AssetType, InstrumentKind
     from medalion.ingest.pieces import symbols_of

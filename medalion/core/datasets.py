@@ -28,7 +28,7 @@ class Period(StrEnum):
     BY_TIMEFRAME = "by_timeframe"  # month for minutes and hours, year for days and longer
 
 
-class Available(StrEnum):
+class Availability(StrEnum):
     """When a row could first be known, where it does not say so itself."""
 
     AT_TS = "at_ts"
@@ -76,7 +76,7 @@ class Dataset:
     key: tuple[str, ...]
     values: tuple[Column, ...]
     period: Period = Period.DAY
-    available: Available = Available.AT_TS
+    available: Availability = Availability.AT_TS
 
     @property
     def has_timeframe(self) -> bool:
@@ -150,7 +150,7 @@ STOCK_BARS = Dataset(
         optional("vwap", PRICE, "Volume-weighted average price."),
     ),
     period=Period.BY_TIMEFRAME,
-    available=Available.AT_CLOSE,
+    available=Availability.AT_CLOSE,
 )
 CRYPTO_BARS = replace(STOCK_BARS, name="crypto_bars", kind=InstrumentKind.CRYPTO)
 

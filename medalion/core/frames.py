@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from medalion.core.checksum import row_hashes
-from medalion.core.datasets import EVENT_ID, TIMEFRAME, Available, Column, Dataset
+from medalion.core.datasets import EVENT_ID, TIMEFRAME, Availability, Column, Dataset
 from medalion.core.decimals import OnBad, exact_decimals, refuse
 from medalion.core.errors import InputError
 from medalion.core.money import cash
@@ -96,7 +96,7 @@ def derive(dataset: Dataset, timeframe: str | None = None) -> list[pl.Expr]:
     Of bars of one `timeframe` the closing edge is found far faster where it is given.
     """
     known = pl.col("ts")
-    if dataset.available is Available.AT_CLOSE:
+    if dataset.available is Availability.AT_CLOSE:
         known = known.dt.offset_by(_offset(timeframe) if timeframe is not None else _offsets())
     derived = [pl.coalesce("available_at", known).alias("available_at")]
     if dataset.derived:

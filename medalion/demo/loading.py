@@ -27,7 +27,7 @@ SPECIAL_DIVIDENDS = (("MSFT", date(2004, 11, 15), Decimal(3)),)
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedHistory:
     """One dataset in the store: how many rows, from whom, and whether an earlier run had written them."""
 
     dataset: str
@@ -120,7 +120,7 @@ def _add_new(store: Store, events: list[PolymarketEvent]) -> None:
     store.polymarket_events.add_many([event for event in events if event.event_id not in known])
 
 
-def load_observations(store: Store, step: Callable[[str], None]) -> list[Loaded]:
+def load_observations(store: Store, step: Callable[[str], None]) -> list[LoadedHistory]:
     """Bars, books and snapshots, each in one write that is known by its package's version; `step` names the next."""
     step("stock bars")
     bars = sources.stock_bars()
@@ -133,7 +133,7 @@ def load_observations(store: Store, step: Callable[[str], None]) -> list[Loaded]
     return loaded
 
 
-def _write(store: Store, dataset: Dataset, rows: pl.DataFrame, package: str) -> Loaded:
+def _write(store: Store, dataset: Dataset, rows: pl.DataFrame, package: str) -> LoadedHistory:
     key = f"demo: {sources.edition(package)}"
     result = store.write(dataset, rows, source=package, idempotency_key=key)
-    return Loaded(dataset.name, package, rows["symbol"].n_unique(), result.rows, result.is_duplicate)
+    return LoadedHistory(dataset.name, package, rows["symbol"].n_unique(), result.rows, result.is_duplicate)

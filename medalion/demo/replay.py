@@ -181,7 +181,7 @@ class Broker:
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayResult:
     """What a replay did: the account's value after every close, and the numbers of signals and orders."""
 
     equity: pl.DataFrame
@@ -199,7 +199,7 @@ def replay(
     windows: tuple[int, int],
     actions: Iterable[tuple[str, CorporateAction]],
     on_day: Callable[[date], None],
-) -> Replayed:
+) -> ReplayResult:
     """Trade every symbol of the market from its first day to its last, each with a `fraction` of the equity.
 
     Run again, it makes the same decisions and finds them in the books; stopped half-way, it goes on from there.
@@ -232,7 +232,7 @@ def replay(
         equity.append((day, book.equity))
         on_day(day)
     frame = pl.DataFrame(equity, schema={"ts": pl.Date, "value": pl.Decimal(38, 8)}, orient="row")
-    return Replayed(frame, signals, trades, book)
+    return ReplayResult(frame, signals, trades, book)
 
 
 def _take_effect(symbol: str, action: CorporateAction, average: MovingAverageCross, book: Book, broker: Broker) -> None:

@@ -6,7 +6,7 @@ from typing import TypeVar
 from rich import box
 from rich.table import Table
 
-from medalion.demo.loading import Loaded
+from medalion.demo.loading import LoadedHistory
 from medalion.observations.plan import ReadPlan
 from medalion.report.tables import duration, money, percent, ratio
 from medalion.stats.performance import PerformanceStatistics
@@ -16,9 +16,9 @@ from medalion.trading.views import PortfolioSummaryDto
 T = TypeVar("T")
 
 
-def loaded_table(loaded: Sequence[Loaded]) -> Table:
+def loaded_table(loaded: Sequence[LoadedHistory]) -> Table:
     """The datasets and their rows."""
-    table = _table("Loaded", ("dataset", "from"), right=("instruments", "rows"), last=("",))
+    table = _table("LoadedHistory", ("dataset", "from"), right=("instruments", "rows"), last=("",))
     for one in loaded:
         there = "was there" if one.was_there else "new"
         table.add_row(one.dataset, one.source, f"{one.instruments:,}", f"{one.rows:,}", there)

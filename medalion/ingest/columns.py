@@ -31,7 +31,7 @@ Zones: TypeAlias = dict[str, set[bool]]
 
 
 @dataclass(frozen=True, slots=True)
-class Mapped:
+class ColumnMapping:
     """How the columns of a source become those of a dataset.
 
     `columns` gives for a column of the dataset its name in the source; the others are found by their own name, without

@@ -22,7 +22,7 @@ from medalion.core.enums import BatchStatus, WriteKind
 from medalion.core.errors import InputError
 from medalion.core.frames import by_runs
 from medalion.core.workers import in_turn
-from medalion.ingest.pieces import Known, Reading, fitted
+from medalion.ingest.pieces import ImportPlan, InstrumentLookup, fitted
 from medalion.ingest.rejects import RejectsFile
 from medalion.ingest.sources import PIECE_ROWS, Source
 from medalion.mirror.copy import Copier
@@ -52,7 +52,7 @@ class ImportResult(WriteResult):
 
 
 @dataclass
-class Staged:
+class StagedImport:
     """What the files of an import hold, as it grows."""
 
     files: list[StagedFile] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Staged:
     last_ts: datetime | None = None
     instruments: set[int] = field(default_factory=set)
 
-    def add(self, part: "Staged") -> None:
+    def add(self, part: "StagedImport") -> None:
         self.files += part.files
         self.rows += part.rows
         self.content += part.content
@@ -95,7 +95,7 @@ class History:
         self._lake = lake
         self._copier = copier
 
-    def import_rows(self, dataset: Dataset, source: Source, reading: Reading, *, generation: int) -> ImportResult:
+    def import_rows(self, dataset: Dataset, source: Source, reading: ImportPlan, *, generation: int) -> ImportResult:
         """Bring the rows into the lake; see `Observations.import_history`."""
         rejects = RejectsFile(reading.rejects, dataset) if reading.rejects is not None else None
         try:
@@ -110,9 +110,9 @@ class History:
         return ImportResult(**named, rejected=rejects.count, rejects=rejects.publish())
 
     def _imported(
-        self, dataset: Dataset, source: Source, reading: Reading, generation: int, rejects: RejectsFile | None
+        self, dataset: Dataset, source: Source, reading: ImportPlan, generation: int, rejects: RejectsFile | None
     ) -> WriteResult:
-        table, staged, may_be_claimed = self._lake.table(dataset), Staged(), False
+        table, staged, may_be_claimed = self._lake.table(dataset), StagedImport(), False
         with self._postgres.connection() as writer, self._postgres.connection() as leader, ExitStack() as lead:
             try:
                 with writer.transaction():
@@ -150,21 +150,26 @@ class _TakenError(Exception):
     """The same content was imported before, or by another process meanwhile."""
 
 
-def _known(connection: Connection, dataset: Dataset, *, is_strict: bool) -> Known:
+def _known(connection: Connection, dataset: Dataset, *, is_strict: bool) -> InstrumentLookup:
     def look_up(symbols: Sequence[str]) -> dict[str, int]:
         if is_strict:
             return instrument_ids(connection, dataset, symbols)
         return {str(name): number for name, number, _ in primary_series(connection, dataset, symbols)}
 
-    return Known(look_up)
+    return InstrumentLookup(look_up)
 
 
 def _stage(
-    table: LakeTable, opened: OpenWrite, rows: Iterator[pl.DataFrame], staged: Staged, source: Source, reading: Reading
+    table: LakeTable,
+    opened: OpenWrite,
+    rows: Iterator[pl.DataFrame],
+    staged: StagedImport,
+    source: Source,
+    reading: ImportPlan,
 ) -> None:
     """Write the rows to files, a few chunks at a time; what exists is added to `staged`, also after an error."""
     newest = table.refresh().files.newest()
-    parts: list[Staged] = []
+    parts: list[StagedImport] = []
 
     def works() -> Iterator[Callable[[], None]]:
         first = 0
@@ -201,7 +206,9 @@ def _chunks(rows: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(held, rechunk=False)
 
 
-def _staged(table: LakeTable, opened: OpenWrite, chunk: pl.DataFrame, first: int, newest: dict[str, int]) -> Staged:
+def _staged(
+    table: LakeTable, opened: OpenWrite, chunk: pl.DataFrame, first: int, newest: dict[str, int]
+) -> StagedImport:
     """Number the rows of a chunk from `first`, sort and hash them and write them to files."""
     ordinal = pl.int_range(first, first + pl.len(), dtype=pl.Int64).cast(pl.Int32)
     # Sorted before they are hashed, for then equal texts follow each other, and before what they all share is added.
@@ -212,7 +219,7 @@ def _staged(table: LakeTable, opened: OpenWrite, chunk: pl.DataFrame, first: int
     )
     content, checksum = _checksums(table.dataset, rows)
     first_ts, last_ts = rows.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
-    return Staged(
+    return StagedImport(
         files=table.stage(rows, newest) if rows.height else [],
         rows=rows.height,
         content=content,

@@ -16,7 +16,7 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError
 from medalion.core.frames import conform
 from medalion.core.workers import in_turn
-from medalion.ingest.columns import Mapped, Zones, check_zones
+from medalion.ingest.columns import ColumnMapping, Zones, check_zones
 from medalion.ingest.rejects import Faults, RejectsFile, refused
 from medalion.ingest.sources import ImportProgress, Piece, Source
 
@@ -27,11 +27,11 @@ _FITTERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ImportPlan:
     """How an import reads its source; see `Observations.import_history`."""
 
     feed: str = "import"
-    mapped: Mapped = field(default_factory=Mapped)
+    mapped: ColumnMapping = field(default_factory=ColumnMapping)
     rejects: Path | None = None
     max_rejects: int | None = None
     progress: Callable[[ImportProgress], object] | None = None
@@ -44,7 +44,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedRows:
     """A piece as the dataset wants it; its bad rows as the rejects file shows them."""
 
     rows: pl.DataFrame
@@ -52,7 +52,7 @@ class Fitted:
     zones: Zones
 
 
-class Known:
+class InstrumentLookup:
     """Symbols looked up once each, from several threads."""
 
     def __init__(self, look_up: Instruments) -> None:
@@ -68,7 +68,7 @@ class Known:
             return {symbol: number for symbol in symbols if (number := self._numbers[symbol]) is not None}
 
 
-def fit(dataset: Dataset, reading: Reading, piece: Piece, instruments: Instruments) -> Fitted:
+def fit(dataset: Dataset, reading: ImportPlan, piece: Piece, instruments: Instruments) -> FittedRows:
     """The rows of a piece that can be stored, and the others."""
     faults, zones = Faults(), Zones()
     named = reading.mapped.named(dataset, piece.frame)
@@ -82,12 +82,12 @@ def fit(dataset: Dataset, reading: Reading, piece: Piece, instruments: Instrumen
     rows = _numbered(rows, faults, instruments)
     _check_none(dataset, reading, piece, named, faults)
     if not faults.reasons:
-        return Fitted(rows, None, zones)
+        return FittedRows(rows, None, zones)
     is_bad = pl.int_range(pl.len()).is_in(faults.rows())
-    return Fitted(rows.filter(~is_bad), faults.rejected(dataset, piece, named), zones)
+    return FittedRows(rows.filter(~is_bad), faults.rejected(dataset, piece, named), zones)
 
 
-def _check_none(dataset: Dataset, reading: Reading, piece: Piece, named: pl.DataFrame, faults: Faults) -> None:
+def _check_none(dataset: Dataset, reading: ImportPlan, piece: Piece, named: pl.DataFrame, faults: Faults) -> None:
     if faults.reasons and reading.rejects is None:
         raise refused(faults.rejected(dataset, piece, named), hint="rejects= (--rejects) sets such rows aside")
 
@@ -111,7 +111,7 @@ def _numbered(rows: pl.DataFrame, faults: Faults, instruments: Instruments) -> p
 
 
 def fitted(
-    dataset: Dataset, source: Source, reading: Reading, instruments: Instruments, rejects: RejectsFile | None
+    dataset: Dataset, source: Source, reading: ImportPlan, instruments: Instruments, rejects: RejectsFile | None
 ) -> Generator[pl.DataFrame]:
     """The good rows of a source in order; the others go to `rejects`, or are an error where none is asked for.
 
@@ -134,7 +134,7 @@ def fitted(
             yield done.rows
 
 
-def symbols_of(dataset: Dataset, given: Source, reading: Reading) -> list[str]:
+def symbols_of(dataset: Dataset, given: Source, reading: ImportPlan) -> list[str]:
     """Every symbol that the good rows of a source name, in order; reads all of it.
 
     Raises:

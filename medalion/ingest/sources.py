@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from medalion.core.errors import InputError
 from medalion.core.frames import Frame, polars_frame
 
-One: TypeAlias = "Frame | pa.RecordBatchReader | str | os.PathLike[str]"
-Given: TypeAlias = "One | Iterable[One]"
+ImportPart: TypeAlias = "Frame | pa.RecordBatchReader | str | os.PathLike[str]"
+ImportData: TypeAlias = "ImportPart | Iterable[ImportPart]"
 
 PIECE_ROWS = 131_072
 _BLOCK_BYTES = 8 << 20
@@ -62,7 +62,7 @@ class Piece:
 class Source:
     """Rows to be read once, in order, a piece at a time; `progress` says how far that is."""
 
-    given: Given
+    given: ImportData
     _rows: int = 0
     _bytes: int = 0
     _files: int = 0

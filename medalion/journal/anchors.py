@@ -37,7 +37,7 @@ Problem = tuple[str, UUID | None, int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Anchored:
+class AnchorRun:
     """What was added: more than one run where there was much, none where nothing had changed."""
 
     runs: int = 0
@@ -58,14 +58,14 @@ class Anchors:
         self._slack = slack
         self._run_heads = run_heads
 
-    def run(self, *, wait: bool = True) -> Anchored:
+    def run(self, *, wait: bool = True) -> AnchorRun:
         """Anchor the heads that are not; with `wait` False, nothing where another process does so now.
 
         Raises:
             CorruptLakeError: lake and books do not belong together, or the last run was changed; nothing was written.
             StoreError: the lake cannot be written to.
         """
-        total = Anchored()
+        total = AnchorRun()
         with self._postgres.connection() as connection, books.leading(connection, wait=wait) as leads:
             if not leads:
                 return total
@@ -83,7 +83,7 @@ class Anchors:
                 number, previous = (last.number + 1, last.digest) if last else (1, None)
                 last = Run(number, previous, settled if is_last else since, now, part)
                 self._write(connection, last)
-                total = Anchored(total.runs + 1, total.heads + part.height)
+                total = AnchorRun(total.runs + 1, total.heads + part.height)
         return total
 
     def rebind(self) -> list[tuple[str, str, str]]:

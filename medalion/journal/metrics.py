@@ -98,7 +98,7 @@ class MirrorMeter:
             self._record(Metric(name, value, unit, "mirror", tags))
 
 
-class Measured(Protocol):
+class MeasuredService(Protocol):
     """What has calls worth timing; those that took `slow_ms` or longer are recorded, None records none."""
 
     slow_ms: float | None
@@ -107,7 +107,7 @@ class Measured(Protocol):
 
 P = ParamSpec("P")
 R = TypeVar("R")
-M = TypeVar("M", bound=Measured)
+M = TypeVar("M", bound=MeasuredService)
 
 
 def timed(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:

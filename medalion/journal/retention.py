@@ -48,7 +48,7 @@ class Retention:
         return removed
 
 
-def kept(settings: Settings) -> dict[str, timedelta]:
+def retention_ages(settings: Settings) -> dict[str, timedelta]:
     """The age at which rows go, by table; those that are kept for ever are absent."""
     days = (settings.log_retention_days, settings.error_retention_days, settings.metric_retention_days)
     return {table: timedelta(days=age) for table, age in zip(REMOVABLE, days, strict=True) if age}

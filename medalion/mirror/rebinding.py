@@ -26,7 +26,7 @@ from oltp.hot.instruments import keep_primary_source
 from oltp.hot.writes import keep_last, rows_checksum
 from oltp.ledger import batches, losses, rebinding
 from oltp.ledger.folding import folded
-from oltp.ledger.rebinding import Entry, Rebound
+from oltp.ledger.rebinding import RebindResult, WriteEntry
 from oltp.server.engine import Connection, Postgres
 
 Outcome: TypeAlias = tuple[str, str]
@@ -34,7 +34,7 @@ Outcome: TypeAlias = tuple[str, str]
 
 
 @dataclass
-class Held:
+class LakeContents:
     """What a lake holds: sums by write, what is known of each write, the names of instruments, and the newest rows."""
 
     sums: Sums = field(default_factory=Sums)
@@ -110,8 +110,8 @@ _NO_WRITES = pl.DataFrame(
 )
 
 
-def _read(table: LakeTable, pin: Pin) -> Held:
-    held, dataset = Held(), table.dataset
+def _read(table: LakeTable, pin: Pin) -> LakeContents:
+    held, dataset = LakeContents(), table.dataset
     for path in pin.files.path:
         try:
             rows = pl.read_parquet(checked(table, path), hive_partitioning=False)
@@ -134,7 +134,7 @@ def _read(table: LakeTable, pin: Pin) -> Held:
     return held
 
 
-def _instruments(connection: Connection, table: LakeTable, held: Held) -> Iterator[Outcome]:
+def _instruments(connection: Connection, table: LakeTable, held: LakeContents) -> Iterator[Outcome]:
     """Instruments that the books do not know.
 
     Raises:
@@ -167,10 +167,10 @@ def _instruments(connection: Connection, table: LakeTable, held: Held) -> Iterat
 
 
 def _sorted_out(
-    postgres: Postgres, connection: Connection, dataset: Dataset, known: list[Entry], recorded: dict[int, object]
-) -> Rebound:
+    postgres: Postgres, connection: Connection, dataset: Dataset, known: list[WriteEntry], recorded: dict[int, object]
+) -> RebindResult:
     """What becomes of each entry; one number and one time of recording are one write, in ledger and lake."""
-    found = Rebound()
+    found = RebindResult()
     for entry in known:
         write_id, is_taken = entry.write_id, entry.write_id in recorded
         if recorded.get(write_id) == entry.recorded_at or (entry.rows == 0 and not entry.is_hot and not is_taken):
@@ -197,7 +197,7 @@ def _checksum_as(postgres: Postgres, dataset: Dataset, write_id: int, fresh: int
 
 
 def _told(
-    connection: Connection, dataset: Dataset, known: list[Entry], found: Rebound, adopted: pl.DataFrame
+    connection: Connection, dataset: Dataset, known: list[WriteEntry], found: RebindResult, adopted: pl.DataFrame
 ) -> Iterator[Outcome]:
     by_id = {entry.write_id: entry for entry in known}
     if adopted.height:
@@ -213,7 +213,9 @@ def _told(
         yield f"write {write_id}", f"{rows:,} rows are lost, {losses.described(connection, dataset, write_id)}"
 
 
-def _last_values(postgres: Postgres, connection: Connection, dataset: Dataset, held: Held, found: Rebound) -> None:
+def _last_values(
+    postgres: Postgres, connection: Connection, dataset: Dataset, held: LakeContents, found: RebindResult
+) -> None:
     """An entry a series, each of them stale: the next look at one reads the range and repairs it."""
     parts = list(held.newest)
     hot = [*found.waiting, *(fresh for fresh, _ in found.renumbered.values())]

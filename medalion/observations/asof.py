@@ -11,7 +11,7 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError
 from medalion.core.frames import LAST_YEAR, Frame, polars_frame
 from medalion.core.time import MICROSECOND, Instant
-from medalion.observations.request import asked_for, names_of
+from medalion.observations.request import names_of, read_request
 from medalion.observations.selection import select
 from olap.delta.tables import Lake
 from olap.reads.asof import AsofJoin
@@ -46,7 +46,7 @@ def asof(
     symbols = names_of(given["symbol"].cast(pl.String).drop_nulls().to_list()) or []
     with postgres.connection() as connection:
         ids = instrument_ids(connection, dataset, symbols)
-    asked = asked_for(postgres, dataset, symbols, None, end, as_of, timeframe, source)
+    asked = read_request(postgres, dataset, symbols, None, end, as_of, timeframe, source)
     selection, _, _ = select(postgres, lake.table(dataset), asked)
     join = AsofJoin(dataset, given, ids, tolerance=tolerance)
     for series in _in_parts(selection):

@@ -8,14 +8,14 @@ from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, TimeRange, utc
-from medalion.observations.selection import Asked
+from medalion.observations.selection import ReadRequest
 from oltp.hot.instruments import primary_series, unknown_symbol
 from oltp.server.engine import Postgres
 
 Symbols: TypeAlias = str | Sequence[str] | None
 
 
-def asked_for(
+def read_request(
     postgres: Postgres,
     dataset: str | Dataset,
     symbols: Symbols,
@@ -24,7 +24,7 @@ def asked_for(
     as_of: Instant | None,
     timeframe: str | None,
     source: str | None,
-) -> Asked:
+) -> ReadRequest:
     """What a read with these arguments asks for, with its symbols resolved.
 
     Raises:
@@ -45,7 +45,7 @@ def asked_for(
         if feed := source or primary:
             series.setdefault(feed, []).append(instrument)
     is_every = names is None and len(series) == 1
-    return Asked(
+    return ReadRequest(
         dataset=declared,
         during=TimeRange.of(start, end),
         series=dict.fromkeys(series) if is_every else dict(series),

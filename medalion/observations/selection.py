@@ -15,7 +15,7 @@ from olap.delta.tables import LakeTable, Pin
 from olap.reads.scan import Selection, Series, instruments_of
 from oltp.hot.tail import Tail, tail_list, tail_rows
 from oltp.ledger.batches import settle
-from oltp.ledger.removals import kept
+from oltp.ledger.removals import retention_bounds
 from oltp.server.engine import Postgres, is_replica
 
 _ATTEMPTS = 20
@@ -24,7 +24,7 @@ _BACKWARDS = (timedelta(days=1), timedelta(days=31), timedelta(days=366))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReadRequest:
     """A read's range: which series, when, and as known at which time."""
 
     dataset: Dataset
@@ -39,7 +39,7 @@ class Asked:
         return instruments_of(self.series)
 
 
-def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selection, Pin, Tail]:
+def select(postgres: Postgres, table: LakeTable, asked: ReadRequest) -> tuple[Selection, Pin, Tail]:
     """Files and unmirrored rows that together hold every row asked for, once.
 
     Raises:
@@ -59,7 +59,7 @@ def select(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Selectio
     return selection, pin, tail
 
 
-def backwards(postgres: Postgres, asked: Asked, bound: datetime | None) -> list[TimeRange]:
+def backwards(postgres: Postgres, asked: ReadRequest, bound: datetime | None) -> list[TimeRange]:
     """Where to look for the newest row, ever further back from `bound`, the newest `ts` seen.
 
     What retention has left comes before the rest, about which an `as_of` from before it has no answer.
@@ -67,16 +67,16 @@ def backwards(postgres: Postgres, asked: Asked, bound: datetime | None) -> list[
     starts = [] if bound is None else [bound - span for span in _BACKWARDS]
     if asked.as_of is not None:
         with postgres.connection() as connection:
-            left = kept(connection, asked.dataset).kept_from
+            left = retention_bounds(connection, asked.dataset).kept_from
         starts = list(dict.fromkeys(max(start, left) for start in (*starts, left)))
     return [*(TimeRange(start, None) for start in starts), TimeRange()]
 
 
-def _consistent(postgres: Postgres, table: LakeTable, asked: Asked) -> tuple[Pin, Tail, pl.DataFrame]:
+def _consistent(postgres: Postgres, table: LakeTable, asked: ReadRequest) -> tuple[Pin, Tail, pl.DataFrame]:
     # What retention removes is entered in the ledger first: a pin from before that may not meet a check from after.
     pin = table.pin() if asked.as_of is None else table.refresh()
     has_refreshed = False
-    patience = Patience()
+    patience = ReadRetries()
     while True:
         with postgres.connection() as connection:
             tail = tail_list(
@@ -106,7 +106,7 @@ def _no_rows(dataset: Dataset) -> pl.DataFrame:
     return pl.DataFrame(schema=polars_schema(dataset.stored))
 
 
-class Patience:
+class ReadRetries:
     """How often a read looks again before it gives up: at once where mirror and pruner were quicker, and after a pause
     where a replica has yet to replay what the lake holds already."""
 
@@ -157,7 +157,7 @@ def check_settled(postgres: Postgres, dataset: Dataset, as_of: datetime) -> None
 def check_kept(postgres: Postgres, dataset: Dataset, as_of: datetime, during: TimeRange) -> None:
     """Raise InputError where retention has removed what was known at `as_of`; asked once the lake is pinned."""
     with postgres.connection() as connection:
-        left = kept(connection, dataset)
+        left = retention_bounds(connection, dataset)
     if as_of < left.known_from:
         raise InputError(
             f"as_of {as_of.isoformat()} cannot be answered: versions of {dataset.name} that were superseded before "

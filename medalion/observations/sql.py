@@ -10,7 +10,7 @@ import pyarrow as pa
 from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import NotFoundError
 from medalion.core.time import TimeRange
-from medalion.observations.selection import Patience, check_kept, check_settled, fits
+from medalion.observations.selection import ReadRetries, check_kept, check_settled, fits
 from olap.delta.tables import Lake, Pin
 from olap.reads import sql
 from olap.reads.scan import Selection
@@ -56,7 +56,7 @@ def _moment(
 
     Within the snapshot a truncated slot looks empty, and only the later `floor` tells.
     """
-    patience = Patience()
+    patience = ReadRetries()
     while True:
         pins = {dataset.name: lake.table(dataset).refresh() for dataset in datasets}
         selections: list[Selection] = []

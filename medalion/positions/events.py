@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 from medalion.core.enums import SettlementType, TradeSide
 from medalion.core.money import ZERO, exact
 from medalion.positions.holding import Holding, Step, restated, value_of
-from medalion.positions.round_trips import Place
+from medalion.positions.round_trips import EventOrder
 from oltp.entities.trading import Settlement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Settling:
+class _SettlementTerms:
     """An event by its id, unique among those of an account and instrument, and when it takes effect."""
 
     at: datetime
@@ -28,7 +28,7 @@ class _Settling:
     details: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> EventOrder:
         return self.at, 0, self.event
 
     @property
@@ -38,7 +38,7 @@ class _Settling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split(_Settling):
+class Split(_SettlementTerms):
     """`ratio` new units for each old one; what they cost stays as it is."""
 
     kind: SettlementType = SettlementType.SPLIT
@@ -53,7 +53,7 @@ class Split(_Settling):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dividend(_Settling):
+class Dividend(_SettlementTerms):
     """`each` in cash for every unit held, paid by whoever is short; it is realized."""
 
     kind: SettlementType = SettlementType.DIVIDEND
@@ -72,7 +72,7 @@ class Dividend(_Settling):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending(_Settling):
+class Ending(_SettlementTerms):
     """Everything held ends at `price` per unit: 0 for an option that expires, 0 to 1 for an outcome."""
 
     price: Decimal
@@ -88,7 +88,7 @@ class Ending(_Settling):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery(_Settling):
+class Delivery(_SettlementTerms):
     """`quantity` units, signed, change hands at `price`, as when an option is exercised."""
 
     quantity: Decimal
@@ -102,10 +102,10 @@ class Delivery(_Settling):
         return holding.apply(_side(self.quantity), abs(self.quantity), self.price)
 
 
-Settling: TypeAlias = Split | Dividend | Ending | Delivery
+SettlementEvent: TypeAlias = Split | Dividend | Ending | Delivery
 
 
-def settling_of(rows: Sequence[Settlement]) -> Settling:
+def event_of(rows: Sequence[Settlement]) -> SettlementEvent:
     """The event of these settlements, which are all of one event and line."""
     first = rows[0]
     at, event, kind, details = first.occurred_at, first.event, first.settlement_type, first.details or {}

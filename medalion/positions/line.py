@@ -10,9 +10,9 @@ from uuid import UUID
 from medalion.core.enums import CashMovementType, PositionSide, PositionStatus
 from medalion.core.money import ZERO, exact
 from medalion.market.quotes import MarketView
-from medalion.positions.events import Ending, Settling
+from medalion.positions.events import Ending, SettlementEvent
 from medalion.positions.holding import Holding, Step, rescaled
-from medalion.positions.round_trips import Entry, Execution
+from medalion.positions.round_trips import BookEntry, Execution
 from oltp.entities.base import uuid7
 from oltp.entities.trading import CashMovement, Position, Settlement, Trade
 from oltp.repositories.rows import Statement
@@ -73,7 +73,7 @@ class Line:
         return Statement(f"SELECT {LOCK.format(**places)}", self.key)
 
     def opened(
-        self, entry: Entry, step: Step, risk: Mapping[str, str] | None = None, view: MarketView | None = None
+        self, entry: BookEntry, step: Step, risk: Mapping[str, str] | None = None, view: MarketView | None = None
     ) -> Position:
         """A position that holds nothing yet, and that the entry is about to open; `risk` has its stop and target."""
         stop_loss, take_profit = ((risk or {}).get(name) for name in ("stop_loss", "take_profit"))
@@ -104,7 +104,9 @@ class Line:
             **refers,
         )
 
-    def settled(self, event: Settling, position_id: UUID, effect: tuple[Decimal, Decimal, Decimal]) -> Settlement:
+    def settled(
+        self, event: SettlementEvent, position_id: UUID, effect: tuple[Decimal, Decimal, Decimal]
+    ) -> Settlement:
         """The row that says by how much quantity, cash and realized P&L of the position changed."""
         quantity, paid, realized = effect
         return Settlement(
@@ -133,7 +135,7 @@ def holding_of(position: Position | None, multiplier: Decimal) -> Holding:
     return Holding(position.signed_quantity, position.cost_basis, position.realized_pnl, position.multiplier)
 
 
-def advance(position: Position, entry: Entry, step: Step, view: MarketView | None = None) -> None:
+def advance(position: Position, entry: BookEntry, step: Step, view: MarketView | None = None) -> None:
     """Take the position on by what an entry did to it; `view` is what the market showed then."""
     holding = step.holding
     is_entry = step.ratio == 1 and (step.quantity > 0) == (position.side is PositionSide.LONG)

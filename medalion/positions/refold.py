@@ -17,10 +17,10 @@ from uuid import UUID
 from medalion.core.enums import CashMovementType, PositionStatus, SettlementType
 from medalion.core.money import ZERO, exact
 from medalion.market.quotes import MarketView
-from medalion.positions.events import Settling, Split, settling_of
+from medalion.positions.events import SettlementEvent, Split, event_of
 from medalion.positions.holding import rescaled
 from medalion.positions.line import FOLDED, Line, advance
-from medalion.positions.round_trips import Entry, Execution, RoundTrip, fold
+from medalion.positions.round_trips import BookEntry, Execution, RoundTrip, fold
 from oltp.entities.trading import CashMovement, Fill, Position, Settlement
 from oltp.repositories.rows import Statement, rows_of, run
 from oltp.repositories.unit_of_work import UnitOfWork
@@ -80,7 +80,7 @@ _NOTHING: _Effect = (ZERO, ZERO, ZERO)
 
 
 @dataclass(slots=True)
-class Refolded:
+class RefoldResult:
     """The positions to which each execution or event led, by its id; the events for which a settlement was added."""
 
     led: dict[str, list[Position]]
@@ -88,7 +88,7 @@ class Refolded:
 
 
 @dataclass(slots=True)
-class _Loaded:
+class _StoredLine:
     """What is stored of the line since it was flat."""
 
     positions: dict[UUID, Position]
@@ -97,7 +97,7 @@ class _Loaded:
     settled: dict[str, list[Settlement]]
     flat: datetime | None
 
-    def led_to(self, entry: Entry) -> list[UUID]:
+    def led_to(self, entry: BookEntry) -> list[UUID]:
         """The positions that the entry was booked to."""
         if isinstance(entry, Execution):
             return [UUID(position) for position in (self.fills[entry.execution_id].extra or {}).get("positions", ())]
@@ -109,9 +109,9 @@ async def refold(
     line: Line,
     since: datetime,
     *,
-    settling: Sequence[Settling] = (),
+    settling: Sequence[SettlementEvent] = (),
     views: dict[str, MarketView] | None = None,
-) -> Refolded:
+) -> RefoldResult:
     """The line's positions after everything booked on it, and `settling`; `since` is when the first change took effect.
 
     Events that are booked already are left out of `settling` by their id. `views` has what the market showed at
@@ -123,8 +123,8 @@ async def refold(
     await run(unit.session, line.lock)
     known = await _load(unit, line, since)
     new = [event for event in settling if event.event not in known.settled]
-    executions: list[Entry] = [_execution(fill) for fill in known.fills.values()]
-    events = [*(settling_of(rows) for rows in known.settled.values()), *new]
+    executions: list[BookEntry] = [_execution(fill) for fill in known.fills.values()]
+    events = [*(event_of(rows) for rows in known.settled.values()), *new]
     trips = list(fold([*executions, *events], multiplier=line.multiplier))
     before = {position.id: _state(position) for position in known.positions.values()}
     _forget_marks(known.positions.values(), max([since, *(entry.at for entry in executions)]))
@@ -157,10 +157,12 @@ async def refold(
     await _store(unit, changed, set(before))
     settled = await _book_effects(unit, line, known, events, effects, led)
     await _relate(unit, known, trips, led)
-    return Refolded(led, settled)
+    return RefoldResult(led, settled)
 
 
-async def settle(unit: UnitOfWork, events: Mapping[int, Settling], *, account_id: UUID | None = None) -> list[Position]:
+async def settle(
+    unit: UnitOfWork, events: Mapping[int, SettlementEvent], *, account_id: UUID | None = None
+) -> list[Position]:
     """The positions that the events changed, by instrument: those of one account, or of all; booked before, none.
 
     Raises:
@@ -179,7 +181,7 @@ async def settle(unit: UnitOfWork, events: Mapping[int, Settling], *, account_id
     return changed
 
 
-async def _load(unit: UnitOfWork, line: Line, since: datetime) -> _Loaded:
+async def _load(unit: UnitOfWork, line: Line, since: datetime) -> _StoredLine:
     ((row,),) = await run(unit.session, Statement(_FLAT, {**line.key, "since": since}))
     given = {**line.key, "flat": row["at"]}
     texts = (_POSITIONS, _FILLS, _SETTLEMENTS)
@@ -187,7 +189,7 @@ async def _load(unit: UnitOfWork, line: Line, since: datetime) -> _Loaded:
     by_event: dict[str, list[Settlement]] = defaultdict(list)
     for row in settled:
         by_event[row["event"]].append(rows_of(Settlement).made(row))
-    return _Loaded(
+    return _StoredLine(
         positions={row["id"]: rows_of(Position).made(row) for row in held},
         fills={row["execution_id"]: rows_of(Fill).made(row) for row in filled},
         risks={row["execution_id"]: row["risk"] for row in filled},
@@ -211,7 +213,7 @@ def _forget_marks(positions: Iterable[Position], last: datetime) -> None:
             position.current_price = position.marked_at = None
 
 
-def _kept(trip: RoundTrip, known: _Loaded, unused: dict[UUID, Position]) -> Position | None:
+def _kept(trip: RoundTrip, known: _StoredLine, unused: dict[UUID, Position]) -> Position | None:
     """The stored position that the round trip continues: the one its first entry that opened or changed one led to."""
     for number, part in enumerate(trip.parts):
         led_to = known.led_to(part.entry)
@@ -222,7 +224,7 @@ def _kept(trip: RoundTrip, known: _Loaded, unused: dict[UUID, Position]) -> Posi
     return None
 
 
-def _opened(line: Line, trip: RoundTrip, known: _Loaded, views: dict[str, MarketView]) -> Position:
+def _opened(line: Line, trip: RoundTrip, known: _StoredLine, views: dict[str, MarketView]) -> Position:
     first = trip.parts[0]
     name = first.entry.place[2]
     return line.opened(first.entry, first.step, known.risks.get(name), views.get(name))
@@ -264,8 +266,8 @@ async def _store(unit: UnitOfWork, changed: list[Position], stored: set[UUID]) -
 async def _book_effects(
     unit: UnitOfWork,
     line: Line,
-    known: _Loaded,
-    events: Sequence[Settling],
+    known: _StoredLine,
+    events: Sequence[SettlementEvent],
     effects: dict[str, _Effect],
     led: dict[str, list[Position]],
 ) -> list[str]:
@@ -293,7 +295,9 @@ async def _book_effects(
     return settled
 
 
-async def _relate(unit: UnitOfWork, known: _Loaded, trips: Sequence[RoundTrip], led: dict[str, list[Position]]) -> None:
+async def _relate(
+    unit: UnitOfWork, known: _StoredLine, trips: Sequence[RoundTrip], led: dict[str, list[Position]]
+) -> None:
     """Fills say what they led to and realized, and trades to which position they belong."""
     realized: dict[str, Decimal] = defaultdict(lambda: ZERO)
     first: dict[UUID, UUID] = {}

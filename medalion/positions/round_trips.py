@@ -22,17 +22,17 @@ from medalion.core.money import ZERO, cash, exact
 from medalion.core.time import utc
 from medalion.positions.holding import Holding, Step, rescaled
 
-Place: TypeAlias = tuple[datetime, int, str]
+EventOrder: TypeAlias = tuple[datetime, int, str]
 """Where an entry stands among those of its instrument; of one time, settlements come before executions."""
 
 
-class Entry(Protocol):
+class BookEntry(Protocol):
     """What changes a holding: an execution, or one of `medalion.positions.events`."""
 
     @property
     def at(self) -> datetime: ...
     @property
-    def place(self) -> Place: ...
+    def place(self) -> EventOrder: ...
     def applied(self, holding: Holding) -> tuple[Step, ...]:
         """What it does to that holding, as `Holding.apply`; nothing where it does not concern it."""
         ...
@@ -57,7 +57,7 @@ class Execution:
         return self.executed_at
 
     @property
-    def place(self) -> Place:
+    def place(self) -> EventOrder:
         return self.executed_at, 1, self.execution_id
 
     def applied(self, holding: Holding) -> tuple[Step, ...]:
@@ -68,7 +68,7 @@ class Execution:
 class Part:
     """What one entry did to one round trip."""
 
-    entry: Entry
+    entry: BookEntry
     step: Step
 
 
@@ -135,7 +135,7 @@ class RoundTrips:
             yield self.open
 
 
-def fold(entries: Iterable[Entry], *, multiplier: Decimal = Decimal(1)) -> RoundTrips:
+def fold(entries: Iterable[BookEntry], *, multiplier: Decimal = Decimal(1)) -> RoundTrips:
     """The round trips that the entries of one instrument add up to, whatever order they are given in.
 
     Executions are taken by (executed_at, execution_id), so that a bust or a late fill is handled by folding again;

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from anyio import to_thread
 
 from medalion.core.time import Instant, utc
-from medalion.journal.anchors import Anchored, Anchors
+from medalion.journal.anchors import AnchorRun, Anchors
 from oltp.entities.base import Base, Entity
 from oltp.entities.journal import AuditLog
 from oltp.repositories.base import id_of
@@ -125,7 +125,7 @@ class Audit:
         found = await to_thread.run_sync(self._anchors.problems, entity_id)
         return [*problems, *(AuditProblem(*problem) for problem in found)]
 
-    async def anchor(self) -> Anchored:
+    async def anchor(self) -> AnchorRun:
         """Keep the newest entry of every entity in the lake, where it has changed since it was last kept.
 
         A store that mirrors itself does so a minute after it was opened, and then once an hour.

@@ -18,17 +18,17 @@ from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import Frame, as_read, conform
 from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, utc
-from medalion.ingest.columns import Mapped
+from medalion.ingest.columns import ColumnMapping
 from medalion.ingest.history import History, ImportResult
-from medalion.ingest.pieces import Reading
-from medalion.ingest.sources import Given, ImportProgress, Source
+from medalion.ingest.pieces import ImportPlan
+from medalion.ingest.sources import ImportData, ImportProgress, Source
 from medalion.journal.metrics import Record, ignore, timed
 from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
 from medalion.observations.asof import asof as joined
 from medalion.observations.plan import ReadPlan, plan_range
-from medalion.observations.request import Symbols, asked_for, checked_source, columns_of, names_of
-from medalion.observations.selection import Asked, backwards, select
+from medalion.observations.request import Symbols, checked_source, columns_of, names_of, read_request
+from medalion.observations.selection import ReadRequest, backwards, select
 from medalion.observations.sql import query as answered
 from olap.delta.tables import Lake
 from olap.reads import sql
@@ -90,7 +90,7 @@ class Observations:
     def import_history(
         self,
         dataset: str | Dataset,
-        source: Given,
+        source: ImportData,
         *,
         feed: str = "import",
         generation: int = 0,
@@ -118,8 +118,8 @@ class Observations:
             InputError, NotFoundError: as `write`; or the source cannot be read.
             CorruptLakeError: lake and ledger do not belong together.
         """
-        mapped = Mapped(columns or {}, constants or {}, ignore, time_zone, time_unit)
-        how = Reading(feed, mapped, None if rejects is None else Path(rejects), max_rejects, progress)
+        mapped = ColumnMapping(columns or {}, constants or {}, ignore, time_zone, time_unit)
+        how = ImportPlan(feed, mapped, None if rejects is None else Path(rejects), max_rejects, progress)
         return self._history.import_rows(dataset_named(dataset), Source(source), how, generation=generation)
 
     def delete(
@@ -170,7 +170,7 @@ class Observations:
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
-        asked = asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
+        asked = read_request(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
         return self._rows(asked, columns_of(asked.dataset, columns))
 
     def scan(
@@ -189,7 +189,7 @@ class Observations:
 
         The frame owns its pinned files and unmirrored rows: collecting it twice gives the same answer.
         """
-        asked = asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
+        asked = read_request(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
         names = columns_of(asked.dataset, columns)
         selection, _ = self._planned(asked)
         return scan(selection, columns=names)
@@ -210,7 +210,7 @@ class Observations:
 
         With `rollup` how `bars` would: the reason says what its bars are made from, if they are not stored.
         """
-        asked = asked_for(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
+        asked = read_request(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
         return self.bar_reads.plan(asked, symbols) if rollup and asked.timeframe else self._planned(asked)[1]
 
     @timed
@@ -239,7 +239,7 @@ class Observations:
             raise InputError(f"adjust {adjust!r} is not known", given=adjust, expected="'none' or 'split'")
         declared = self._dataset_for(symbol, (STOCK_BARS, CRYPTO_BARS))
         length = str(Timeframe.parse(timeframe))
-        asked = asked_for(self._postgres, declared, symbol, start, end, as_of, length, None)
+        asked = read_request(self._postgres, declared, symbol, start, end, as_of, length, None)
         names = columns_of(declared, columns)
         return self.bar_reads.rows(asked, names, symbols=symbol, is_adjusted=adjust == "split", is_rolled_up=rollup)
 
@@ -281,7 +281,7 @@ class Observations:
         if entry.row is not None and as_of is None:
             return entry.row
         rows = self._newest(
-            asked_for(self._postgres, declared, symbol, None, None, as_of, timeframe, source), entry.newest_ts
+            read_request(self._postgres, declared, symbol, None, None, as_of, timeframe, source), entry.newest_ts
         )
         if rows.height and as_of is None:
             with self._postgres.connection() as connection:
@@ -350,7 +350,7 @@ class Observations:
             )
         return fitting[0]
 
-    def _planned(self, asked: Asked) -> tuple[Selection, ReadPlan]:
+    def _planned(self, asked: ReadRequest) -> tuple[Selection, ReadPlan]:
         selection, _, _ = select(self._postgres, self._lake.table(asked.dataset), asked)
         instruments = asked.instruments
         plan = plan_range(
@@ -362,7 +362,7 @@ class Observations:
         )
         return selection, plan
 
-    def _rows(self, asked: Asked, columns: Sequence[str]) -> pl.DataFrame:
+    def _rows(self, asked: ReadRequest, columns: Sequence[str]) -> pl.DataFrame:
         def answer() -> pl.DataFrame:
             selection, plan = self._planned(asked)
             return sql.frame(selection, columns) if plan.engine == "duckdb" else read(selection, columns=columns)
@@ -380,13 +380,13 @@ class Observations:
                 raise
         return answer()
 
-    def _newest(self, asked: Asked, bound: datetime | None) -> pl.DataFrame:
+    def _newest(self, asked: ReadRequest, bound: datetime | None) -> pl.DataFrame:
         """The last row in (ts, arrival), as stored; looks ever further back from `bound`, the newest `ts` seen."""
         names = [column.name for column in (*asked.dataset.columns, *LAST_ARRIVAL)]
         for during in backwards(self._postgres, asked, bound):
             span = replace(asked, during=during)
 
-            def answer(span: Asked = span) -> pl.DataFrame:
+            def answer(span: ReadRequest = span) -> pl.DataFrame:
                 return collect(scan(self._planned(span)[0], columns=names).sort(*NEWEST).tail(1))
 
             rows = self._read_again(asked.dataset, answer)

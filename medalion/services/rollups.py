@@ -18,8 +18,8 @@ from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.time import Timeframe, TimeRange
 from medalion.mirror.binding import Binding
-from medalion.observations.request import Symbols, asked_for, names_of
-from medalion.observations.selection import Asked
+from medalion.observations.request import Symbols, names_of, read_request
+from medalion.observations.selection import ReadRequest
 from olap.delta.tables import Lake
 from oltp.entities.base import now
 from oltp.hot.instruments import instrument_ids
@@ -139,7 +139,7 @@ class Rollups:
             gone[finer.name] = rollups.removed(connection, declared, finer)
             self._lake.table(finer).refresh()  # a pin from before a removal still shows what was removed
         symbols = None if rollup.instruments is None else sorted(rollups.symbols_of(connection, rollup.instruments))
-        asked = asked_for(self._postgres, declared, symbols, None, None, None, rollup.timeframe, None)
+        asked = read_request(self._postgres, declared, symbols, None, None, None, rollup.timeframe, None)
         routes = [route for route in self._bars.routes(asked, symbols) if route.is_made]
         work = Refresh(self._bars, self._binding, connection, rollup, asked, stopping)
         total = RefreshRun()
@@ -180,7 +180,7 @@ def _not_kept(dataset: str | None, timeframe: str | None, kept: Sequence[KeptRol
     )
 
 
-def _asked(dataset: str | Dataset, timeframe: str) -> Asked:
+def _asked(dataset: str | Dataset, timeframe: str) -> ReadRequest:
     """Bars of every time.
 
     Raises:
@@ -191,4 +191,4 @@ def _asked(dataset: str | Dataset, timeframe: str) -> Asked:
         raise InputError(
             f"{declared.name} has no bars; rollups are of bars", given=declared.name, expected=sorted(QUOTES)
         )
-    return Asked(declared, TimeRange(), timeframe=str(Timeframe.parse(timeframe)))
+    return ReadRequest(declared, TimeRange(), timeframe=str(Timeframe.parse(timeframe)))

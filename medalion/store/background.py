@@ -15,7 +15,7 @@ from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import CorruptLakeError, MedalionError
 from medalion.core.settings import Settings
 from medalion.journal.anchors import Anchors
-from medalion.journal.retention import Retention, kept
+from medalion.journal.retention import Retention, retention_ages
 from medalion.mirror import removal, vacuum
 from medalion.mirror.copy import Copier
 from medalion.mirror.removal import Ages
@@ -33,7 +33,7 @@ _VERSIONS_SECONDS = 86_400.0
 """Whether versions are old is only seen in their files, so that it is looked at once a day."""
 
 
-class Repeating(ABC):
+class RepeatingThread(ABC):
     """A daemon thread that takes its turn `first` seconds after its start, then every `interval` seconds."""
 
     def __init__(self, name: str, *, interval: float, first: float | None = None) -> None:
@@ -61,7 +61,7 @@ class Repeating(ABC):
             self._turn()
 
 
-class BackgroundMirror(Repeating):
+class BackgroundMirror(RepeatingThread):
     """Runs the mirror every `interval` seconds where no other process leads; its errors are logged, never raised."""
 
     def __init__(self, mirror: Mirror, *, interval: float) -> None:
@@ -82,7 +82,7 @@ class BackgroundMirror(Repeating):
                 _mirror_logger.warning("mirroring of %s waits: %s", dataset.name, error)
 
 
-class BackgroundCompaction(Repeating):
+class BackgroundCompaction(RepeatingThread):
     """Rewrites at most one partition every `interval` seconds, of each dataset in turn; beside the mirror's thread.
 
     Copying what is new never waits for it. Errors are logged, never raised.
@@ -111,7 +111,7 @@ class BackgroundCompaction(Repeating):
                 return
 
 
-class BackgroundUpkeep(Repeating):
+class BackgroundUpkeep(RepeatingThread):
     """Every `upkeep_interval` seconds refreshes kept bars, drops what the settings say, vacuums and folds.
 
     What another process is at is left to it. Errors are logged, never raised; a dataset whose lake or ledger is damaged
@@ -152,14 +152,16 @@ class BackgroundUpkeep(Repeating):
             self._tried("refreshing", f"{dataset} {timeframe}", work)
 
     def _retain(self, dataset: Dataset) -> None:
-        kept = self._settings.lake_retention.get(dataset.name)
-        if kept is None:
+        retention_ages = self._settings.lake_retention.get(dataset.name)
+        if retention_ages is None:
             return
-        is_due = kept.versions_days is not None and time.monotonic() >= self._versions_due.get(dataset.name, 0.0)
-        if not is_due and kept.rows_days is None:
+        is_due = retention_ages.versions_days is not None and time.monotonic() >= self._versions_due.get(
+            dataset.name, 0.0
+        )
+        if not is_due and retention_ages.rows_days is None:
             return
-        ages = Ages(_days(kept.versions_days) if is_due else None, _days(kept.rows_days))
-        (keep,) = keepers(self._postgres, self._lake, [dataset], ages, kept.downsample)
+        ages = Ages(_days(retention_ages.versions_days) if is_due else None, _days(retention_ages.rows_days))
+        (keep,) = keepers(self._postgres, self._lake, [dataset], ages, retention_ages.downsample)
         removal.retain(
             self._postgres,
             self._lake.table(dataset),
@@ -185,12 +187,12 @@ class BackgroundUpkeep(Repeating):
                     fold(connection, dataset, age=timedelta(days=days), key_age=keys)
 
 
-class BackgroundRetention(Repeating):
+class BackgroundRetention(RepeatingThread):
     """Prunes a minute after it was started and every `interval` seconds from then on; errors are logged, not raised."""
 
     def __init__(self, postgres: Postgres, settings: Settings, *, first: float = _FIRST_SECONDS) -> None:
         super().__init__("medalion-retention", interval=settings.retention_interval, first=first)
-        self._retention = Retention(postgres, kept(settings))
+        self._retention = Retention(postgres, retention_ages(settings))
 
     def _turn(self) -> None:
         try:
@@ -199,7 +201,7 @@ class BackgroundRetention(Repeating):
             _logger.warning("old logs stay for now: %s", error)
 
 
-class BackgroundAnchors(Repeating):
+class BackgroundAnchors(RepeatingThread):
     """Anchors a minute after it was started and then every `interval` seconds; errors are logged, never raised."""
 
     def __init__(self, anchors: Anchors, *, interval: float, first: float = _FIRST_SECONDS) -> None:

@@ -22,7 +22,7 @@ from medalion.store.background import (
     BackgroundMirror,
     BackgroundRetention,
     BackgroundUpkeep,
-    Repeating,
+    RepeatingThread,
 )
 from olap.delta.tables import Lake
 from olap.places.open import lake_place
@@ -81,10 +81,10 @@ class Parts:
         for thread in self.background:
             thread.start()
 
-    def _background(self) -> list[Repeating]:
+    def _background(self) -> list[RepeatingThread]:
         """What a store that keeps its own lake does beside its callers."""
         settings = self.settings
-        threads: list[Repeating] = [
+        threads: list[RepeatingThread] = [
             BackgroundMirror(self.mirror, interval=settings.mirror_interval),
             BackgroundRetention(self.postgres, settings),
             BackgroundAnchors(self.anchors, interval=settings.anchor_interval),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, time
 from medalion.core.enums import CorporateActionType
 from medalion.core.errors import InputError
 from medalion.core.time import EXCHANGE_ZONE
-from medalion.positions.events import Dividend, Settling, Split
+from medalion.positions.events import Dividend, SettlementEvent, Split
 from medalion.positions.refold import settle
 from oltp.entities.reference import CorporateAction
 from oltp.entities.trading import Account, Position
@@ -32,7 +32,7 @@ async def settle_corporate_action(unit: UnitOfWork, action: CorporateAction, acc
     return await settle(unit, {asset.instrument_id: settling_of_action(action)}, account_id=account.id)
 
 
-def settling_of_action(action: CorporateAction) -> Settling:
+def settling_of_action(action: CorporateAction) -> SettlementEvent:
     """What the action does to a holding; raises InputError for a rename."""
     at, event = effective_at(action), f"corporate-action/{action.id}"
     details = {"corporate_action_id": str(action.id), "ex_date": action.ex_date.isoformat()}

@@ -19,7 +19,7 @@ from medalion.core.money import ZERO, checked, exact
 from medalion.core.time import EXCHANGE_ZONE, MICROSECOND
 from medalion.market.lookup import account_of, amount, instrument_of
 from medalion.market.names import AccountLike
-from medalion.positions.events import Delivery, Ending, Settling
+from medalion.positions.events import Delivery, Ending, SettlementEvent
 from medalion.positions.holding import value_of
 from medalion.positions.line import Line
 from medalion.positions.refold import refold, settle
@@ -153,7 +153,7 @@ class Settlements(Ordering):
                 known = await market_of(unit, found.id, lock=True)
                 resolved_at = resolve(known, paid, moment)
                 await unit.session.flush()
-                events: dict[int, Settling] = {
+                events: dict[int, SettlementEvent] = {
                     outcome.instrument_id: Ending(
                         at=resolved_at,
                         event=f"resolution/{found.id}",

@@ -41,7 +41,7 @@ PRICES: Mapping[TradeType, tuple[frozenset[str], ...]] = MappingProxyType(
 """What each type of order is given, and nothing else; of several sets, one."""
 
 
-class Priced(Protocol):
+class PricedOrder(Protocol):
     """A type of order and the prices it was given."""
 
     @property
@@ -56,7 +56,7 @@ class Priced(Protocol):
     def trail_percent(self) -> Decimal | int | None: ...
 
 
-def price_fault(order: Priced) -> str | None:
+def price_fault(order: PricedOrder) -> str | None:
     """What is wrong with the choice of prices; None if they are those of the type of order."""
     prices = {
         "limit_price": order.limit_price,

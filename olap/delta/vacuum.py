@@ -12,11 +12,11 @@ from datetime import datetime
 from olap.delta.log import LOG
 from olap.delta.tables import LakeTable
 from olap.files.layout import PERIOD
-from olap.places.base import Entry, reaching
+from olap.places.base import FileEntry, reaching
 from olap.places.folder import Folder
 
 
-def unneeded(table: LakeTable, *, before: datetime) -> list[Entry]:
+def unneeded(table: LakeTable, *, before: datetime) -> list[FileEntry]:
     """Files that no version since `before` refers to, and that were not written since."""
     pin = table.refresh()
     if pin.version < 0:
@@ -35,7 +35,7 @@ def _removed_since(table: LakeTable, before: datetime) -> Iterator[str]:
                     yield removed["path"]
 
 
-def expired(table: LakeTable, *, before: datetime) -> list[Entry]:
+def expired(table: LakeTable, *, before: datetime) -> list[FileEntry]:
     """Entries of the table's log from before `before` that no reader needs: a checkpoint above them says the same.
 
     Who is just opening the table may still start from the checkpoint that is the newest now, so that one stays.
@@ -67,10 +67,10 @@ def tidy(table: LakeTable) -> None:
                 folder.rmdir()
 
 
-def _name(entry: Entry) -> str:
+def _name(entry: FileEntry) -> str:
     return entry.name
 
 
-def _version(entry: Entry) -> int | None:
+def _version(entry: FileEntry) -> int | None:
     number = entry.name.rpartition("/")[2].split(".")[0]
     return int(number) if number.isdigit() else None

@@ -19,7 +19,7 @@ Options: TypeAlias = "dict[str, Any] | None"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FileEntry:
     """One file of a place; `changed_at` by the clock of whoever keeps it."""
 
     name: str

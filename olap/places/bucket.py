@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from medalion.core.errors import InputError, StoreUnavailableError
-from olap.places.base import Entry, Options, said
+from olap.places.base import FileEntry, Options, said
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,7 +38,7 @@ _ASKING = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RequestLimits:
     """How long a request may last, its connection may take, and how often it is made again after a failure."""
 
     request: timedelta
@@ -46,8 +46,8 @@ class Patience:
     retries: int
 
 
-AT_WORK = Patience(request=timedelta(seconds=60), connect=timedelta(seconds=5), retries=3)
-AT_OPEN = Patience(request=timedelta(seconds=5), connect=timedelta(seconds=2), retries=1)
+AT_WORK = RequestLimits(request=timedelta(seconds=60), connect=timedelta(seconds=5), retries=3)
+AT_OPEN = RequestLimits(request=timedelta(seconds=5), connect=timedelta(seconds=2), retries=1)
 """Opening a store says soon what is wrong."""
 
 
@@ -117,7 +117,7 @@ class Access:
             retry_strategy=AwsStandardS3RetryStrategy(max_attempts=AT_WORK.retries),
         )
 
-    def store(self, bucket: str, patience: Patience) -> "S3Store":
+    def store(self, bucket: str, patience: RequestLimits) -> "S3Store":
         try:
             from obstore.store import S3Store
         except ImportError as error:
@@ -253,7 +253,7 @@ class Bucket:
             return False
         return True
 
-    def matching(self, pattern: str) -> Iterator[Entry]:
+    def matching(self, pattern: str) -> Iterator[FileEntry]:
         """The objects that match; a star stands for part of a name."""
         folder = pattern.split("*")[0].rpartition("/")[0]
         parts = self._key(pattern).split("/")
@@ -262,7 +262,7 @@ class Bucket:
                 for found in chunk:
                     names = found["path"].split("/")
                     if len(names) == len(parts) and all(map(fnmatchcase, names, parts)):
-                        yield Entry(self._name(found["path"]), found["size"], found["last_modified"])
+                        yield FileEntry(self._name(found["path"]), found["size"], found["last_modified"])
 
     def remove(self, names: Iterable[str]) -> None:
         if keys := [self._key(name) for name in names]:

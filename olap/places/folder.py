@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from medalion.core.errors import InputError
-from olap.places.base import Entry, Options
+from olap.places.base import FileEntry, Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +96,12 @@ class Folder:
         """One of the names that is no file, or None if all are there."""
         return next((name for name in names if not (self.path / name).is_file()), None)
 
-    def matching(self, pattern: str) -> Iterator[Entry]:
+    def matching(self, pattern: str) -> Iterator[FileEntry]:
         """The files that match; a star stands for part of a name."""
         for file in self.path.glob(pattern):
             found = file.stat()
             name = file.relative_to(self.path).as_posix()
-            yield Entry(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+            yield FileEntry(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:

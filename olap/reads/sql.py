@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from medalion.core.datasets import ARRIVAL, Available, Column, Dataset
+from medalion.core.datasets import ARRIVAL, Availability, Column, Dataset
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import polars_schema
 from medalion.core.text import is_text
@@ -165,7 +165,7 @@ def _shown(dataset: Dataset, column: Column) -> str:
 
 
 def _known_by_rule(dataset: Dataset) -> str:
-    if dataset.available is Available.AT_TS:
+    if dataset.available is Availability.AT_TS:
         return "ts"
     count = "regexp_extract(timeframe, '^[0-9]+')::INTEGER"
     cases = " ".join(f"WHEN timeframe LIKE '%{unit}' THEN {function}({count})" for unit, function in _SPANS.items())

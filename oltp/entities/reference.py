@@ -24,7 +24,7 @@ INSTRUMENTS = sa.table(
 """The view of every live instrument: its number, `InstrumentKind`, symbol and the id of its entity."""
 
 
-class Instrument:
+class ObservedEntity:
     """Known to the observations by a small number that is never used again, whatever its symbol becomes."""
 
     instrument_id: Mapped[int] = mapped_column(
@@ -32,7 +32,7 @@ class Instrument:
     )
 
 
-class Asset(Instrument, Entity):
+class Asset(ObservedEntity, Entity):
     """A stock, coin or currency pair, named uniquely per asset type."""
 
     __tablename__ = "assets"
@@ -55,7 +55,7 @@ class Asset(Instrument, Entity):
     corporate_actions: Mapped[list["CorporateAction"]] = relationship(back_populates="asset", lazy="raise")
 
 
-class OptionContract(Instrument, Entity):
+class OptionContract(ObservedEntity, Entity):
     """An option on `asset`; `symbol` is its OCC symbol."""
 
     __tablename__ = "option_contracts"
@@ -145,7 +145,7 @@ class PolymarketMarket(Entity):
     )
 
 
-class PolymarketOutcome(Instrument, Entity):
+class PolymarketOutcome(ObservedEntity, Entity):
     """One outcome of a market and the token that pays 1 if it comes true."""
 
     __tablename__ = "polymarket_outcomes"

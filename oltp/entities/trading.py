@@ -27,7 +27,7 @@ ZERO = Decimal(0)
 ONE_INSTRUMENT = "num_nonnulls(asset_id, option_contract_id, outcome_id) = 1"
 
 
-class OfInstrument:
+class InstrumentReference:
     """Refers to an asset, an option contract or an outcome; `instrument_id` and `symbol` are copied from it."""
 
     symbol: Mapped[str] = mapped_column(sa.String(100), index=True)
@@ -104,7 +104,7 @@ class Strategy(Versioned, Entity):
     )
 
 
-class TradingSignal(OfInstrument, Entity):
+class TradingSignal(InstrumentReference, Entity):
     """A strategy's advice on one instrument, or on a prediction-market event as a whole."""
 
     __tablename__ = "trading_signals"
@@ -138,7 +138,7 @@ class TradingSignal(OfInstrument, Entity):
     strategy: Mapped[Strategy] = relationship(back_populates="signals", lazy="raise")
 
 
-class Trade(OfInstrument, Versioned, Entity):
+class Trade(InstrumentReference, Versioned, Entity):
     """One order and its life. Amounts are in quote currency; `executed_at` is the time of the last fill."""
 
     __tablename__ = "trades"
@@ -235,7 +235,7 @@ class Fill(Entity):
     trade: Mapped[Trade] = relationship(back_populates="fills", lazy="raise")
 
 
-class Position(OfInstrument, Versioned, Entity):
+class Position(InstrumentReference, Versioned, Entity):
     """What the fills of one account, strategy and instrument add up to, from flat to flat.
 
     Quantities are unsigned, `side` gives their sign; `cost_basis` is signed: for a short, minus what its sale brought.

@@ -11,7 +11,7 @@ import polars as pl
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from medalion.core.datasets import LEVELS, Available, Dataset
+from medalion.core.datasets import LEVELS, Availability, Dataset
 from medalion.core.frames import as_read, derive_row, polars_schema
 from oltp.hot.instruments import unknown_symbol
 from oltp.hot.tables import LAST_ARRIVAL, last_name, plain
@@ -126,7 +126,7 @@ def _read(dataset: Dataset, values: dict[str, Any]) -> dict[str, Any]:
             values[column.name] = [
                 {"price": Decimal(price), "size": Decimal(size)} for price, size in values[column.name]
             ]
-    if dataset.available is Available.AT_TS:
+    if dataset.available is Availability.AT_TS:
         derived = derive_row(dataset, values)
         return {name: derived[name] for name in dataset.schema.names}
     schema = {name: kind for name, kind in polars_schema(dataset.stored).items() if name in values}

@@ -29,7 +29,7 @@ _NAMES = """
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class WriteEntry:
     """What the ledger says of a write; `rows` and `checksum` are those that the lake should have."""
 
     write_id: int
@@ -44,7 +44,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebound:
+class RebindResult:
     """What becomes of the entries, by their numbers.
 
     `held` are in the lake, `waiting` go there again from their hot rows, `renumbered` too, but under the fresh number
@@ -66,7 +66,7 @@ def without_writers(connection: Connection, dataset: Dataset) -> Iterator[None]:
         yield
 
 
-def entries_of(connection: Connection, dataset: Dataset) -> list[Entry]:
+def entries_of(connection: Connection, dataset: Dataset) -> list[WriteEntry]:
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             """SELECT writes.id, writes.kind, recorded_at, writes.rows - dropped_rows - lost_rows AS rows,
@@ -81,9 +81,9 @@ def entries_of(connection: Connection, dataset: Dataset) -> list[Entry]:
     return [_entry(row) for row in rows]
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def _entry(row: dict[str, Any]) -> WriteEntry:
     told = row | {"kind": WriteKind(row["kind"]), "checksum": signed(int(row["checksum"]))}
-    return Entry(write_id=told.pop("id"), **told)
+    return WriteEntry(write_id=told.pop("id"), **told)
 
 
 def names_of(connection: Connection, instruments: list[int]) -> dict[int, str]:
@@ -118,8 +118,8 @@ def fresh_id(connection: Connection) -> int:
 def rebind(
     connection: Connection,
     dataset: Dataset,
-    entries: Sequence[Entry],
-    found: Rebound,
+    entries: Sequence[WriteEntry],
+    found: RebindResult,
     adopted: pl.DataFrame,
     *,
     batch: int,

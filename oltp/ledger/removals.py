@@ -21,7 +21,7 @@ from oltp.server.engine import Connection, one
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RetentionBounds:
     """Which `as_of` can be answered: from `known_from` on, and for rows before `kept_from` from `dropped_at` on."""
 
     known_from: datetime
@@ -30,13 +30,13 @@ class Kept:
     is_dropping: bool
 
 
-def kept(connection: Connection, dataset: Dataset) -> Kept:
+def retention_bounds(connection: Connection, dataset: Dataset) -> RetentionBounds:
     row = connection.execute(
         """SELECT known_from, kept_from, dropped_at, coalesce((removal->>'drops')::boolean, false)
            FROM mirror_state WHERE dataset = %s""",
         (dataset.name,),
     ).fetchone()
-    return Kept(*one(row))
+    return RetentionBounds(*one(row))
 
 
 def removable(connection: Connection, dataset: Dataset, *, age: timedelta) -> tuple[datetime, int]:

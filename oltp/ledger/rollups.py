@@ -54,7 +54,7 @@ class KeptSeries:
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
+class RemovalMarks:
     """What was taken from two datasets without a write: entries folded of the finer one, rows dropped of either."""
 
     folded_until: int
@@ -200,14 +200,14 @@ def complete_until(connection: Connection, dataset: Dataset) -> int:
     return int(one(row)[0])
 
 
-def removed(connection: Connection, dataset: Dataset, made_from: Dataset) -> Removed:
+def removed(connection: Connection, dataset: Dataset, made_from: Dataset) -> RemovalMarks:
     row = connection.execute(
         """SELECT max(folded_until) FILTER (WHERE dataset = %(made_from)s), max(kept_from), max(dropped_at),
                   bool_or(coalesce((removal->>'drops')::boolean, false))
            FROM mirror_state WHERE dataset IN (%(dataset)s, %(made_from)s)""",
         {"dataset": dataset.name, "made_from": made_from.name},
     ).fetchone()
-    return Removed(*one(row))
+    return RemovalMarks(*one(row))
 
 
 def changes(

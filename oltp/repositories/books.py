@@ -28,7 +28,7 @@ from oltp.server.translation import translated
 OPEN = (PositionStatus.OPEN, PositionStatus.PARTIALLY_CLOSED)
 
 
-class _OfAccount(Repository[T]):
+class _AccountRepository(Repository[T]):
     """Entities of one account each; `account=None` finds those of all."""
 
     async def _in(self, account: Which | None, *criteria: Criterion, **equal: Any) -> list[T]:
@@ -208,7 +208,7 @@ class TradingSignalRepository(Repository[TradingSignal]):
         return await self.find(asset_id=id_of(asset))
 
 
-class TradeRepository(_OfAccount[Trade]):
+class TradeRepository(_AccountRepository[Trade]):
     """Trades, newest first."""
 
     model = Trade
@@ -243,7 +243,7 @@ class TradeRepository(_OfAccount[Trade]):
         return await self._loaded(which, orm.selectinload(Trade.fills))
 
 
-class FillRepository(_OfAccount[Fill]):
+class FillRepository(_AccountRepository[Fill]):
     """Fills in the order of execution."""
 
     model = Fill
@@ -260,7 +260,7 @@ class FillRepository(_OfAccount[Fill]):
         return await self._in(account, *_within(Fill.executed_at, start, end))
 
 
-class PositionRepository(_OfAccount[Position]):
+class PositionRepository(_AccountRepository[Position]):
     """Positions, newest first."""
 
     model = Position
@@ -306,7 +306,7 @@ class PositionRepository(_OfAccount[Position]):
         )
 
 
-class CashMovementRepository(_OfAccount[CashMovement]):
+class CashMovementRepository(_AccountRepository[CashMovement]):
     """Cash movements, oldest first."""
 
     model = CashMovement
@@ -326,7 +326,7 @@ class CashMovementRepository(_OfAccount[CashMovement]):
             return await self._session.scalar(total) or Decimal(0)
 
 
-class SettlementRepository(_OfAccount[Settlement]):
+class SettlementRepository(_AccountRepository[Settlement]):
     """Settlements, oldest first."""
 
     model = Settlement

@@ -20,7 +20,7 @@ from oltp.server.translation import translated, translation
 
 
 @dataclass(frozen=True, slots=True)
-class Acting:
+class ChangeContext:
     """On whose behalf changes are made, as the audit will tell."""
 
     actor: str | None = None
@@ -29,13 +29,13 @@ class Acting:
 
 
 _LENGTHS = {"actor": 200, "correlation_id": 100, "reason": 1000}
-_acting: ContextVar[Acting] = ContextVar("acting", default=Acting())  # noqa: B039 - it is frozen
+_acting: ContextVar[ChangeContext] = ContextVar("acting", default=ChangeContext())  # noqa: B039 - it is frozen
 
 
 @contextmanager
 def acting_as(
     actor: str | None = None, *, correlation_id: str | None = None, reason: str | None = None
-) -> Iterator[Acting]:
+) -> Iterator[ChangeContext]:
     """Within, every unit of work is audited under these; what is not given stays as it was around it."""
     given = {"actor": actor, "correlation_id": correlation_id, "reason": reason}
     for name, text in given.items():
@@ -48,7 +48,7 @@ def acting_as(
         _acting.reset(token)
 
 
-def acting() -> Acting:
+def acting() -> ChangeContext:
     """On whose behalf this task acts now."""
     return _acting.get()
 

@@ -92,7 +92,7 @@ class FileLock:
         self.close()
 
 
-class Patience:
+class StartWait:
     """Waits up to `timeout` seconds, and says why after 2 seconds and then every 10."""
 
     def __init__(self, timeout: float, report: Callable[[str], None]) -> None:
@@ -147,7 +147,7 @@ class EmbeddedPostgres:
         server = cls(prepare(data_dir), timeout=timeout, report=report)
         with ExitStack() as undo:
             undo.callback(server.stop)
-            server._join(Patience(timeout, report))
+            server._join(StartWait(timeout, report))
             undo.pop_all()
         atexit.register(server.stop)
         return server
@@ -172,7 +172,7 @@ class EmbeddedPostgres:
         if share is None or self._cluster is None or os.getpid() != self._process:
             return
         atexit.unregister(self.stop)
-        patience = Patience(self._timeout, self._report)
+        patience = StartWait(self._timeout, self._report)
         try:
             if not self.data_dir.exists():
                 self._abandon(self._cluster)
@@ -184,7 +184,7 @@ class EmbeddedPostgres:
             share.release()
 
     @contextmanager
-    def _gate(self, patience: Patience) -> Iterator[FileLock]:
+    def _gate(self, patience: StartWait) -> Iterator[FileLock]:
         """Alone in deciding about this data folder's server."""
         gate = FileLock(self.data_dir / "postgres.gate")
         try:
@@ -205,7 +205,7 @@ class EmbeddedPostgres:
         finally:
             lock.close()
 
-    def _join(self, patience: Patience) -> None:
+    def _join(self, patience: StartWait) -> None:
         try:
             host = self._served(patience)
         except StoreUnavailableError:
@@ -219,7 +219,7 @@ class EmbeddedPostgres:
         url = sa.URL.create("postgresql+psycopg", username=SUPERUSER, database=DATABASE, query=query)
         self.url = url.render_as_string(hide_password=False)
 
-    def _served(self, patience: Patience) -> Path:
+    def _served(self, patience: StartWait) -> Path:
         """The socket folder of a server that answers, with a share in it taken."""
         log_begin: int | None = None
         while True:
@@ -249,7 +249,7 @@ class EmbeddedPostgres:
             raise StoreError(f"{share.path} is locked by something that is not medalion; end it and try again")
         return share
 
-    def _shut_down(self, cluster: Cluster, patience: Patience) -> None:
+    def _shut_down(self, cluster: Cluster, patience: StartWait) -> None:
         signalled: int | None = None
         while True:
             with self._vacancy(cluster) as vacant:

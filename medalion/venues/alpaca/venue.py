@@ -12,7 +12,7 @@ from medalion.core.errors import ConflictError, InputError, NotFoundError, Venue
 from medalion.core.money import exact
 from medalion.venues.alpaca import wire
 from medalion.venues.alpaca.rest import PAUSES, AlpacaRest
-from medalion.venues.alpaca.wire import BrokerOrder, Execution, UnclearError
+from medalion.venues.alpaca.wire import BrokerExecution, BrokerOrder, UnclearError
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.states import is_working
 
@@ -281,9 +281,9 @@ class AlpacaVenue:
                 return found
             place = _onward(place, {"until": page[-1].get("submitted_at")})
 
-    async def _executions(self, **asked: str) -> list[Execution]:
+    async def _executions(self, **asked: str) -> list[BrokerExecution]:
         """Of all pages, oldest first."""
-        found: dict[str, Execution] = {}
+        found: dict[str, BrokerExecution] = {}
         place: dict[str, Any] = {}
         while True:
             asking = {"page_size": _ACTIVITIES_PER_PAGE, "direction": "asc", **asked, **place}

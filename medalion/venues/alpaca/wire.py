@@ -90,7 +90,7 @@ class BrokerOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class BrokerExecution:
     """One execution as Alpaca's account activities have it."""
 
     id: str
@@ -148,11 +148,11 @@ def rows(body: Any) -> list[dict[str, Any]]:
     return body
 
 
-def executions_in(page: Sequence[Mapping[str, Any]]) -> list[Execution]:
+def executions_in(page: Sequence[Mapping[str, Any]]) -> list[BrokerExecution]:
     """The executions among the activities; one of another kind, such as a correction, is left out with a warning."""
     for other in (row for row in page if row.get("type") not in _EXECUTED):
         _logger.warning("Alpaca's activity %s is a %s, which is not booked", other.get("id"), other.get("type"))
-    return [Execution.of(row) for row in page if row.get("type") in _EXECUTED]
+    return [BrokerExecution.of(row) for row in page if row.get("type") in _EXECUTED]
 
 
 def refusal(order: Order) -> str | None:
@@ -217,7 +217,7 @@ def filled(orders: Sequence[BrokerOrder]) -> Decimal:
         return sum((order.filled for order in orders), Decimal(0))
 
 
-def report(account_id: UUID, orders: Sequence[BrokerOrder], executions: Sequence[Execution]) -> OrderReport:
+def report(account_id: UUID, orders: Sequence[BrokerOrder], executions: Sequence[BrokerExecution]) -> OrderReport:
     """The report of an order and of those that replaced it, in turn, under the ids of the first.
 
     `at` is when Alpaca took the order, which is what the books keep.

@@ -30,7 +30,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Resting:
+class RestingOrder:
     """An order between two quotes.
 
     `water_mark` is the best price that a trailing stop has seen: the highest bid for a sale, the lowest ask for a
@@ -60,14 +60,14 @@ class Resting:
 class Match:
     """The order after a quote, and what was executed at it: `quantity` at `price`; or why the order is refused."""
 
-    resting: Resting
+    resting: RestingOrder
     quantity: Decimal = _ZERO
     price: Decimal = _ZERO
     refusal: str | None = None
 
 
 def match(
-    resting: Resting, quote: Quote | None, at: datetime, rules: Rules = Rules(), *, taken: Decimal = _ZERO
+    resting: RestingOrder, quote: Quote | None, at: datetime, rules: Rules = Rules(), *, taken: Decimal = _ZERO
 ) -> Match:
     """What the quote in force at `at` does to the order; `taken` is what was filled of the quote's size before.
 
@@ -129,7 +129,7 @@ def _unusable(order: Order, quote: Quote | None, at: datetime, rules: Rules) -> 
     return None
 
 
-def _moved(resting: Resting, met: Decimal) -> Resting:
+def _moved(resting: RestingOrder, met: Decimal) -> RestingOrder:
     """The order once it has seen the price: its mark moves only in its favour, and a trigger is never undone."""
     order = resting.order
     if order.trade_type not in _STOPS or resting.is_triggered:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from medalion.core.enums import TradeStatus
 from medalion.market.instrument import Instrument
 from medalion.venues.base import FillReport, Order, OrderReport
-from medalion.venues.paper.matching import Resting
+from medalion.venues.paper.matching import RestingOrder
 from oltp.entities.venue import PaperExecution, PaperOrder
 from oltp.repositories.rows import Statement, rows_of
 
@@ -100,9 +100,9 @@ def order_of(kept: PaperOrder, at: datetime) -> Order:
     )
 
 
-def resting_of(kept: PaperOrder) -> Resting:
+def resting_of(kept: PaperOrder) -> RestingOrder:
     """The order as the last quote left it."""
-    return Resting(
+    return RestingOrder(
         order=order_of(kept, kept.submitted_at),
         filled=kept.filled_quantity,
         is_triggered=kept.triggered_at is not None,

@@ -44,17 +44,17 @@ $(READY): $(LOCKED) pyproject.toml
 demo: $(READY)  ## Run the main job on real data that ships in wheels; leaves medalion-data/
 	.venv/bin/medalion demo
 
-test: $(READY)  ## Run every test, with branch coverage (make test TESTS=tests/test_layout.py for a part)
+test: $(READY)  ## Run every test, with branch coverage (make test TESTS=tests/tree/test_layout.py for a part)
 	.venv/bin/python -m pytest --numprocesses 2 --cov --cov-report term $(TESTS)
 
 soak: $(READY)  ## Run the tests of ledger and lake at length: 120,000 steps, 700 kills, 10 minutes of all at once
 	MEDALION_LEDGER_STEPS=6 MEDALION_RACE_SECONDS=30 MEDALION_KILLS=200 .venv/bin/python -m pytest \
-		tests/test_fold_machine.py tests/test_ledger_machine.py tests/test_trading_races.py tests/test_trading_faults.py
+		tests/machines/test_fold_machine.py tests/machines/test_ledger_machine.py tests/machines/test_trading_races.py tests/machines/test_trading_faults.py
 	MEDALION_LAKE_STEPS=125 MEDALION_SOAK_SECONDS=600 MEDALION_KILLS=500 .venv/bin/python -m pytest \
-		tests/test_lake_machine.py tests/test_lake_faults.py tests/test_lake_soak.py
+		tests/machines/test_lake_machine.py tests/machines/test_lake_faults.py tests/machines/test_lake_soak.py
 
 mutants: $(READY)  ## Switch off each rule of the store's protocol, and show that a test notices (ARGUMENTS=12 for rule 12)
-	.venv/bin/python -m tests.mutants $(ARGUMENTS)
+	.venv/bin/python -m tests.machines.mutants $(ARGUMENTS)
 
 lint: $(READY)  ## Check style with ruff
 	.venv/bin/ruff check .

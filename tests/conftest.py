@@ -18,9 +18,9 @@ from medalion.store.store import Store
 from oltp.repositories.unit_of_work import UnitOfWork, sessions
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Connection, parse_url
-from tests.entities import Units
-from tests.interleaved import connected
-from tests.postgres import fresh_database, libpq
+from tests.support.entities import Units
+from tests.support.interleaved import connected
+from tests.support.postgres import fresh_database, libpq
 
 # How long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("medalion", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -1,0 +1,194 @@
+"""What holds for the tree as a whole: who imports whom, how large a module grows, what no file may name."""
+
+import ast
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("medalion", "oltp", "olap")
+LONGEST_MODULE = 400
+# What uses the store as any program does stands at the command line's rank.
+OUTSIDE = {
+    "medalion.store.parts": 3,
+    "medalion.store.store": 3,
+    "medalion.cli": 4,
+    "medalion.__main__": 4,
+    "medalion.cli.doctor": 4,
+    "medalion.demo": 4,
+    "medalion.report.account": 4,
+}
+ENGINES = ("adbc_driver_postgresql", "deltalake", "duckdb", "polars", "psycopg", "pyarrow", "sqlalchemy")
+
+
+def files(*suffixes: str) -> Iterator[Path]:
+    """The project's own files below its root, but for what `.gitignore` leaves out."""
+    left_out = {".git", *(line.rstrip("/") for line in (ROOT / ".gitignore").read_text("utf-8").split())}
+    for folder, subfolders, names in os.walk(ROOT):
+        subfolders[:] = [name for name in subfolders if name not in left_out]
+        yield from (Path(folder, name) for name in names if not suffixes or Path(name).suffix in suffixes)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in files(".py") if path.relative_to(ROOT).parts[0] in PACKAGES}
+
+
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def imports(path: Path, *, for_types: bool = True) -> set[str]:
+    """Every module that `path` imports anywhere, functions included; a name that is a module counts as one.
+
+    Without `for_types`, imports that only a type checker follows are left out.
+    """
+    tree = ast.parse(path.read_text("utf-8"))
+    skipped = {id(inner) for node in ast.walk(tree) if is_for_types(node) and not for_types for inner in ast.walk(node)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"{path.relative_to(ROOT)}:{node.lineno} imports relatively"
+            modules = {name for alias in node.names if (name := f"{node.module}.{alias.name}") in MODULES}
+            found.update(modules or {node.module})
+    return found
+
+
+def distributions_of(*extras: str) -> set[str]:
+    """What `medalion[extras]` asks for directly, through the extras that these contain as well."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    waiting, found = [*project["dependencies"]], set[str]()
+    for extra in extras:
+        waiting += project["optional-dependencies"][extra]
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        if requirement.name == "medalion":
+            waiting += [text for extra in requirement.extras for text in project["optional-dependencies"][extra]]
+        else:
+            found.add(canonicalize_name(requirement.name))
+    return found
+
+
+def layer(module: str) -> int:
+    """How far out a module is: 0 the shared words, 1 the two stores, 2 services and jobs, 3 the store, 4 its users."""
+    if module == "medalion" or module.startswith("medalion.core"):
+        return 0
+    if module.split(".")[0] in ("oltp", "olap"):
+        return 1
+    return next((rank for name, rank in OUTSIDE.items() if f"{module}.".startswith(f"{name}.")), 2)
+
+
+def crossings(source: str, target: str) -> list[str]:
+    """The imports of package `target` by modules of package `source`."""
+    return [
+        f"{module} imports {name}"
+        for module, path in MODULES.items()
+        if module.split(".")[0] == source
+        for name in imports(path)
+        if name.split(".")[0] == target
+    ]
+
+
+def test_oltp_and_olap_never_import_each_other() -> None:
+    assert crossings("oltp", "olap") == []
+    assert crossings("olap", "oltp") == []
+
+
+def test_imports_point_inwards_only() -> None:
+    # `medalion/__init__.py` is the face of all layers, and binds them on first use.
+    outwards = [
+        f"{module} imports {name}"
+        for module, path in MODULES.items()
+        if module != "medalion"
+        for name in imports(path)
+        if name.split(".")[0] in PACKAGES and layer(name) > layer(module)
+    ]
+    assert outwards == []
+
+
+def test_every_library_imported_is_a_declared_dependency() -> None:
+    declared = distributions_of("all")
+    owners = importlib.metadata.packages_distributions()
+    undeclared = [
+        f"{module} imports {name}"
+        for module, path in MODULES.items()
+        for name in sorted({name.split(".")[0] for name in imports(path, for_types=False)})
+        if name not in PACKAGES
+        and name not in sys.stdlib_module_names
+        and declared.isdisjoint(canonicalize_name(owner) for owner in owners.get(name, [name]))
+    ]
+    assert undeclared == []
+
+
+def test_no_module_outgrows_400_lines() -> None:
+    # A revision is a record of one step of the schema, which nobody edits and no noun divides.
+    modules = [path.relative_to(ROOT) for path in files(".py") if path.parent != ROOT / "migrations" / "versions"]
+    lengths = {path: len((ROOT / path).read_text("utf-8").splitlines()) for path in modules}
+    assert {str(path): length for path, length in lengths.items() if length > LONGEST_MODULE} == {}
+
+
+def test_import_medalion_loads_no_engine() -> None:
+    listing = f"import medalion, sys; print(*sorted(sys.modules.keys() & set({ENGINES!r})))"
+    loaded = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert loaded.stdout.split() == []
+
+
+def test_no_file_names_a_package_registry_or_a_folder_of_one_machine() -> None:
+    # Each name is put together here, or this file would be the first to be caught.
+    hosts = [r"\.".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"))]
+    folders = [f"(?<![\\w.*])/{folder}/[a-z]" for folder in ("home", "Users", "root", "tmp", "work")]
+    forbidden = re.compile("|".join(hosts + folders))
+    named = []
+    for path in files():
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        named += [f"{path.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if forbidden.search(line)]
+    assert named == []
+
+
+def test_every_dependency_is_pinned_with_hashes() -> None:
+    pin = re.compile(r"[\w.-]+==[^;\s]+( ; [^\\]+)?( \\\n +--hash=sha256:[0-9a-f]{64})+")
+    entries = re.split(r"\n(?=\S)", (ROOT / "constraints.txt").read_text("utf-8").strip())
+    assert [entry for entry in entries if not pin.fullmatch(entry)] == []
+    assert distributions_of("dev") - {entry.split("==")[0] for entry in entries} == set()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The paths inside a wheel built from this tree."""
+    target = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(target)]
+    subprocess.run(build, capture_output=True, check=True, cwd=ROOT)
+    (built,) = target.glob("*.whl")
+    return set(zipfile.ZipFile(built).namelist())
+
+
+def test_wheel_holds_every_file_of_the_packages_and_no_other_folder(wheel: set[str]) -> None:
+    assert {path.split("/")[0] for path in wheel if ".dist-info/" not in path} == set(PACKAGES)
+    paths = [path.relative_to(ROOT) for path in files()]
+    assert {path.as_posix() for path in paths if path.parts[0] in PACKAGES} <= wheel
+    assert {f"{package}/py.typed" for package in PACKAGES} <= wheel
+
+
+def test_wheel_carries_the_migrations_inside_oltp(wheel: set[str]) -> None:
+    paths = [path.relative_to(ROOT) for path in files()]
+    assert {f"oltp/{path.as_posix()}" for path in paths if path.parts[0] == "migrations"} <= wheel
+    assert "oltp/migrations/env.py" in wheel

@@ -174,7 +174,7 @@ class Bars:
         names = names_of(symbols)
         if names is not None and len(answered) == len(names):
             return None
-        quotes = read_request(self._postgres, QUOTES[asked.dataset.name], symbols, None, None, None, None, None)
+        quotes = read_request(self._postgres, QUOTES[asked.dataset.name], symbols=symbols)
         left = {feed for feed in self._feeds(quotes) if feed[1] not in answered}
         return replace(quotes, series=by_source(left), as_of=asked.as_of) if left else None
 

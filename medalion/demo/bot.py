@@ -65,14 +65,19 @@ class Record:
         self._orders = {order.client_order_id: order for order in orders}
         self._prices = {(order.token_id, order.at): order.price for order in orders}
 
-    async def quote(self, instrument: Instrument, at: datetime) -> Quote | None:
-        """The price of that moment; None at every other."""
-        price = self._prices.get((instrument.symbol, at))
-        return None if price is None else Quote(price, price, at, self.name)
+    async def now(self, instrument: Instrument) -> Quote | None:
+        """None: all of it is of the past."""
+        return None
 
-    async def snapshot(self, instrument: Instrument, at: datetime) -> Row | None:
-        price = self._prices.get((instrument.symbol, at))
-        return None if price is None else {"symbol": instrument.symbol, "ts": at, "price": price, "source": self.name}
+    async def at(self, instrument: Instrument, t: datetime) -> Quote | None:
+        """The price of that moment; None at every other."""
+        price = self._prices.get((instrument.symbol, t))
+        return None if price is None else Quote(price, price, t, self.name)
+
+    async def snapshot(self, instrument: Instrument, t: datetime) -> Row | None:
+        """The same as a row."""
+        price = self._prices.get((instrument.symbol, t))
+        return None if price is None else {"symbol": instrument.symbol, "ts": t, "price": price, "source": self.name}
 
     async def submit(self, order: Order) -> OrderReport:
         """The order, filled.

@@ -46,17 +46,21 @@ class ReplayMarket:
         self._begins = {symbol: [row["ts"] for row in rows] for symbol, rows in self._rows.items()}
         self._known = {symbol: [row["available_at"] for row in rows] for symbol, rows in self._rows.items()}
 
-    async def quote(self, instrument: Instrument, at: datetime) -> Quote | None:
+    async def now(self, instrument: Instrument) -> Quote | None:
+        """The close of the last bar of all."""
+        return await self.at(instrument, self.ends_at)
+
+    async def at(self, instrument: Instrument, t: datetime) -> Quote | None:
         """The open of the day for both sides from 09:30 on, else the close of the last one; None before the first."""
-        today = self._newest(self._begins, instrument.symbol, at)
-        if today is not None and session_open(today["ts"]) <= at < today["available_at"]:
+        today = self._newest(self._begins, instrument.symbol, t)
+        if today is not None and session_open(today["ts"]) <= t < today["available_at"]:
             return Quote(today["open"], today["open"], session_open(today["ts"]), today["source"])
-        last = await self.snapshot(instrument, at)
+        last = await self.snapshot(instrument, t)
         return None if last is None else Quote(last["close"], last["close"], last["available_at"], last["source"])
 
-    async def snapshot(self, instrument: Instrument, at: datetime) -> Row | None:
+    async def snapshot(self, instrument: Instrument, t: datetime) -> Row | None:
         """The last bar that had closed; None before the first."""
-        return self._newest(self._known, instrument.symbol, at)
+        return self._newest(self._known, instrument.symbol, t)
 
     @property
     def ends_at(self) -> datetime:

@@ -16,16 +16,11 @@ from medalion.market.names import AccountLike, StrategyLike, Tradable
 from oltp.entities.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
 from oltp.entities.trading import Account, Position, Strategy, Trade, TradingSignal
 from oltp.repositories.base import id_of
-from oltp.repositories.rows import Statement, rows_of, run
 from oltp.repositories.unit_of_work import UnitOfWork
 from oltp.server.translation import translated
+from oltp.statements import accounts, assets
 
 _SUGGESTED_FROM = 10_000
-_ACCOUNT = "SELECT * FROM accounts WHERE NOT is_deleted AND (id = %(id)s OR (%(id)s IS NULL AND name = %(name)s))"
-_ASSETS = """
-    SELECT * FROM assets WHERE symbol = %(symbol)s AND NOT is_deleted
-       AND CASE WHEN %(type)s::text IS NULL THEN asset_type <> 'option' ELSE asset_type = %(type)s END
-"""
 Choice = TypeVar("Choice", TradeSide, TradeType, PositionSide, AssetType)
 
 
@@ -51,10 +46,9 @@ def amount(value: Decimal | int, *, name: str) -> Decimal:
 async def account_of(unit: UnitOfWork, which: AccountLike) -> Account:
     """The account of that id or name; raises NotFoundError with the nearest names."""
     known = _id(which)
-    (found,) = await run(unit.session, Statement(_ACCOUNT, {"id": known, "name": str(which)}))
-    if found:
-        account: Account = rows_of(Account).made(found[0])
-        return account
+    found = await unit.run(accounts.find, str(which) if known is None else known)
+    if found is not None:
+        return found
     return await (unit.accounts.by_name(str(which)) if known is None else unit.accounts.get(known))
 
 
@@ -97,12 +91,11 @@ async def instrument_of(unit: UnitOfWork, symbol: Tradable, asset_type: AssetTyp
 
 async def _by_symbol(unit: UnitOfWork, symbol: str, asset_type: AssetType | None) -> Instrument:
     """Assets are looked up first: most orders are for one, and no contract symbol or token id is also a ticker."""
-    (found,) = await run(unit.session, Statement(_ASSETS, {"symbol": symbol, "type": asset_type and asset_type.value}))
-    assets = [rows_of(Asset).made(row) for row in found]
-    if len(assets) == 1:
-        return _of_asset(assets[0])
-    if assets:
-        types = " and ".join(sorted(asset.asset_type for asset in assets))
+    found = await unit.run(assets.named, symbol, asset_type)
+    if len(found) == 1:
+        return _of_asset(found[0])
+    if found:
+        types = " and ".join(sorted(asset.asset_type for asset in found))
         raise InputError(f"{symbol!r} is {types}; give asset_type, or the asset itself", given=symbol, expected=types)
     listed = sa.true() if asset_type is None else INSTRUMENTS.c.kind == asset_type
     with translated():

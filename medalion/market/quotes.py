@@ -1,9 +1,7 @@
 """What the market shows of an instrument at a time: the quote to trade at, and the rows that a decision rested on."""
 
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
@@ -37,7 +35,7 @@ _BARS = {InstrumentKind.STOCK: STOCK_BARS, InstrumentKind.CRYPTO: CRYPTO_BARS}
 class Quote:
     """The best prices of an instrument at `ts`, in quote currency per unit; a side that nobody offers is None.
 
-    Sizes are in units; None is a size that the feed does not show.
+    Sizes are in units; None is a size that the feed does not show. `row` is what it was read from, if a row was.
     """
 
     bid: Decimal | None
@@ -46,6 +44,7 @@ class Quote:
     source: str = ""
     bid_size: Decimal | None = None
     ask_size: Decimal | None = None
+    row: Row | None = field(default=None, compare=False, repr=False)
 
     def price_for(self, side: TradeSide) -> Decimal | None:
         """What an order of that side meets: the ask for a buy, the bid for a sell."""
@@ -65,71 +64,74 @@ class Quote:
 
 
 class Market(Protocol):
-    """Quotes and observed rows as they could be known at a time; a backtest passes its own."""
+    """What instruments cost and what the feeds showed, now and at a time; a backtest passes its own."""
 
-    async def quote(self, instrument: Instrument, at: datetime) -> Quote | None:
-        """The quote in force at that time; None if nothing is known."""
+    async def now(self, instrument: Instrument) -> Quote | None:
+        """The quote in force now; None if nothing is known."""
         ...
 
-    async def snapshot(self, instrument: Instrument, at: datetime) -> Row | None:
-        """What the feed showed at that time, as JSON can hold it; None if nothing is known."""
+    async def at(self, instrument: Instrument, t: datetime) -> Quote | None:
+        """The quote in force at `t`, as it could be known then; None if nothing was."""
+        ...
+
+    async def snapshot(self, instrument: Instrument, t: datetime) -> Row | None:
+        """What the feed showed at `t`, as JSON can hold it; None if nothing was known."""
         ...
 
 
-class Latest(Protocol):
-    """The newest row of a symbol in a dataset, as `store.latest` gives it."""
+class StoredRows(Protocol):
+    """The rows of a symbol in a dataset, as an open store holds them."""
 
-    def __call__(self, dataset: str, symbol: str, *, timeframe: str | None = None) -> Awaitable[Row | None]: ...
+    async def latest(self, dataset: str, symbol: str, /, *, timeframe: str | None = None) -> Row | None:
+        """The newest."""
+        ...
 
-
-_seen: ContextVar[dict[int, Row | None] | None] = ContextVar("seen", default=None)
-
-
-@contextmanager
-def one_look() -> Iterator[None]:
-    """Within, a stored market is looked at once: decision, venue and books are shown the same rows."""
-    token = _seen.set({})
-    try:
-        yield
-    finally:
-        _seen.reset(token)
+    async def latest_at(self, dataset: str, symbol: str, t: datetime, /, *, timeframe: str | None = None) -> Row | None:
+        """The newest that was available at `t`."""
+        ...
 
 
 class StoredMarket:
-    """The market as the store's newest rows show it: quotes or snapshots, else the close of the last bar.
+    """The market as the store's rows show it: quotes or snapshots, else the close of the last bar."""
 
-    `at` only orders what a caller does; the rows are the newest stored whenever it is asked, and carry their own `ts`.
-    An order that is placed sees the same rows from its decision to its booking.
-    """
-
-    def __init__(self, latest: Latest, *, timeframes: tuple[str, ...] = ("1Min", "1Day")) -> None:
-        self._latest = latest
+    def __init__(self, rows: StoredRows, *, timeframes: tuple[str, ...] = ("1Min", "1Day")) -> None:
+        self._rows = rows
         self._timeframes = timeframes
 
-    async def quote(self, instrument: Instrument, at: datetime) -> Quote | None:
-        row = await self.snapshot(instrument, at)
-        return None if row is None else quote_of(row)
+    async def now(self, instrument: Instrument) -> Quote | None:
+        return _quoted(await self._newest(instrument, None))
 
-    async def snapshot(self, instrument: Instrument, at: datetime) -> Row | None:
-        seen = _seen.get()
-        if seen is None:
-            return await self._newest(instrument)
-        if instrument.instrument_id not in seen:
-            seen[instrument.instrument_id] = await self._newest(instrument)
-        return seen[instrument.instrument_id]
+    async def at(self, instrument: Instrument, t: datetime) -> Quote | None:
+        return _quoted(await self._newest(instrument, t))
 
-    async def _newest(self, instrument: Instrument) -> Row | None:
+    async def snapshot(self, instrument: Instrument, t: datetime) -> Row | None:
+        return await self._newest(instrument, t)
+
+    async def _newest(self, instrument: Instrument, t: datetime | None) -> Row | None:
         quotes, bars = _QUOTES.get(instrument.kind), _BARS.get(instrument.kind)
-        row = None if quotes is None else await self._latest(quotes.name, instrument.symbol)
+        row = None if quotes is None else await self._row(quotes, instrument.symbol, t)
         if row is not None or bars is None:
             return row
-        return await self._last_bar(bars, instrument.symbol)
+        found = [await self._row(bars, instrument.symbol, t, timeframe=timeframe) for timeframe in self._timeframes]
+        return max((row for row in found if row is not None), key=_known_from, default=None)
 
-    async def _last_bar(self, bars: Dataset, symbol: str) -> Row | None:
-        """The newest bar of all timeframes, by when it could be known."""
-        found = [await self._latest(bars.name, symbol, timeframe=timeframe) for timeframe in self._timeframes]
-        known = [row for row in found if row is not None]
-        return max(known, key=lambda row: row["available_at"] or row["ts"]) if known else None
+    async def _row(
+        self, dataset: Dataset, symbol: str, t: datetime | None, *, timeframe: str | None = None
+    ) -> Row | None:
+        """The newest row, by a look at the last value alone where that was available in time already."""
+        row = await self._rows.latest(dataset.name, symbol, timeframe=timeframe)
+        if row is None or t is None or _known_from(row) <= t:
+            return row
+        return await self._rows.latest_at(dataset.name, symbol, t, timeframe=timeframe)
+
+
+def _known_from(row: Row) -> datetime:
+    known: datetime = row.get("available_at") or row["ts"]
+    return known
+
+
+def _quoted(row: Row | None) -> Quote | None:
+    return None if row is None else quote_of(row)
 
 
 def quote_of(row: Row) -> Quote:
@@ -139,26 +141,35 @@ def quote_of(row: Row) -> Quote:
     """
     ts, source = row["ts"], row.get("source") or ""
     if "close" in row:
-        return Quote(row["close"], row["close"], row.get("available_at") or ts, source)
+        return Quote(row["close"], row["close"], row.get("available_at") or ts, source, row=row)
     bid, ask = (row["bid_price"], row["ask_price"]) if "bid_price" in row else (row["bid"], row["ask"])
     if bid is None and ask is None:
         bid = ask = row.get("price")
-    return Quote(bid, ask, ts, source, row.get("bid_size"), row.get("ask_size"))
+    return Quote(bid, ask, ts, source, row.get("bid_size"), row.get("ask_size"), row)
 
 
 @dataclass(frozen=True, slots=True)
-class MarketView:
-    """What each feed showed of the instruments a decision rested on; None where none of them is that feed's."""
+class Look:
+    """What the market showed at one moment: the quote of what is traded, and the rows that a decision rests on.
 
+    `alpaca` and `polymarket` have the rows by symbol, null for one of which nothing is stored; None where no
+    instrument is that feed's. Decision, venue and books are handed the same look, so that they see the same rows.
+    """
+
+    at: datetime
+    quote: Quote | None
     alpaca: Row | None
     polymarket: Row | None
 
 
-async def viewed(market: Market, instruments: tuple[Instrument, ...], at: datetime) -> MarketView:
-    """What the feeds showed of the instruments, by symbol; null for one of which nothing is stored."""
+async def look(market: Market, instruments: Sequence[Instrument], t: datetime, *, is_now: bool = False) -> Look:
+    """A look at the instruments, of which the first is traded, at `t`; with `is_now` its quote is the newest of all."""
+    traded = instruments[0]
+    quote = await (market.now(traded) if is_now else market.at(traded, t))
     rows: dict[bool, Row] = {}
     for instrument in instruments:
-        is_outcome = instrument.kind is InstrumentKind.OUTCOME
-        rows.setdefault(is_outcome, {})[instrument.symbol] = await market.snapshot(instrument, at)
-    alpaca, polymarket = ({"at": at, "seen": rows[feed]} if feed in rows else None for feed in (False, True))
-    return MarketView(alpaca, polymarket)
+        is_read = instrument is traded and quote is not None and quote.row is not None
+        row = quote.row if is_read and quote is not None else await market.snapshot(instrument, t)
+        rows.setdefault(instrument.kind is InstrumentKind.OUTCOME, {})[instrument.symbol] = row
+    alpaca, polymarket = ({"at": t, "seen": rows[feed]} if feed in rows else None for feed in (False, True))
+    return Look(t, quote, alpaca, polymarket)

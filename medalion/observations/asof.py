@@ -46,7 +46,7 @@ def asof(
     symbols = names_of(given["symbol"].cast(pl.String).drop_nulls().to_list()) or []
     with postgres.connection() as connection:
         ids = instrument_ids(connection, dataset, symbols)
-    asked = read_request(postgres, dataset, symbols, None, end, as_of, timeframe, source)
+    asked = read_request(postgres, dataset, symbols=symbols, end=end, as_of=as_of, timeframe=timeframe, source=source)
     selection, _, _ = select(postgres, lake.table(dataset), asked)
     join = AsofJoin(dataset, given, ids, tolerance=tolerance)
     for series in _in_parts(selection):

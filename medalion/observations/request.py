@@ -1,7 +1,7 @@
 """What a caller asks for → what a read needs: symbols as instruments and sources, times as a range."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 from medalion.core.datasets import ARRIVAL, Dataset
 from medalion.core.datasets import dataset as dataset_named
@@ -15,17 +15,34 @@ from oltp.server.engine import Postgres
 Symbols: TypeAlias = str | Sequence[str] | None
 
 
+class ReadRange(TypedDict, total=False):
+    """Which rows of a dataset a read is about; what is left out does not narrow it.
+
+    `symbols` is one or several (None: every instrument), `[start, end)` bounds `ts`, `as_of` reads what this store held
+    at that time, `timeframe` chooses bars of one length, and `source` rows of one source instead of each instrument's
+    primary one.
+    """
+
+    symbols: Symbols
+    start: Instant | None
+    end: Instant | None
+    as_of: Instant | None
+    timeframe: str | None
+    source: str | None
+
+
 def read_request(
     postgres: Postgres,
     dataset: str | Dataset,
-    symbols: Symbols,
-    start: Instant | None,
-    end: Instant | None,
-    as_of: Instant | None,
-    timeframe: str | None,
-    source: str | None,
+    *,
+    symbols: Symbols = None,
+    start: Instant | None = None,
+    end: Instant | None = None,
+    as_of: Instant | None = None,
+    timeframe: str | None = None,
+    source: str | None = None,
 ) -> ReadRequest:
-    """What a read with these arguments asks for, with its symbols resolved.
+    """What a read with these arguments (see `ReadRange`) asks for, with its symbols resolved.
 
     Raises:
         NotFoundError: the dataset or a symbol is not known.

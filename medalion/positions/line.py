@@ -9,13 +9,13 @@ from uuid import UUID
 
 from medalion.core.enums import CashMovementType, PositionSide, PositionStatus
 from medalion.core.money import ZERO, exact
-from medalion.market.quotes import MarketView
+from medalion.market.quotes import Look
 from medalion.positions.events import Ending, SettlementEvent
 from medalion.positions.holding import Holding, Step, rescaled
 from medalion.positions.round_trips import BookEntry, Execution
 from oltp.entities.base import uuid7
 from oltp.entities.trading import CashMovement, Position, Settlement, Trade
-from oltp.repositories.rows import Statement
+from oltp.statements.lines import LineKey
 
 FOLDED = (
     "side",
@@ -37,8 +37,6 @@ FOLDED = (
     "polymarket_close_snapshot",
 )
 """What of a position its entries decide."""
-
-LOCK = """pg_advisory_xact_lock(hashtextextended(concat_ws('/', 'line', {account}, {instrument}, {strategy}), 0))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +60,12 @@ class Line:
         return cls(**{name: getattr(what, name) for name in _SHARED}, currency=currency)
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> LineKey:
         """What names it in statements."""
-        return {"account": self.account_id, "strategy": self.strategy_id, "instrument": self.instrument_id}
-
-    @property
-    def lock(self) -> Statement:
-        """Nobody else books on the line before this unit of work ends."""
-        places = {"account": "%(account)s::uuid", "strategy": "%(strategy)s::uuid", "instrument": "%(instrument)s"}
-        return Statement(f"SELECT {LOCK.format(**places)}", self.key)
+        return LineKey(self.account_id, self.strategy_id, self.instrument_id)
 
     def opened(
-        self, entry: BookEntry, step: Step, risk: Mapping[str, str] | None = None, view: MarketView | None = None
+        self, entry: BookEntry, step: Step, risk: Mapping[str, str] | None = None, view: Look | None = None
     ) -> Position:
         """A position that holds nothing yet, and that the entry is about to open; `risk` has its stop and target."""
         stop_loss, take_profit = ((risk or {}).get(name) for name in ("stop_loss", "take_profit"))
@@ -135,7 +127,7 @@ def holding_of(position: Position | None, multiplier: Decimal) -> Holding:
     return Holding(position.signed_quantity, position.cost_basis, position.realized_pnl, position.multiplier)
 
 
-def advance(position: Position, entry: BookEntry, step: Step, view: MarketView | None = None) -> None:
+def advance(position: Position, entry: BookEntry, step: Step, view: Look | None = None) -> None:
     """Take the position on by what an entry did to it; `view` is what the market showed then."""
     holding = step.holding
     is_entry = step.ratio == 1 and (step.quantity > 0) == (position.side is PositionSide.LONG)

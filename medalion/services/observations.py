@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import duckdb
 import polars as pl
@@ -15,7 +14,7 @@ from medalion.bars.read import Bars
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import CorruptLakeError, InputError
-from medalion.core.frames import Frame, as_read, conform
+from medalion.core.frames import Frame, conform
 from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, utc
 from medalion.ingest.columns import ColumnMapping
@@ -26,17 +25,16 @@ from medalion.journal.metrics import Record, ignore, timed
 from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
 from medalion.observations.asof import asof as joined
+from medalion.observations.latest import LatestRows
 from medalion.observations.plan import ReadPlan, plan_range
-from medalion.observations.request import Symbols, checked_source, columns_of, names_of, read_request
-from medalion.observations.selection import ReadRequest, backwards, select
+from medalion.observations.request import ReadRange, Symbols, columns_of, names_of, read_request
+from medalion.observations.selection import ReadRequest, select
 from medalion.observations.sql import query as answered
 from olap.delta.tables import Lake
 from olap.reads import sql
 from olap.reads.narrow import read
-from olap.reads.scan import Selection, collect, scan
+from olap.reads.scan import Selection, scan
 from oltp.hot.instruments import kinds_of, unknown_symbol
-from oltp.hot.last import last_entry, repair
-from oltp.hot.tables import LAST_ARRIVAL, NEWEST
 from oltp.hot.writes import WriteResult, write
 from oltp.server.engine import Postgres
 
@@ -59,7 +57,8 @@ class Observations:
         self.slow_ms = slow_ms
         self._binding = Binding(postgres, lake)
         self._history = History(postgres, lake, copier)
-        self.bar_reads = Bars(postgres, read=self._rows, newest=self._newest, planned=self._planned)
+        self._latest = LatestRows(postgres, selected=lambda asked: self._planned(asked)[0], again=self._read_again)
+        self.bar_reads = Bars(postgres, read=self._rows, newest=self._latest.newest, planned=self._planned)
 
     def write(
         self,
@@ -149,16 +148,7 @@ class Observations:
 
     @timed
     def read(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols = None,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        as_of: Instant | None = None,
-        columns: Sequence[str] | None = None,
-        timeframe: str | None = None,
-        source: str | None = None,
+        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
@@ -170,48 +160,30 @@ class Observations:
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
-        asked = read_request(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
+        asked = read_request(self._postgres, dataset, **rows)
         return self._rows(asked, columns_of(asked.dataset, columns))
 
     def scan(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols = None,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        as_of: Instant | None = None,
-        columns: Sequence[str] | None = None,
-        timeframe: str | None = None,
-        source: str | None = None,
+        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
     ) -> pl.LazyFrame:
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
         The frame owns its pinned files and unmirrored rows: collecting it twice gives the same answer.
         """
-        asked = read_request(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
+        asked = read_request(self._postgres, dataset, **rows)
         names = columns_of(asked.dataset, columns)
         selection, _ = self._planned(asked)
         return scan(selection, columns=names)
 
-    def explain(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols = None,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        as_of: Instant | None = None,
-        timeframe: str | None = None,
-        source: str | None = None,
-        rollup: bool = False,
-    ) -> ReadPlan:
+    def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
 
         With `rollup` how `bars` would: the reason says what its bars are made from, if they are not stored.
         """
-        asked = read_request(self._postgres, dataset, symbols, start, end, as_of, timeframe, source)
-        return self.bar_reads.plan(asked, symbols) if rollup and asked.timeframe else self._planned(asked)[1]
+        asked = read_request(self._postgres, dataset, **rows)
+        return (
+            self.bar_reads.plan(asked, rows.get("symbols")) if rollup and asked.timeframe else self._planned(asked)[1]
+        )
 
     @timed
     def bars(
@@ -239,7 +211,9 @@ class Observations:
             raise InputError(f"adjust {adjust!r} is not known", given=adjust, expected="'none' or 'split'")
         declared = self._dataset_for(symbol, (STOCK_BARS, CRYPTO_BARS))
         length = str(Timeframe.parse(timeframe))
-        asked = read_request(self._postgres, declared, symbol, start, end, as_of, length, None)
+        asked = read_request(
+            self._postgres, declared, symbols=symbol, start=start, end=end, as_of=as_of, timeframe=length
+        )
         names = columns_of(declared, columns)
         return self.bar_reads.rows(asked, names, symbols=symbol, is_adjusted=adjust == "split", is_rolled_up=rollup)
 
@@ -270,23 +244,13 @@ class Observations:
             NotFoundError: the dataset or symbol is not known.
             InputError: bars without `timeframe`.
         """
-        declared = dataset_named(dataset)
-        if declared.has_timeframe and timeframe is None:
-            raise InputError(f"{declared.name} has a series per timeframe; pass timeframe=, such as '1Day'")
-        frame = str(Timeframe.parse(timeframe)) if timeframe is not None else None
-        checked_name(symbol, "symbol")
-        checked_source(source)
-        with self._postgres.connection() as connection:
-            entry = last_entry(connection, declared, symbol, timeframe=frame, source=source)
-        if entry.row is not None and as_of is None:
-            return entry.row
-        rows = self._newest(
-            read_request(self._postgres, declared, symbol, None, None, as_of, timeframe, source), entry.newest_ts
-        )
-        if rows.height and as_of is None:
-            with self._postgres.connection() as connection:
-                repair(connection, declared, entry, rows)
-        return as_read(declared, rows) if rows.height else None
+        return self._latest.latest(dataset_named(dataset), symbol, timeframe=timeframe, as_of=as_of, source=source)
+
+    def latest_at(
+        self, dataset: str | Dataset, symbol: str, t: Instant, *, timeframe: str | None = None
+    ) -> dict[str, Any] | None:
+        """The newest row of a symbol that was available at `t`, by what is known now, or None; raises as `latest`."""
+        return self._latest.latest_at(dataset_named(dataset), symbol, t, timeframe=timeframe)
 
     def asof(
         self,
@@ -379,17 +343,3 @@ class Observations:
             if table.refresh().version == pin.version:
                 raise
         return answer()
-
-    def _newest(self, asked: ReadRequest, bound: datetime | None) -> pl.DataFrame:
-        """The last row in (ts, arrival), as stored; looks ever further back from `bound`, the newest `ts` seen."""
-        names = [column.name for column in (*asked.dataset.columns, *LAST_ARRIVAL)]
-        for during in backwards(self._postgres, asked, bound):
-            span = replace(asked, during=during)
-
-            def answer(span: ReadRequest = span) -> pl.DataFrame:
-                return collect(scan(self._planned(span)[0], columns=names).sort(*NEWEST).tail(1))
-
-            rows = self._read_again(asked.dataset, answer)
-            if rows.height:
-                return rows
-        return rows

@@ -139,7 +139,7 @@ class Rollups:
             gone[finer.name] = rollups.removed(connection, declared, finer)
             self._lake.table(finer).refresh()  # a pin from before a removal still shows what was removed
         symbols = None if rollup.instruments is None else sorted(rollups.symbols_of(connection, rollup.instruments))
-        asked = read_request(self._postgres, declared, symbols, None, None, None, rollup.timeframe, None)
+        asked = read_request(self._postgres, declared, symbols=symbols, timeframe=rollup.timeframe)
         routes = [route for route in self._bars.routes(asked, symbols) if route.is_made]
         work = Refresh(self._bars, self._binding, connection, rollup, asked, stopping)
         total = RefreshRun()

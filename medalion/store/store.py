@@ -1,7 +1,7 @@
 """Store and AsyncStore: open, wire the parts, close."""
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial, wraps
@@ -43,7 +43,7 @@ def _direct(method: Callable[Concatenate[Observations, P], R]) -> Callable[Conca
 
 def _threaded(
     method: Callable[Concatenate[Observations, P], R],
-) -> Callable[Concatenate["AsyncStore", P], Awaitable[R]]:
+) -> Callable[Concatenate["AsyncStore", P], Coroutine[Any, Any, R]]:
     @wraps(method)
     async def call(store: "AsyncStore", /, *arguments: P.args, **named: P.kwargs) -> R:
         return await to_thread.run_sync(partial(method, store._parts.used().observations, *arguments, **named))
@@ -129,11 +129,11 @@ class AsyncStore:
     @property
     def trading(self) -> TradingService:
         """Orders and positions, on the simulated venue at the stored market; see `live` and `backtest` for others."""
-        return self.backtest(StoredMarket(self.latest))
+        return self.backtest(StoredMarket(self))
 
     def live(self, venue: Venue) -> TradingService:
         """Orders and positions at that venue, such as `medalion.venues.alpaca.AlpacaVenue`, at the stored market."""
-        return self.backtest(StoredMarket(self.latest), venue=venue)
+        return self.backtest(StoredMarket(self), venue=venue)
 
     def backtest(
         self,
@@ -184,6 +184,7 @@ class AsyncStore:
     bars = _threaded(Observations.bars)
     quotes = _threaded(Observations.quotes)
     latest = _threaded(Observations.latest)
+    latest_at = _threaded(Observations.latest_at)
     asof = _threaded(Observations.asof)
     sql = _threaded(Observations.sql)
 
@@ -252,6 +253,7 @@ class Store:
     bars = _direct(Observations.bars)
     quotes = _direct(Observations.quotes)
     latest = _direct(Observations.latest)
+    latest_at = _direct(Observations.latest_at)
     asof = _direct(Observations.asof)
     sql = _direct(Observations.sql)
 

@@ -5,26 +5,29 @@ is noticed by the position's version, and all is done again. An execution that i
 that is booked on the line takes its open position on; any other, and one that is undone, has the line folded again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+import sqlalchemy as sa
+
 from medalion.core.enums import CashMovementType
 from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.core.money import ZERO, exact
-from medalion.market.quotes import MarketView
+from medalion.market.quotes import Look
 from medalion.positions.holding import value_of
-from medalion.positions.line import FOLDED, LOCK, Line, advance, holding_of
-from medalion.positions.refold import ON_LINE, refold
+from medalion.positions.line import FOLDED, Line, advance, holding_of
+from medalion.positions.refold import refold
 from medalion.positions.round_trips import Execution
 from medalion.venues.base import FillReport, OrderReport
 from medalion.venues.states import after_bust, after_report
 from oltp.entities.base import uuid7
 from oltp.entities.trading import CashMovement, Fill, Position, Trade
-from oltp.repositories.rows import Row, Statement, rows_of, run, run_together
-from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.statements import fills, positions, trades
+from oltp.statements.base import insert, update
+from oltp.statements.positions import LineEnd
 
 _BOOKED = (
     "status",
@@ -41,37 +44,6 @@ _BOOKED = (
 )
 """What of a trade its venue's reports decide."""
 
-_ORDERED = "trades.account_id = %(account)s AND trades.client_order_id = %(order)s AND NOT trades.is_deleted"
-_LOCK = LOCK.format(account="trades.account_id", instrument="trades.instrument_id", strategy="trades.strategy_id")
-_TRADE = f"""
-    SELECT trades.*, accounts.base_currency AS currency, {_LOCK} FROM trades
-    JOIN accounts ON accounts.id = trades.account_id WHERE {_ORDERED} FOR UPDATE OF trades
-"""
-_ON_ITS_LINE = ON_LINE.replace("%(account)s", "trades.account_id").replace("%(instrument)s", "trades.instrument_id")
-_ON_ITS_LINE = _ON_ITS_LINE.replace("%(strategy)s::uuid", "trades.strategy_id")
-_KNOWN = "SELECT * FROM fills WHERE venue = %(venue)s AND execution_id = ANY(%(executions)s)"
-# Its open position, if any, and what comes last on it. Settlements of another strategy may be among those, which costs
-# a fold in vain.
-_HELD = f"""
-    SELECT held.*, last.at AS last_at, last.execution_id AS last_execution_id, settled.at AS settled_at
-    FROM trades
-    LEFT JOIN positions AS held
-        ON {_ON_ITS_LINE.format("held")} AND held.status IN ('open', 'partially_closed')
-    LEFT JOIN LATERAL (
-        SELECT fills.executed_at AS at, fills.execution_id
-        FROM fills JOIN trades AS other ON other.id = fills.trade_id AND {_ON_ITS_LINE.format("other")}
-        WHERE fills.account_id = trades.account_id AND fills.instrument_id = trades.instrument_id
-          AND fills.busted_at IS NULL
-        ORDER BY fills.executed_at DESC, fills.execution_id COLLATE "C" DESC LIMIT 1
-    ) AS last ON true
-    LEFT JOIN LATERAL (
-        SELECT settlements.occurred_at AS at FROM settlements
-        WHERE settlements.account_id = trades.account_id AND settlements.instrument_id = trades.instrument_id
-        ORDER BY settlements.occurred_at DESC LIMIT 1
-    ) AS settled ON true
-    WHERE {_ORDERED}
-"""
-
 
 @dataclass(slots=True)
 class _Books:
@@ -79,28 +51,27 @@ class _Books:
 
     trade: Trade
     line: Line
-    position: Position | None
     known: dict[str, Fill]
-    last: Row
+    end: LineEnd
 
     def is_late(self, fill: FillReport) -> bool:
         """Whether something of the line that is booked already comes after the execution."""
-        last, settled = self.last["last_at"], self.last["settled_at"]
-        is_behind = last is not None and (fill.executed_at, fill.execution_id) < (last, self.last["last_execution_id"])
+        last, settled = self.end.executed_at, self.end.settled_at
+        is_behind = last is not None and (fill.executed_at, fill.execution_id) < (last, self.end.execution_id or "")
         return is_behind or (settled is not None and fill.executed_at < settled)
 
 
-async def record(
-    unit: UnitOfWork,
+def record(
+    connection: sa.Connection,
     report: OrderReport,
-    views: dict[str, MarketView],
+    looks: Mapping[str, Look],
     *,
     overfill: bool = False,
     replaced: Fill | None = None,
 ) -> Trade:
     """The trade once the report is booked: each execution once, however often it is reported.
 
-    `views` has what the market showed at each execution, by execution id. With `overfill`, more may be filled than was
+    `looks` has what the market showed at each execution, by execution id. With `overfill`, more may be filled than was
     ordered. `replaced` is an execution that was undone just now and in whose place the report's stands.
 
     Raises:
@@ -110,7 +81,7 @@ async def record(
     """
     venue = report.fills[0].venue if report.fills else ""
     executions = [fill.execution_id for fill in report.fills]
-    books = await _locked(unit, report.account_id, report.client_order_id, venue, executions)
+    books = _locked(connection, report.account_id, report.client_order_id, venue, executions)
     trade = books.trade
     new = []
     for fill in report.fills:
@@ -136,17 +107,17 @@ async def record(
         return trade
     for fill in new:
         trade.executed_at = max(trade.executed_at or fill.executed_at, fill.executed_at)
-        if (view := views.get(fill.execution_id)) is not None:
+        if (view := looks.get(fill.execution_id)) is not None:
             trade.alpaca_market_data_snapshot = _with_fill(trade.alpaca_market_data_snapshot, view.alpaca)
             trade.polymarket_data_snapshot = _with_fill(trade.polymarket_data_snapshot, view.polymarket)
     if replaced is not None or (new and books.is_late(new[0])):
-        await _book_late(unit, books, new, views, replaced)
+        _book_late(connection, books, new, looks, replaced)
     else:
-        await _book(unit, books, new, views)
+        _book(connection, books, new, looks)
     return trade
 
 
-async def bust(unit: UnitOfWork, venue: str, execution_id: str, at: datetime) -> Trade:
+def bust(connection: sa.Connection, venue: str, execution_id: str, at: datetime) -> Trade:
     """The trade once one of its executions is undone, as if it had never been; undone before, nothing changes.
 
     Cash is paid back at `at`; positions are folded again without the execution.
@@ -154,27 +125,27 @@ async def bust(unit: UnitOfWork, venue: str, execution_id: str, at: datetime) ->
     Raises:
         NotFoundError: no such execution is booked.
     """
-    books, undone = await _undo(unit, venue, execution_id, at)
+    books, undone = _undo(connection, venue, execution_id, at)
     if undone is not None:
-        await refold(unit, books.line, undone.executed_at)
+        refold(connection, books.line, undone.executed_at)
     return books.trade
 
 
-async def correct(
-    unit: UnitOfWork, execution_id: str, report: OrderReport, views: dict[str, MarketView], at: datetime
+def correct(
+    connection: sa.Connection, execution_id: str, report: OrderReport, looks: Mapping[str, Look], at: datetime
 ) -> Trade:
     """The trade once an execution is undone and the report's stands in its place; raises as `bust` and `record`."""
-    _, undone = await _undo(unit, report.fills[0].venue, execution_id, at)
-    return await record(unit, report, views, replaced=undone)
+    _, undone = _undo(connection, report.fills[0].venue, execution_id, at)
+    return record(connection, report, looks, replaced=undone)
 
 
-async def _undo(unit: UnitOfWork, venue: str, execution_id: str, at: datetime) -> tuple[_Books, Fill | None]:
+def _undo(connection: sa.Connection, venue: str, execution_id: str, at: datetime) -> tuple[_Books, Fill | None]:
     """The books once trade and cash are without the execution, and the execution; None if it was undone before."""
-    found = await unit.fills.first(venue=venue, execution_id=execution_id)
+    found = fills.find(connection, venue, execution_id)
     if found is None:
         raise NotFoundError(f"execution of {venue}", execution_id)
-    order = await unit.trades.get(found.trade_id)
-    books = await _locked(unit, order.account_id, order.client_order_id, venue, [execution_id])
+    order = trades.by_id(connection, found.trade_id)
+    books = _locked(connection, order.account_id, order.client_order_id, venue, [execution_id])
     trade, fill = books.trade, books.known[execution_id]
     if fill.busted_at is not None:
         return books, None
@@ -186,54 +157,51 @@ async def _undo(unit: UnitOfWork, venue: str, execution_id: str, at: datetime) -
     status = after_bust(trade.status, filled=trade.filled_quantity)
     if status is not trade.status:
         trade.status, trade.status_reason = status, f"{venue} undid execution {execution_id}"
-    standing = await unit.fills.find(Fill.id != fill.id, Fill.busted_at.is_(None), trade_id=trade.id)
-    trade.executed_at = max((other.executed_at for other in standing), default=None)
+    standing = fills.times_of(connection, trade.id, without=fill.id)
+    trade.executed_at = max(standing, default=None)
     trade.position_id = trade.position_id if standing else None
     back = _cash(books.line, fill)
     for movement in back:
         movement.amount, movement.occurred_at, movement.note = -movement.amount, at, "undone"
-    await run_together(
-        unit.session,
-        rows_of(Fill).change(fill, "busted_at", "realized_pnl"),
-        *(_insertion(movement) for movement in back),
-        rows_of(Trade).change(trade, *_BOOKED),
-    )
+    update(connection, [fill], "busted_at", "realized_pnl")
+    insert(connection, back)
+    update(connection, [trade], *_BOOKED)
     return books, fill
 
 
-async def position_after(unit: UnitOfWork, fill: FillReport) -> UUID:
+def position_after(connection: sa.Connection, fill: FillReport) -> UUID:
     """The position that a booked execution led to: where it crossed zero, the one it opened."""
-    booked = await unit.fills.first(venue=fill.venue, execution_id=fill.execution_id)
+    booked = fills.find(connection, fill.venue, fill.execution_id)
     if booked is None or booked.extra is None:
         raise NotFoundError("fill", fill.execution_id)
     return UUID(booked.extra["positions"][-1])
 
 
-async def _locked(
-    unit: UnitOfWork, account_id: UUID, client_order_id: str, venue: str = "", executions: Sequence[str] = ()
+def _locked(
+    connection: sa.Connection,
+    account_id: UUID,
+    client_order_id: str,
+    venue: str = "",
+    executions: Sequence[str] = (),
 ) -> _Books:
-    """The trade and, if there are executions to book, its line; in one round trip, each statement after the locks."""
-    order = {"account": account_id, "order": client_order_id}
-    reads = [Statement(_TRADE, order), Statement(_HELD, order)]
-    if executions:
-        reads.append(Statement(_KNOWN, {"venue": venue, "executions": list(executions)}))
-    (found, held, *booked) = await run(unit.session, *reads)
-    if not found:
+    """The trade and its line, each read after it was locked, and those of the executions that are booked."""
+    found = trades.locked(connection, account_id, client_order_id)
+    if found is None:
         raise NotFoundError("trade with client order id", client_order_id, hint=f"in account {account_id}")
-    trade, now = rows_of(Trade).made(found[0]), held[0]
-    position = None if now["id"] is None else rows_of(Position).made(now)
-    known = {row["execution_id"]: rows_of(Fill).made(row) for rows in booked for row in rows}
-    return _Books(trade, Line.of(trade, found[0]["currency"]), position, known, now)
+    trade, currency = found
+    line = Line.of(trade, currency)
+    known = fills.known(connection, venue, executions) if executions else {}
+    return _Books(trade, line, known, positions.line_end(connection, line.key))
 
 
-async def _book(unit: UnitOfWork, books: _Books, fills: Sequence[FillReport], views: dict[str, MarketView]) -> None:
+def _book(connection: sa.Connection, books: _Books, reported: Sequence[FillReport], looks: Mapping[str, Look]) -> None:
     """Each fill takes the open position of the line on, or opens one."""
-    trade, position = books.trade, books.position
+    trade, position = books.trade, books.end.position
     stored = set() if position is None else {position.id}
     changed: dict[UUID, Position] = {}
-    added: list[Fill | CashMovement] = []
-    for fill in fills:
-        entry, view, steps, led = _execution(fill), views.get(fill.execution_id), [], []
+    booked: list[Fill] = []
+    for fill in reported:
+        entry, view, steps, led = _execution(fill), looks.get(fill.execution_id), [], []
         for step in entry.applied(holding_of(position, trade.multiplier)):
             if position is None:
                 position = books.line.opened(entry, step, (trade.extra or {}).get("risk"), view)
@@ -245,36 +213,37 @@ async def _book(unit: UnitOfWork, books: _Books, fills: Sequence[FillReport], vi
         with exact():
             realized = sum((step.realized_pnl for step in steps), ZERO)
         trade.position_id = trade.position_id or led[0]
-        booked = _fill(trade, fill, realized, led)
-        added += [booked, *_cash(books.line, booked)]
-    rows = rows_of(Position)
-    held = [rows.change(each, *FOLDED) if each.id in stored else rows.insertion(each) for each in changed.values()]
+        booked.append(_fill(trade, fill, realized, led))
     # One by one in the order of their opening: a position is closed before the next opens.
-    for statement in held[:-1]:
-        await run(unit.session, statement)
-    entries = [_insertion(row) for row in added]
-    await run_together(unit.session, *held[-1:], *entries, rows_of(Trade).change(trade, *_BOOKED))
+    for held in changed.values():
+        if held.id in stored:
+            update(connection, [held], *FOLDED)
+        else:
+            insert(connection, [held])
+    _store(connection, books, booked)
 
 
-async def _book_late(
-    unit: UnitOfWork,
+def _book_late(
+    connection: sa.Connection,
     books: _Books,
-    fills: Sequence[FillReport],
-    views: dict[str, MarketView],
+    reported: Sequence[FillReport],
+    looks: Mapping[str, Look],
     replaced: Fill | None,
 ) -> None:
     """The fills as they are, and then the positions of the line anew; what is replaced led to the same positions."""
     led = [] if replaced is None else (replaced.extra or {})["positions"]
-    added: list[Fill | CashMovement] = []
-    for fill in fills:
-        booked = _fill(books.trade, fill, ZERO, led)
-        added += [booked, *_cash(books.line, booked)]
-    entries = [_insertion(row) for row in added]
-    await run_together(unit.session, *entries, rows_of(Trade).change(books.trade, *_BOOKED))
-    since = [fill.executed_at for fill in fills] + ([] if replaced is None else [replaced.executed_at])
-    folded = await refold(unit, books.line, min(since), views=views)
-    if books.trade.position_id is None and fills:
-        books.trade.position_id = folded.led[fills[0].execution_id][0].id
+    _store(connection, books, [_fill(books.trade, fill, ZERO, led) for fill in reported])
+    since = [fill.executed_at for fill in reported] + ([] if replaced is None else [replaced.executed_at])
+    folded = refold(connection, books.line, min(since), views=looks)
+    if books.trade.position_id is None and reported:
+        books.trade.position_id = folded.led[reported[0].execution_id][0].id
+
+
+def _store(connection: sa.Connection, books: _Books, booked: Sequence[Fill]) -> None:
+    """The fills, the cash that they moved, and what the trade is after them: a statement each, however many."""
+    insert(connection, booked)
+    insert(connection, [movement for fill in booked for movement in _cash(books.line, fill)])
+    update(connection, [books.trade], *_BOOKED)
 
 
 def _execution(fill: FillReport) -> Execution:
@@ -308,10 +277,6 @@ def _cash(line: Line, fill: Fill) -> list[CashMovement]:
         line.moved(kind, amount, fill.executed_at, trade_id=fill.trade_id, fill_id=fill.id)
         for kind, amount in amounts.items()
     ]
-
-
-def _insertion(row: Fill | CashMovement) -> Statement:
-    return rows_of(Fill).insertion(row) if isinstance(row, Fill) else rows_of(CashMovement).insertion(row)
 
 
 def _check(fill: FillReport, trade: Trade) -> None:

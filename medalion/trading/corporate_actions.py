@@ -29,10 +29,10 @@ async def settle_corporate_action(unit: UnitOfWork, action: CorporateAction, acc
         ConflictError: a position would hold a fraction of a unit that 8 decimals cannot say.
     """
     asset = await unit.assets.get(action.asset_id)
-    return await settle(unit, {asset.instrument_id: settling_of_action(action)}, account_id=account.id)
+    return await unit.run(settle, {asset.instrument_id: event_of_action(action)}, account_id=account.id)
 
 
-def settling_of_action(action: CorporateAction) -> SettlementEvent:
+def event_of_action(action: CorporateAction) -> SettlementEvent:
     """What the action does to a holding; raises InputError for a rename."""
     at, event = effective_at(action), f"corporate-action/{action.id}"
     details = {"corporate_action_id": str(action.id), "ex_date": action.ex_date.isoformat()}

@@ -6,32 +6,39 @@ which `reconcile` asks the venue about.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from decimal import Decimal
+from typing import Unpack
 
-from medalion.core.enums import AccountType, TradeStatus
-from medalion.core.errors import ConflictError, InputError, NotFoundError
-from medalion.journal.metrics import Metric, Record, ignore, milliseconds
+from medalion.core.enums import TradeStatus, TradeType
+from medalion.core.errors import ConflictError, NotFoundError, VenueError
+from medalion.journal.metrics import Metric, milliseconds
 from medalion.market.instrument import Instrument
 from medalion.market.lookup import account_of, instrument_behind, watched
 from medalion.market.names import AccountLike
-from medalion.market.quotes import Market, MarketView, one_look, viewed
+from medalion.market.quotes import Look, look
 from medalion.trading import booking
-from medalion.trading.intents import Intent, client_order_id_of, existing, intend, resumed
-from medalion.trading.portfolio import Portfolios, Which
-from medalion.trading.requests import CreateTradeRequest
+from medalion.trading.desk import Desk, retrying
+from medalion.trading.intents import Intent, client_order_id_of, intend, resumed
+from medalion.trading.portfolio import Which, get_position
+from medalion.trading.requests import (
+    ClosingFields,
+    CreateTradeRequest,
+    OpenPositionRequest,
+    OrderFields,
+    PositionFields,
+)
 from medalion.trading.views import PositionDto, TradeDto
-from medalion.venues.base import FillReport, OrderReport, Venue
+from medalion.venues.base import FillReport, OrderReport
 from medalion.venues.states import WORKING, is_working
-from oltp.entities.base import now
-from oltp.entities.trading import Account, Trade
+from oltp.entities.trading import Trade
 from oltp.repositories.base import id_of
-from oltp.repositories.unit_of_work import UnitOfWork, acting, acting_as
+from oltp.repositories.unit_of_work import acting, acting_as
 
-_ATTEMPTS = 4
-T = TypeVar("T")
+_MOST_LOOKS = 32
+"""Of a report with more executions than this, the market is looked at for the first and the last alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,226 +52,323 @@ class Reconciliation:
     unknown: tuple[str, ...]
 
 
-class Ordering(Portfolios):
-    """Places orders and books what becomes of them.
+async def execute_market_order(desk: Desk, **order: Unpack[OrderFields]) -> TradeDto:
+    """The trade as its venue left it: filled, rejected with the reason, or still working.
 
-    `venue` takes the orders of every account, or is a mapping that has one for each type of account.
+    For what may be left out see `CreateTradeRequest`. The same client order id again is the same order, once.
+
+    Raises:
+        InputError: a number, time or name that cannot be understood; nothing is written.
+        NotFoundError: account, strategy, signal or instrument is not known.
+        ConflictError: one of them may not trade, or the client order id is that of another order.
+        VenueError: whether the order arrived is not known; the trade is pending until `reconcile` finds out.
     """
+    return await create_trade(desk, CreateTradeRequest(**order))
 
-    def __init__(
-        self,
-        units: Callable[[], UnitOfWork],
-        venue: Venue | Mapping[AccountType, Venue],
-        market: Market,
-        clock: Callable[[], datetime] = now,
-        *,
-        record: Record = ignore,
-    ) -> None:
-        super().__init__(units, market, clock)
-        self._measured = record
-        self._venues = venue if isinstance(venue, Mapping) else dict.fromkeys(AccountType, venue)
 
-    async def record_fill(self, fill: FillReport, *, overfill: bool = False) -> PositionDto:
-        """The position that the execution led to; reported again, nothing changes.
+async def execute_limit_order(desk: Desk, *, limit_price: Decimal | int, **order: Unpack[OrderFields]) -> TradeDto:
+    """The trade: filled at the limit or better, or submitted and resting; raises as `execute_market_order`."""
+    return await create_trade(desk, CreateTradeRequest(trade_type=TradeType.LIMIT, limit_price=limit_price, **order))
 
-        It may arrive late: positions are what all executions add up to by their time. More than was ordered is refused
-        unless `overfill` says that the venue confirms it.
 
-        Raises:
-            NotFoundError: no trade has the fill's client order id.
-            InputError: a negative commission, or a number that the books cannot hold.
-            ConflictError: it contradicts the order, or what was booked under the same execution id.
-        """
-        await self._book(self._reported(fill), overfill=overfill)
-        async with self._units() as unit:
-            return PositionDto.of(await unit.positions.get(await booking.position_after(unit, fill)))
+async def execute_stop_order(desk: Desk, *, stop_price: Decimal | int, **order: Unpack[OrderFields]) -> TradeDto:
+    """The trade, which fills as a market order once the market reaches `stop_price`, at once if it has already.
 
-    async def bust_fill(self, execution_id: str, *, venue: str, at: datetime | None = None) -> TradeDto:
-        """The trade once the venue undid one of its executions, as if it had never been; undone before, no change.
+    A buy triggers when the ask is at the stop or above, a sell when the bid is at it or below. The fill may be at a
+    worse price than the stop. Raises as `execute_market_order`.
+    """
+    return await create_trade(desk, CreateTradeRequest(trade_type=TradeType.STOP, stop_price=stop_price, **order))
 
-        What was paid comes back at `at`, by default now, and positions are made anew without the execution. A filled
-        order ends as cancelled: what is undone of it is not worked again.
 
-        Raises:
-            NotFoundError: no such execution is booked.
-        """
-        moment = self._at(at)
+async def execute_stop_limit_order(
+    desk: Desk, *, stop_price: Decimal | int, limit_price: Decimal | int, **order: Unpack[OrderFields]
+) -> TradeDto:
+    """The trade, which rests as a limit order once the market reaches `stop_price`: see `execute_stop_order`.
 
-        async def undo() -> Trade:
-            async with self._units() as unit:
-                return await booking.bust(unit, venue, execution_id, moment)
+    The limit of a buy is at the stop or above, that of a sell at it or below. Raises as `execute_market_order`.
+    """
+    request = CreateTradeRequest(
+        trade_type=TradeType.STOP_LIMIT, stop_price=stop_price, limit_price=limit_price, **order
+    )
+    return await create_trade(desk, request)
 
-        return TradeDto.of(await self._retrying(undo))
 
-    async def correct_fill(self, execution_id: str, fill: FillReport, *, at: datetime | None = None) -> TradeDto:
-        """The trade once the venue replaced an execution by `fill`, which has an id of its own; done again, no change.
+async def execute_trailing_stop_order(
+    desk: Desk,
+    *,
+    trail_price: Decimal | int | None = None,
+    trail_percent: Decimal | int | None = None,
+    **order: Unpack[OrderFields],
+) -> TradeDto:
+    """The trade, whose stop follows the best price its venue has seen, and then fills as `execute_stop_order`.
 
-        Raises:
-            NotFoundError: no such execution, or no order of the fill, is booked.
-            InputError, ConflictError: as `record_fill`; nothing is undone then.
-        """
-        moment = self._at(at)
-        report = self._reported(fill)
-        views = await self._views(report, None)
+    The stop of a sell stands `trail_price`, in quote currency per unit, or `trail_percent` below the highest bid, that
+    of a buy as much above the lowest ask. Give one of the two. Raises as `execute_market_order`.
+    """
+    request = CreateTradeRequest(
+        trade_type=TradeType.TRAILING_STOP, trail_price=trail_price, trail_percent=trail_percent, **order
+    )
+    return await create_trade(desk, request)
 
-        async def correct() -> Trade:
-            async with self._units() as unit:
-                return await booking.correct(unit, execution_id, report, views, moment)
 
-        return TradeDto.of(await self._retrying(correct))
+async def create_trade(desk: Desk, request: CreateTradeRequest) -> TradeDto:
+    """The trade that the request asks for; raises as `execute_market_order`."""
+    return TradeDto.of(await place(desk, request))
 
-    async def cancel_trade(self, trade: Which, *, at: datetime | None = None) -> TradeDto:
-        """The trade, cancelled; filled, if the venue filled it first.
 
-        Raises:
-            ConflictError: it is over already.
-        """
-        async with self._units() as unit:
-            known = await unit.trades.get(trade)
-            account = await unit.accounts.get(known.account_id)
-        if not is_working(known.status):
-            raise ConflictError(f"trade {known.id} is {known.status} and cannot be cancelled")
-        moment = self._at(at)
-        try:
-            report = await self._venue(account).cancel(account.id, known.client_order_id, moment)
-        except NotFoundError:
-            report = OrderReport(
-                account.id, known.client_order_id, None, TradeStatus.CANCELLED, moment, "it never reached the venue"
-            )
-        return TradeDto.of(await self._book(report))
+async def open_position(desk: Desk, **position: Unpack[PositionFields]) -> PositionDto:
+    """The position after a market order for it, added to if there is one; raises as `execute_market_order`, and:
 
-    async def advance(self, *, at: datetime | None = None) -> list[TradeDto]:
-        """The trades that changed because time went on to `at`: resting orders that the market now reaches."""
-        moment = self._at(at)
-        venues = {id(venue): venue for venue in self._venues.values()}
-        return [
-            TradeDto.of(await self._book(report)) for venue in venues.values() for report in await venue.advance(moment)
-        ]
+    Raises:
+        VenueError: the venue rejected the order.
+        ConflictError: a position on the other side is open; or the venue has the order but filled nothing yet.
+    """
+    trade = await place(desk, OpenPositionRequest(**position).trade())
+    if trade.position_id is None:
+        raise _not_filled(trade)
+    return await get_position(desk, trade.position_id)
 
-    async def reconcile(self, *, account: AccountLike | None = None, since: datetime | None = None) -> Reconciliation:
-        """What was found by asking the venues about every order that is not over, and booking what was missing.
 
-        An order that its venue never saw is submitted, under the same id. With `since`, the executions from then on
-        are asked for as well, so that one that came after the end of its order is found.
-        """
-        async with self._units() as unit:
-            owners = [await account_of(unit, account)] if account is not None else await unit.accounts.find()
-            working = [trade for owner in owners for trade in await unit.trades.by_status(*WORKING, account=owner)]
-        by_id = {owner.id: owner for owner in owners}
-        filled, submitted, unknown = set[str](), list[str](), list[str]()
-        for trade in working:
-            venue = self._venue(by_id[trade.account_id])
-            report = await venue.find_order(trade.account_id, trade.client_order_id)
-            if report is None and trade.status is not TradeStatus.PENDING:
-                unknown.append(trade.client_order_id)
-                continue
-            if report is None:
-                async with self._units() as unit:
-                    intent = await resumed(unit, trade, by_id[trade.account_id], self._at(None))
-                report = await venue.submit(intent.order)
-                submitted.append(trade.client_order_id)
-            if (await self._book(report)).filled_quantity != trade.filled_quantity:
-                filled.add(trade.client_order_id)
-        for owner in owners if since is not None else ():
-            for fill in await self._venue(owner).executions(owner.id, self._at(since)):
-                if await self._is_missing(fill, unknown):
-                    await self.record_fill(fill)
-                    filled.add(fill.client_order_id)
-        return Reconciliation(
-            tuple(trade.client_order_id for trade in working), tuple(sorted(filled)), tuple(submitted), tuple(unknown)
+async def close_position(desk: Desk, position: Which, **closing: Unpack[ClosingFields]) -> PositionDto:
+    """The position after a market order for all that is left of it; it is closed once that has filled.
+
+    Raises:
+        ConflictError: it is closed, or an order that closes it is on its way.
+        VenueError: the venue rejected the order, or whether it arrived is not known.
+    """
+    return await _reduce(desk, position, None, closing)
+
+
+async def partially_close_position(
+    desk: Desk, position: Which, quantity: Decimal | int, **closing: Unpack[ClosingFields]
+) -> PositionDto:
+    """The position after a market order for `quantity` of what is left of it; raises as `close_position`."""
+    return await _reduce(desk, position, quantity, closing)
+
+
+async def cancel_trade(desk: Desk, trade: Which, *, at: datetime | None = None) -> TradeDto:
+    """The trade, cancelled; filled, if the venue filled it first.
+
+    Raises:
+        ConflictError: it is over already.
+    """
+    async with desk.units() as unit:
+        known = await unit.trades.get(trade)
+        account = await unit.accounts.get(known.account_id)
+    if not is_working(known.status):
+        raise ConflictError(f"trade {known.id} is {known.status} and cannot be cancelled")
+    moment = desk.at(at)
+    try:
+        report = await desk.venue_of(account).cancel(account.id, known.client_order_id, moment)
+    except NotFoundError:
+        report = OrderReport(
+            account.id, known.client_order_id, None, TradeStatus.CANCELLED, moment, "it never reached the venue"
         )
+    return TradeDto.of(await book(desk, report))
 
-    async def _is_missing(self, fill: FillReport, unknown: list[str]) -> bool:
-        """Whether the execution is one of our orders and not booked; what is no order of ours is added to `unknown`."""
-        async with self._units() as unit:
-            if await unit.fills.any(venue=fill.venue, execution_id=fill.execution_id):
-                return False
-            is_ours = await unit.trades.any(account_id=fill.account_id, client_order_id=fill.client_order_id)
-        if not is_ours:
-            unknown.append(fill.client_order_id)
-        return is_ours
 
-    async def _place(self, request: CreateTradeRequest) -> Trade:
-        """The trade after its venue was asked, if that was still to be done."""
-        at, name = self._at(request.at), client_order_id_of(request)
-        correlation = str(id_of(request.signal)) if request.signal is not None else name
-        with one_look(), acting_as(correlation_id=acting().correlation_id or correlation):
-            try:
-                intent = await self._retrying(lambda: self._intend(request, name, at))
-            except ConflictError:
-                # Someone else may have placed the same order meanwhile, which is then found under its id.
-                if request.client_order_id is None and request.signal is None:
-                    raise
-                intent = await self._intend(request, name, at)
-            if intent.trade.status is not TradeStatus.PENDING:
-                return intent.trade
-            started = time.perf_counter()
-            report = await self._venue(intent.account).submit(intent.order)
-            answered = milliseconds(started)
-            trade = await self._book(report, intent.watched)
-        tags = {"account_type": str(intent.account.account_type)}
-        self._measured(Metric("venue_latency", answered, "ms", "trading", tags))
-        self._measured(Metric("order_latency", milliseconds(started), "ms", "trading", tags))
-        return trade
+async def record_fill(desk: Desk, fill: FillReport, *, overfill: bool = False) -> PositionDto:
+    """The position that the execution led to; reported again, nothing changes.
 
-    async def _intend(self, request: CreateTradeRequest, name: str, at: datetime) -> Intent:
-        async with self._units() as unit:
-            account = await account_of(unit, request.account)
-            self._venue(account)
-            is_named = request.client_order_id is not None or request.signal is not None
-            if is_named and (trade := await existing(unit, account, request, name)) is not None:
-                return await resumed(unit, trade, account, at)
-            return await intend(unit, account, request, name, self._market, at)
+    It may arrive late: positions are what all executions add up to by their time. More than was ordered is refused
+    unless `overfill` says that the venue confirms it.
 
-    async def _book(
-        self, report: OrderReport, seen: tuple[Instrument, ...] | None = None, *, overfill: bool = False
-    ) -> Trade:
-        """The trade once the venue's report is in the books; `seen` is what its snapshots show, if already known."""
-        with acting_as(correlation_id=acting().correlation_id or report.client_order_id):
-            views = await self._views(report, seen)
+    Raises:
+        NotFoundError: no trade has the fill's client order id.
+        InputError: a negative commission, or a number that the books cannot hold.
+        ConflictError: it contradicts the order, or what was booked under the same execution id.
+    """
+    await book(desk, _report_of(fill), overfill=overfill)
+    async with desk.units() as unit:
+        return PositionDto.of(await unit.positions.get(await unit.run(booking.position_after, fill)))
 
-            async def record() -> Trade:
-                async with self._units() as unit:
-                    return await booking.record(unit, report, views, overfill=overfill)
 
-            return await self._retrying(record)
+async def bust_fill(desk: Desk, execution_id: str, *, venue: str, at: datetime | None = None) -> TradeDto:
+    """The trade once the venue undid one of its executions, as if it had never been; undone before, no change.
 
-    async def _views(self, report: OrderReport, seen: tuple[Instrument, ...] | None) -> dict[str, MarketView]:
-        """What the market showed at each execution, by its id."""
-        if not report.fills:
-            return {}
-        seen = await self._watched(report) if seen is None else seen
-        return {fill.execution_id: await viewed(self._market, seen, fill.executed_at) for fill in report.fills}
+    What was paid comes back at `at`, by default now, and positions are made anew without the execution. A filled order
+    ends as cancelled: what is undone of it is not worked again.
 
-    def _reported(self, fill: FillReport) -> OrderReport:
-        """The report of an execution alone."""
-        status = TradeStatus.PARTIALLY_FILLED
-        return OrderReport(fill.account_id, fill.client_order_id, None, status, fill.executed_at, fills=(fill,))
+    Raises:
+        NotFoundError: no such execution is booked.
+    """
+    moment = desk.at(at)
 
-    async def _watched(self, report: OrderReport) -> tuple[Instrument, ...]:
-        async with self._units() as unit:
-            trade = await unit.trades.first(account_id=report.account_id, client_order_id=report.client_order_id)
-            if trade is None:
-                raise NotFoundError("trade with client order id", report.client_order_id)
-            return await watched(unit, await instrument_behind(unit, trade), trade.polymarket_event_id)
+    async def undo() -> Trade:
+        async with desk.units() as unit:
+            return await unit.run(booking.bust, venue, execution_id, moment)
 
-    async def _retrying(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What `work` gives; done again, a few times, where it lost a race that it may win then."""
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return await work()
-            except ConflictError as error:
-                if not error.retryable:
-                    raise
-        return await work()
+    return TradeDto.of(await retrying(undo))
 
-    def _venue(self, account: Account) -> Venue:
+
+async def correct_fill(desk: Desk, execution_id: str, fill: FillReport, *, at: datetime | None = None) -> TradeDto:
+    """The trade once the venue replaced an execution by `fill`, which has an id of its own; done again, no change.
+
+    Raises:
+        NotFoundError: no such execution, or no order of the fill, is booked.
+        InputError, ConflictError: as `record_fill`; nothing is undone then.
+    """
+    moment = desk.at(at)
+    report = _report_of(fill)
+    looks = await _looks(desk, report, None)
+
+    async def correct() -> Trade:
+        async with desk.units() as unit:
+            return await unit.run(booking.correct, execution_id, report, looks, moment)
+
+    return TradeDto.of(await retrying(correct))
+
+
+async def advance(desk: Desk, *, at: datetime | None = None) -> list[TradeDto]:
+    """The trades that changed because time went on to `at`: resting orders that the market now reaches."""
+    moment = desk.at(at)
+    venues = {id(venue): venue for venue in desk.venues.values()}
+    return [
+        TradeDto.of(await book(desk, report)) for venue in venues.values() for report in await venue.advance(moment)
+    ]
+
+
+async def reconcile(desk: Desk, *, account: AccountLike | None = None, since: datetime | None = None) -> Reconciliation:
+    """What was found by asking the venues about every order that is not over, and booking what was missing.
+
+    An order that its venue never saw is submitted, under the same id. With `since`, the executions from then on are
+    asked for as well, so that one that came after the end of its order is found.
+    """
+    async with desk.units() as unit:
+        owners = [await account_of(unit, account)] if account is not None else await unit.accounts.find()
+        working = [trade for owner in owners for trade in await unit.trades.by_status(*WORKING, account=owner)]
+    by_id = {owner.id: owner for owner in owners}
+    filled, submitted, unknown = set[str](), list[str](), list[str]()
+    for trade in working:
+        venue = desk.venue_of(by_id[trade.account_id])
+        report = await venue.find_order(trade.account_id, trade.client_order_id)
+        if report is None and trade.status is not TradeStatus.PENDING:
+            unknown.append(trade.client_order_id)
+            continue
+        if report is None:
+            async with desk.units() as unit:
+                intent = await resumed(unit, trade, by_id[trade.account_id], desk.at(None))
+            report = await venue.submit(intent.order)
+            submitted.append(trade.client_order_id)
+        if (await book(desk, report)).filled_quantity != trade.filled_quantity:
+            filled.add(trade.client_order_id)
+    for owner in owners if since is not None else ():
+        for fill in await desk.venue_of(owner).executions(owner.id, desk.at(since)):
+            if await _is_missing(desk, fill, unknown):
+                await record_fill(desk, fill)
+                filled.add(fill.client_order_id)
+    return Reconciliation(
+        tuple(trade.client_order_id for trade in working), tuple(sorted(filled)), tuple(submitted), tuple(unknown)
+    )
+
+
+async def place(desk: Desk, request: CreateTradeRequest) -> Trade:
+    """The trade after its venue was asked, if that was still to be done."""
+    at, name = desk.at(request.at), client_order_id_of(request)
+    correlation = str(id_of(request.signal)) if request.signal is not None else name
+
+    async def intended() -> Intent:
+        async with desk.units() as unit:
+            return await intend(unit, desk, request, name, at)
+
+    with acting_as(correlation_id=acting().correlation_id or correlation):
         try:
-            return self._venues[account.account_type]
-        except KeyError:
-            known = ", ".join(sorted(self._venues))
-            raise InputError(
-                f"no venue takes orders of {account.account_type} accounts such as {account.name!r}; only of {known}",
-                given=account.account_type,
-                expected=known,
-            ) from None
+            intent = await retrying(intended)
+        except ConflictError:
+            # Someone else may have placed the same order meanwhile, which is then found under its id.
+            if request.client_order_id is None and request.signal is None:
+                raise
+            intent = await intended()
+        if intent.trade.status is not TradeStatus.PENDING:
+            return intent.trade
+        return await _submit(desk, intent)
+
+
+async def _submit(desk: Desk, intent: Intent) -> Trade:
+    started = time.perf_counter()
+    report = await desk.venue_of(intent.account).submit(intent.order)
+    answered = milliseconds(started)
+    trade = await book(desk, report, intent)
+    tags = {"account_type": str(intent.account.account_type)}
+    desk.record(Metric("venue_latency", answered, "ms", "trading", tags))
+    desk.record(Metric("order_latency", milliseconds(started), "ms", "trading", tags))
+    return trade
+
+
+async def book(desk: Desk, report: OrderReport, intent: Intent | None = None, *, overfill: bool = False) -> Trade:
+    """The trade once the venue's report is in the books; `intent` has what was looked at when it was just placed."""
+    with acting_as(correlation_id=acting().correlation_id or report.client_order_id):
+        looks = await _looks(desk, report, intent)
+
+        async def record() -> Trade:
+            async with desk.units() as unit:
+                return await unit.run(booking.record, report, looks, overfill=overfill)
+
+        return await retrying(record)
+
+
+async def _looks(desk: Desk, report: OrderReport, intent: Intent | None) -> dict[str, Look]:
+    """What the market showed at executions, by their id; one at the moment of the decision is shown what that saw."""
+    fills = report.fills
+    if not fills:
+        return {}
+    seen = await _watched(desk, report) if intent is None else intent.watched
+    shown = fills if len(fills) <= _MOST_LOOKS else (fills[0], fills[-1])
+    decided = None if intent is None else intent.look
+    return {
+        fill.execution_id: decided
+        if decided is not None and decided.at == fill.executed_at
+        else await look(desk.market, seen, fill.executed_at)
+        for fill in shown
+    }
+
+
+async def _watched(desk: Desk, report: OrderReport) -> Sequence[Instrument]:
+    async with desk.units() as unit:
+        trade = await unit.trades.first(account_id=report.account_id, client_order_id=report.client_order_id)
+        if trade is None:
+            raise NotFoundError("trade with client order id", report.client_order_id)
+        return await watched(unit, await instrument_behind(unit, trade), trade.polymarket_event_id)
+
+
+async def _is_missing(desk: Desk, fill: FillReport, unknown: list[str]) -> bool:
+    """Whether the execution is one of our orders and not booked; what is no order of ours is added to `unknown`."""
+    async with desk.units() as unit:
+        if await unit.fills.any(venue=fill.venue, execution_id=fill.execution_id):
+            return False
+        is_ours = await unit.trades.any(account_id=fill.account_id, client_order_id=fill.client_order_id)
+    if not is_ours:
+        unknown.append(fill.client_order_id)
+    return is_ours
+
+
+async def _reduce(desk: Desk, position: Which, quantity: Decimal | int | None, closing: ClosingFields) -> PositionDto:
+    async with desk.units() as unit:
+        held = await unit.positions.get(position)
+        instrument = await instrument_behind(unit, held)
+    request = CreateTradeRequest(
+        account=held.account_id,
+        symbol=instrument,
+        quantity=quantity,
+        strategy=held.strategy_id,
+        position_id=held.id,
+        **closing,
+    )
+    trade = await place(desk, request)
+    if trade.status is TradeStatus.REJECTED:
+        raise VenueError(f"the order to close {held.symbol} was rejected: {trade.status_reason}")
+    return await get_position(desk, held.id)
+
+
+def _report_of(fill: FillReport) -> OrderReport:
+    """The report of an execution alone."""
+    status = TradeStatus.PARTIALLY_FILLED
+    return OrderReport(fill.account_id, fill.client_order_id, None, status, fill.executed_at, fills=(fill,))
+
+
+def _not_filled(trade: Trade) -> VenueError | ConflictError:
+    if trade.status is TradeStatus.REJECTED:
+        return VenueError(f"the order for {trade.symbol} was rejected: {trade.status_reason}")
+    return ConflictError(
+        f"the order for {trade.symbol} is {trade.status} and nothing of it is filled yet; see trade {trade.id}"
+    )

@@ -3,10 +3,46 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
+from typing import Required, TypedDict
 from uuid import UUID
 
 from medalion.core.enums import AssetType, PositionSide, TradeSide, TradeType
+from medalion.market.lookup import chosen
 from medalion.market.names import AccountLike, SignalLike, StrategyLike, Tradable
+
+
+class _Fields(TypedDict, total=False):
+    account: Required[AccountLike]
+    symbol: Tradable | None
+    quantity: Decimal | int | None
+    asset_type: AssetType | str | None
+    strategy: StrategyLike | None
+    signal: SignalLike | None
+    client_order_id: str | None
+    stop_loss: Decimal | int | None
+    take_profit: Decimal | int | None
+    notes: str | None
+    at: datetime | None
+
+
+class OrderFields(_Fields, total=False):
+    """What every order is given; what may be left out, and what it is then, is as in `CreateTradeRequest`."""
+
+    side: TradeSide | str | None
+
+
+class PositionFields(_Fields, total=False):
+    """What a position to open is given: `side` is long or short, the rest as in `OrderFields`."""
+
+    side: PositionSide | str
+
+
+class ClosingFields(TypedDict, total=False):
+    """What an order that closes a position may be given: our id of it, notes, and the decision's time."""
+
+    client_order_id: str | None
+    notes: str | None
+    at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +86,11 @@ class CreateTradeRequest(_Request):
 class OpenPositionRequest(_Request):
     """A position to open, or to add to, at the market; what may be left out is as in `CreateTradeRequest`."""
 
-    side: PositionSide = PositionSide.LONG
+    side: PositionSide | str = PositionSide.LONG
 
     def trade(self) -> CreateTradeRequest:
         """The order that opens it."""
         shared = {field.name: getattr(self, field.name) for field in fields(_Request)}
-        side = TradeSide.BUY if self.side is PositionSide.LONG else TradeSide.SELL
+        is_long = chosen(PositionSide, self.side, name="side") is PositionSide.LONG
+        side = TradeSide.BUY if is_long else TradeSide.SELL
         return CreateTradeRequest(**shared, side=side, is_entry=True)

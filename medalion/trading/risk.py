@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from medalion.core.enums import InstrumentKind, PositionSide, TradeSide
 from medalion.core.money import ZERO, exact
 from medalion.market.instrument import Instrument
-from medalion.market.quotes import Market
+from medalion.market.quotes import Quote
 from medalion.trading.checks import check_stop_loss, plain
 from medalion.venues.base import Order
 from medalion.venues.states import WORKING
@@ -86,10 +86,10 @@ def loss_of(
 
 
 async def refusal(
-    unit: UnitOfWork, strategy: Strategy, order: Order, stop_loss: Decimal | None, *, market: Market
+    unit: UnitOfWork, strategy: Strategy, order: Order, stop_loss: Decimal | None, *, quote: Quote | None
 ) -> str | None:
     """Why a limit forbids the order; None if none does. Until this unit of work ends the strategy's next orders wait,
-    so that of two which only together go beyond a limit, one does.
+    so that of two which only together go beyond a limit, one does. `quote` is what the market shows.
 
     Raises:
         InputError: the stop loss is on the wrong side of what the market shows.
@@ -97,8 +97,7 @@ async def refusal(
     needs_price = strategy.max_position_size is not None or strategy.max_loss_per_trade is not None
     if not needs_price and strategy.max_daily_loss is None:
         return None
-    # Asked before the turn is taken: the market may need a connection, and those who wait hold theirs.
-    shown = await _shown(market, order) if needs_price else None
+    shown = _shown(quote, order) if needs_price else None
     await _take_turn(unit, order.account_id, strategy)
     exposure = await _exposure(unit, strategy, order)
     opened = exposure.opened_by(order.quantity)
@@ -184,9 +183,8 @@ async def result_of_day(unit: UnitOfWork, account_id: UUID, strategy: Strategy, 
         return (await unit.session.execute(sa.select(filled + settled))).scalar_one()
 
 
-async def _shown(market: Market, order: Order) -> Decimal | None:
+def _shown(quote: Quote | None, order: Order) -> Decimal | None:
     """What an order of that side meets in the market, else the mark."""
-    quote = await market.quote(order.instrument, order.at)
     if quote is None:
         return None
     met = quote.price_for(order.side)

@@ -1,5 +1,6 @@
 """An account as a whole: what it holds and is worth now, and what it did in a range; a few statements each."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -13,9 +14,9 @@ from medalion.core.time import TimeRange
 from medalion.stats.trades import TradeStatistics, trade_statistics
 from medalion.trading.views import PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto
 from oltp.entities.trading import Account, CashMovement, Position
-from oltp.repositories.rows import Row, Statement, rows_of, run
 from oltp.repositories.unit_of_work import UnitOfWork
 from oltp.server.translation import translated
+from oltp.statements import accounts
 
 _DEPOSITED = CashMovement.movement_type.in_((CashMovementType.DEPOSIT, CashMovementType.WITHDRAWAL))
 _STANDS = Position.status != PositionStatus.CANCELLED
@@ -29,34 +30,13 @@ _CLOSED_TRADES = pl.Schema(
 )
 
 
-# One statement, so that cash and positions are of the same moment.
-_SUMMARY = """
-    SELECT totals.*, money.*, held.*
-    FROM (
-        SELECT count(*) AS positions, count(*) FILTER (WHERE status IN ('open', 'partially_closed')) AS open,
-               coalesce(sum(realized_pnl), 0) AS realized, coalesce(sum(positions.commissions), 0) AS paid
-        FROM positions WHERE account_id = %(account)s AND status <> 'cancelled' AND NOT is_deleted
-    ) AS totals
-    CROSS JOIN (
-        SELECT coalesce(sum(amount), 0) AS cash,
-               coalesce(sum(amount) FILTER (WHERE movement_type IN ('deposit', 'withdrawal')), 0) AS deposits
-        FROM cash_movements WHERE account_id = %(account)s AND currency = %(currency)s AND NOT is_deleted
-    ) AS money
-    LEFT JOIN positions AS held
-        ON held.account_id = %(account)s AND held.status IN ('open', 'partially_closed') AND NOT held.is_deleted
-    ORDER BY held.symbol, held.id
-"""
-
-
 async def summary(unit: UnitOfWork, account: Account) -> PortfolioSummaryDto:
     """The account at the last marks."""
-    given = {"account": account.id, "currency": account.base_currency}
-    (rows,) = await run(unit.session, Statement(_SUMMARY, given))
-    held = (rows_of(Position).made(row) for row in rows if row["id"] is not None)
-    return _summary(account, rows[0], tuple(PositionDto.of(position) for position in held))
+    totals, held = await unit.run(accounts.summary, account)
+    return _summary(account, totals, tuple(PositionDto.of(position) for position in held))
 
 
-def _summary(account: Account, totals: Row, held: tuple[PositionDto, ...]) -> PortfolioSummaryDto:
+def _summary(account: Account, totals: Mapping[str, Any], held: tuple[PositionDto, ...]) -> PortfolioSummaryDto:
     with exact():
         market_value = _sum([position.market_value for position in held])
         unrealized = _sum([position.unrealized_pnl for position in held])
@@ -87,24 +67,10 @@ def _summary(account: Account, totals: Row, held: tuple[PositionDto, ...]) -> Po
         )
 
 
-# Whole microseconds and units of the 8th place, as packed 64-bit integers: a million positions are one row.
-_PACKED = """
-    SELECT string_agg(int8send((extract(epoch FROM opened_at) * 1000000)::bigint), ''::bytea) AS opened_at,
-           string_agg(int8send((extract(epoch FROM closed_at) * 1000000)::bigint), ''::bytea) AS closed_at,
-           string_agg(int8send((realized_pnl * 100000000)::bigint), ''::bytea) AS realized_pnl,
-           string_agg(int8send((commissions * 100000000)::bigint), ''::bytea) AS commission
-    FROM positions
-    WHERE account_id = %(account)s AND status = 'closed' AND NOT is_deleted
-      AND (%(start)s::timestamptz IS NULL OR closed_at >= %(start)s)
-      AND (%(end)s::timestamptz IS NULL OR closed_at < %(end)s)
-"""
-
-
 async def statistics(unit: UnitOfWork, account: Account, during: TimeRange) -> TradeStatistics:
     """Of the account's positions that were closed in the range."""
-    given = {"account": account.id, "start": during.start, "end": during.end}
-    ((packed,),) = await run(unit.session, Statement(_PACKED, given))
-    numbers = {name: np.frombuffer(column or b"", dtype=">i8").astype("=i8") for name, column in packed.items()}
+    packed = await unit.run(accounts.closed_positions, account, during.start, during.end)
+    numbers = {name: np.frombuffer(column, dtype=">i8").astype("=i8") for name, column in packed.items()}
     closed = pl.DataFrame(
         {
             name: pl.Series(numbers[name], dtype=pl.Int64).cast(kind)

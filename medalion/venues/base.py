@@ -1,6 +1,6 @@
 """What a venue is: takes an order under our id, tells what became of it, and never takes the same order twice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
@@ -8,11 +8,15 @@ from uuid import UUID
 
 from medalion.core.enums import TradeSide, TradeStatus, TradeType
 from medalion.market.instrument import Instrument
+from medalion.market.quotes import Quote
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked of a venue; `client_order_id` is ours and unique in the account. Prices are per unit."""
+    """What is asked of a venue; `client_order_id` is ours and unique in the account. Prices are per unit.
+
+    `quote` is what the decision saw, which a simulated venue fills at; None lets it ask the market by itself.
+    """
 
     account_id: UUID
     client_order_id: str
@@ -25,6 +29,7 @@ class Order:
     stop_price: Decimal | None = None
     trail_price: Decimal | None = None
     trail_percent: Decimal | None = None
+    quote: Quote | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """The one place that commits: everything a unit of work did, or nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
 from types import TracebackType
-from typing import Any, Self, get_type_hints
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_type_hints
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from medalion.core.errors import InputError, StoreUnavailableError
@@ -15,8 +16,10 @@ from oltp.entities.base import LiveSession
 from oltp.repositories import books as of
 from oltp.repositories import records
 from oltp.repositories.base import Repository
-from oltp.repositories.rows import Statement, run
 from oltp.server.translation import translated, translation
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,16 @@ class UnitOfWork:
     def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
         self._sessions = sessions
 
+    async def run(
+        self, work: Callable[Concatenate[sa.Connection, P], T], /, *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """What `work` gives with the connection of this unit: several statements in turn, as one step of the loop.
+
+        Raises as every repository.
+        """
+        with translated():
+            return await self.session.run_sync(lambda session: work(session.connection(), *arguments, **named))
+
     async def __aenter__(self) -> Self:
         self._scope = self._sessions.begin()
         session = self.session = await self._scope.__aenter__()
@@ -129,7 +142,7 @@ class UnitOfWork:
         who = _acting.get()
         told = {"actor": who.actor, "correlation_id": who.correlation_id, "reason": who.reason}
         settings = [
-            f"set_config('medalion.{name}', %({name})s, true)" for name, text in told.items() if text is not None
+            sa.func.set_config(f"medalion.{name}", text, True) for name, text in told.items() if text is not None
         ]
         if settings:
-            await run(self.session, Statement("SELECT " + ", ".join(settings), told))
+            await self.run(lambda connection: connection.execute(sa.select(*settings)))

@@ -22,6 +22,11 @@ from oltp.server.engine import READ_ONLY
 _ABSENT = re.compile(r"=\((?P<key>.*)\) is (not present|deleted) in table \"(?P<table>\w+)\"")
 
 
+# Shut down by an administrator, after a crash, starting up; a database that is gone, idle for too long; too many.
+_NO_CONNECTION = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "53300"})
+_CONNECTION = re.compile(r"\b(connect\w*|server|host|socket|SSL|timeout|timed out)\b", re.IGNORECASE)
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Errors of SQLAlchemy and psycopg inside, raised as a MedalionError where a caller can act on them.
@@ -64,9 +69,25 @@ def translation(error: BaseException) -> MedalionError | None:
             return StoreError(f"PostgreSQL {READ_ONLY}")
         case pg.IntegrityError() | pg.DataError():
             return InputError(_said(cause))
-        case pg.OperationalError() | pg.InterfaceError():
+        case pg.OperationalError() | pg.InterfaceError() if _is_about_the_connection(cause):
             return StoreUnavailableError(f"PostgreSQL is not available: {_said(cause)}; try again")
+        case pg.QueryCanceled():
+            return StoreError(f"PostgreSQL ended the statement: {_said(cause)}")
+        case pg.OperationalError() | pg.InterfaceError():
+            return StoreError(f"PostgreSQL cannot do this: {_said(cause)}")
     return None
+
+
+def _is_about_the_connection(error: pg.Error) -> bool:
+    """Whether there is none, it was lost, or the server takes no more of them for now: to try again may help.
+
+    A full disk, too little memory, a statement beyond a limit of server or driver and the like are errors of the same
+    class in the driver, and are not.
+    """
+    if error.sqlstate is not None:
+        return error.sqlstate.startswith("08") or error.sqlstate in _NO_CONNECTION
+    # The driver's own words: of a connection that fails, is closed or was lost they always speak of it.
+    return _CONNECTION.search(str(error)) is not None
 
 
 def _said(error: pg.Error) -> str:

@@ -194,7 +194,7 @@ def known_bars(bars: pl.DataFrame) -> pl.DataFrame:
 def test_the_market_never_shows_what_was_not_known(bars: pl.DataFrame, at: datetime) -> None:
     market = ReplayMarket(known_bars(bars.filter(pl.col("ts") < SPRING + timedelta(days=60))))
     instrument = Instrument(InstrumentKind.STOCK, 1, "AAPL")
-    quote, seen = anyio.run(market.quote, instrument, at), anyio.run(market.snapshot, instrument, at)
+    quote, seen = anyio.run(market.at, instrument, at), anyio.run(market.snapshot, instrument, at)
     if quote is not None:
         assert quote.ts <= at
     if seen is not None:
@@ -212,7 +212,7 @@ def test_orders_meet_the_open_and_marks_the_close(bars: pl.DataFrame) -> None:
         (opens, second["open"]),
         (second["available_at"], second["close"]),
     ):
-        quote = anyio.run(market.quote, instrument, at)
+        quote = anyio.run(market.at, instrument, at)
         assert quote is not None
         assert (quote.bid, quote.ask) == (price, price)
 

@@ -1,6 +1,7 @@
 """The store measures itself without anyone noticing, and the journal loses only what may go."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_rows_that_the_database_refuses_are_counted_and_hold_up_nothing(
 async def test_an_order_tells_how_long_venue_and_books_took(database_url: str) -> None:
     told: list[Metric] = []
     async with floor(database_url) as desk:
-        desk.service._measured = told.append
+        desk.service.desk = replace(desk.service.desk, record=told.append)
         desk.board.show("AAPL", "100")
         await desk.service.execute_market_order(account=desk.account, symbol="AAPL", side="buy", quantity=1)
     venue, order = told

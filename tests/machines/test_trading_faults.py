@@ -113,8 +113,8 @@ async def _trade(url: str, account_id: UUID, name: str, dies: str | None, told: 
 def _die_before_the_commit() -> None:
     record = booking.record
 
-    async def recorded(*given: object, **named: object) -> None:
-        await record(*given, **named)  # type: ignore[arg-type]  # whatever it takes
+    def recorded(*given: object, **named: object) -> None:
+        record(*given, **named)  # type: ignore[arg-type]  # whatever it takes
         _die()
 
     booking.record = recorded  # type: ignore[assignment]  # it never returns

@@ -115,7 +115,7 @@ def test_files_without_corrections_are_read_without_deduplication_and_alike(
     assert not tangled(pin_of(store).files.boxes()).any()
     early = stored(table_of(store, STOCK_QUOTES))["recorded_at"][0]
     for symbols, as_of in ((None, None), ("BBB", None), (None, early), ("CCC", early)):
-        asked = read_request(store._parts.postgres, STOCK_QUOTES, symbols, None, None, as_of, None, None)
+        asked = read_request(store._parts.postgres, STOCK_QUOTES, symbols=symbols, as_of=as_of)
         selection, _, _ = reading.select(store._parts.postgres, table_of(store, STOCK_QUOTES), asked)
         assert selection.paths[1] == []
         names = ["symbol", "ts", "write_id"]

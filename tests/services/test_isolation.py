@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 import polars as pl
 import pytest
@@ -210,8 +210,16 @@ def taking_account() -> set[str]:
         f"{name}.{method}"
         for name, kind in {**of_books, "trading": TradingService, "stats": Statistics}.items()
         for method, body in inspect.getmembers(kind, inspect.iscoroutinefunction)
-        if method[0] != "_" and "account" in inspect.signature(body).parameters
+        if method[0] != "_" and "account" in arguments_of(body)
     }
+
+
+def arguments_of(body: Callable[..., Any]) -> set[str]:
+    """The names that a call may give, those of a typed dictionary of keywords too."""
+    named = inspect.signature(body).parameters
+    keywords = [get_type_hints(body)[name] for name, one in named.items() if one.kind is one.VAR_KEYWORD]
+    shared = [get_args(kind)[0] for kind in keywords if get_origin(kind) is Unpack]
+    return {*named, *(name for fields in shared for name in get_type_hints(fields))}
 
 
 def test_every_method_that_takes_an_account_is_tested_here() -> None:

@@ -40,10 +40,13 @@ class Board:
         self.moment += timedelta(seconds=1)
         return self.moment
 
-    async def quote(self, instrument: Instrument, at: datetime) -> Quote | None:
+    async def now(self, instrument: Instrument) -> Quote | None:
         return self.quotes.get(instrument.symbol)
 
-    async def snapshot(self, instrument: Instrument, at: datetime) -> dict[str, Any] | None:
+    async def at(self, instrument: Instrument, t: datetime) -> Quote | None:
+        return self.quotes.get(instrument.symbol)
+
+    async def snapshot(self, instrument: Instrument, t: datetime) -> dict[str, Any] | None:
         quote = self.quotes.get(instrument.symbol)
         return None if quote is None else {"bid_price": quote.bid, "ask_price": quote.ask, "ts": quote.ts}
 
@@ -58,7 +61,7 @@ class Floor:
     account: Account
 
     def unit(self) -> UnitOfWork:
-        return self.service._units()
+        return self.service.desk.units()
 
 
 @asynccontextmanager

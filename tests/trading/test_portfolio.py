@@ -169,7 +169,7 @@ async def test_a_summary_counts_closed_positions_and_an_empty_account_has_one(de
     assert (earlier.closed_positions, earlier.win_rate, earlier.return_on_deposits) == (0, None, None)
 
 
-async def test_a_summary_is_one_statement_however_many_positions(desk: Floor) -> None:
+async def test_a_summary_is_two_statements_however_many_positions(desk: Floor) -> None:
     async with desk.unit() as unit:
         symbols = [f"S{uuid4().hex[:8]}" for _ in range(5)]
         for symbol in symbols:
@@ -187,7 +187,7 @@ async def test_a_summary_is_one_statement_however_many_positions(desk: Floor) ->
     summary = await desk.service.get_portfolio_summary(desk.account)
     sa.event.remove(engine, "before_cursor_execute", note)
     assert len(summary.open_positions) == 5
-    assert len(statements) == 0  # plain rows: tests/trading/test_statements.py counts them
+    assert len(statements) == 2  # the account, and all that is in it
 
 
 async def test_trades_are_found_by_date_and_positions_by_asset(desk: Floor) -> None:

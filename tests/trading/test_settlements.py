@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
+import polars as pl
 import pytest
 
 from medalion.core.enums import PositionSide, PositionStatus, SettlementType, TradeSide, TradeStatus
@@ -301,3 +302,33 @@ def test_the_value_of_an_account_is_cash_after_all_has_ended(store: Store) -> No
     summary = store.stats.summary("book", end="2024-03-19")
     assert (summary.profit, summary.trades.net_profit) == (Decimal("-499.60"), Decimal("-499.60"))
     assert summary.trades.total_trades == 2
+
+
+def test_an_option_is_settled_at_the_last_price_before_the_close_also_days_later(store: Store) -> None:
+    asset = store.assets.create(symbol="AAPL", name="Apple")
+    store.option_contracts.create(
+        asset_id=asset.id,
+        symbol="AAPL240315C00190000",
+        underlying_symbol="AAPL",
+        expiration_date=EXPIRATION,
+        option_type="call",
+        strike_price=Decimal(190),
+    )
+    store.accounts.create(name="paper")
+    store.trading.deposit("paper", 100_000, at=NOON)
+    bought = CLOSE - timedelta(days=1)
+    for dataset, symbol, at, price in (
+        ("option_quote_snapshots", "AAPL240315C00190000", bought, "5"),
+        ("stock_quote_snapshots", "AAPL", CLOSE - timedelta(minutes=1), "200"),
+        ("stock_quote_snapshots", "AAPL", CLOSE + timedelta(hours=1), "150"),
+        ("stock_quote_snapshots", "AAPL", CLOSE + timedelta(days=3), "120"),
+    ):
+        sides = {name: [price] for name in ("bid_price", "ask_price")}
+        sizes = {name: ["9"] for name in ("bid_size", "ask_size")}
+        store.write(dataset, pl.DataFrame({"symbol": [symbol], "ts": [at]} | sides | sizes))
+    store.mirror.run()
+    store.trading.open_position(account="paper", symbol="AAPL240315C00190000", quantity=1, at=bought)
+    (ended,) = store.trading.settle_expired_options(account="paper", at=CLOSE + timedelta(days=3, hours=1))
+    assert ended.status is PositionStatus.CLOSED
+    (shares,) = store.trading.get_positions_by_asset("AAPL", account="paper")
+    assert (shares.remaining_quantity, shares.cost_basis) == (100, 19_000)

@@ -158,7 +158,10 @@ def orders(draw: st.DrawFn) -> Order:
 def markets(draw: st.DrawFn) -> list[Quote]:
     """Quotes a second apart; each side may be empty, and sizes unknown."""
     prices = draw(st.lists(st.tuples(st.none() | CENTS, st.none() | CENTS, SIZES, SIZES), min_size=1, max_size=12))
-    return [Quote(bid, ask, NOON + SECOND * i, "", *sizes) for i, (bid, ask, *sizes) in enumerate(prices)]
+    return [
+        Quote(bid, ask, NOON + SECOND * i, "", bid_size, ask_size)
+        for i, (bid, ask, bid_size, ask_size) in enumerate(prices)
+    ]
 
 
 @dataclass

@@ -13,7 +13,6 @@ from medalion.market.instrument import Instrument
 from medalion.venues.base import FillReport, Order, OrderReport
 from medalion.venues.paper.matching import RestingOrder
 from oltp.entities.venue import PaperExecution, PaperOrder
-from oltp.repositories.rows import Statement, rows_of
 
 NAME = "paper"
 _ORDERS = UUID("6f2f7c1e-6a0b-4c58-9d2d-3f0a9f4b7f10")
@@ -48,34 +47,6 @@ def placed(order: Order, latency: timedelta, refusal: str | None) -> PaperOrder:
         submitted_at=order.at,
         changed_at=order.at,
     )
-
-
-_PLACE = """
-    WITH placed AS ({insert} ON CONFLICT DO NOTHING RETURNING id),
-    executed AS (
-        INSERT INTO paper_executions
-            (execution_id, order_id, account_id, quantity, price, commission, quoted_at, executed_at)
-        SELECT lpad(nextval('paper_execution_seq')::text, 19, '0'), id, %(account_id)s, %(filled)s, %(price)s,
-               %(commission)s, %(quoted_at)s, %(executed_at)s
-        FROM placed WHERE %(filled)s::numeric IS NOT NULL RETURNING execution_id
-    )
-    SELECT executed.execution_id FROM placed LEFT JOIN executed ON true
-"""
-
-
-def insertion(order: PaperOrder, execution: PaperExecution | None) -> Statement:
-    """What stores the order and what was executed of it at once, and gives the execution's id; no row if the order's
-    id is taken.
-    """
-    rows = rows_of(PaperOrder)
-    executed = {
-        "filled": None if execution is None else execution.quantity,
-        **{
-            name: None if execution is None else getattr(execution, name)
-            for name in ("price", "commission", "quoted_at", "executed_at")
-        },
-    }
-    return Statement(_PLACE.format(insert=rows.insertion(order).text), rows.given(order) | executed)
 
 
 def instrument_as_kept(instrument: Instrument) -> Instrument:

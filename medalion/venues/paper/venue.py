@@ -20,7 +20,6 @@ from medalion.venues.paper.rows import (
     NAME,
     executions_of,
     fill_of,
-    insertion,
     instrument_as_kept,
     order_id,
     order_of,
@@ -31,8 +30,8 @@ from medalion.venues.paper.rows import (
 )
 from medalion.venues.states import PARTIALLY_FILLED, SUBMITTED, price_fault
 from oltp.entities.venue import PaperExecution, PaperOrder
-from oltp.repositories.rows import run
 from oltp.server.translation import translated
+from oltp.statements.paper import place
 
 _BPS = Decimal(10_000)
 _NONE = timedelta(0)
@@ -97,7 +96,9 @@ class PaperVenue:
         Raises:
             ConflictError: another order has this client order id.
         """
-        quote = await self._market.quote(order.instrument, order.at)
+        quote = order.quote
+        if quote is None:
+            quote = await self._market.at(order.instrument, order.at)
         new = placed(order, self._latency, price_fault(order))
         with translated():
             async with self._sessions.begin() as session:
@@ -105,11 +106,8 @@ class PaperVenue:
                 if new.status is not TradeStatus.REJECTED:
                     await self._share_quotes(session, [new])
                     execution = await self._work(session, new, quote, order.at)
-                (kept,) = await run(session, insertion(new, execution))
-                if not kept:
+                if not await session.run_sync(lambda inner: place(inner.connection(), new, execution)):
                     return await self._again(session, order)
-                if execution is not None:
-                    execution.execution_id = kept[0]["execution_id"]
                 return report_of(new, [] if execution is None else [execution])
 
     async def cancel(self, account_id: UUID, client_order_id: str, at: datetime) -> OrderReport:
@@ -178,7 +176,7 @@ class PaperVenue:
     async def _quotes(self, waiting: Iterable[PaperOrder], at: datetime) -> dict[int, Quote | None]:
         """The quotes of that time by number of the instrument; each is asked for once."""
         instruments = {kept.instrument_id: order_of(kept, at).instrument for kept in waiting}
-        return {number: await self._market.quote(instrument, at) for number, instrument in instruments.items()}
+        return {number: await self._market.at(instrument, at) for number, instrument in instruments.items()}
 
     def _is_touched(self, kept: PaperOrder, quote: Quote | None, at: datetime) -> bool:
         """Whether the quote may change the order, before it is known what others took of the quote."""

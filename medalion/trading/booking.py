@@ -27,6 +27,7 @@ from oltp.entities.base import uuid7
 from oltp.entities.trading import CashMovement, Fill, Position, Trade
 from oltp.statements import fills, positions, trades
 from oltp.statements.base import insert, update
+from oltp.statements.bookings import book
 from oltp.statements.positions import LineEnd
 
 _BOOKED = (
@@ -190,7 +191,8 @@ def _locked(
         raise NotFoundError("trade with client order id", client_order_id, hint=f"in account {account_id}")
     trade, currency = found
     line = Line.of(trade, currency)
-    known = fills.known(connection, venue, executions) if executions else {}
+    # Of a trade that is as it was placed nothing is booked.
+    known = fills.known(connection, venue, executions) if executions and trade.row_version > 1 else {}
     return _Books(trade, line, known, positions.line_end(connection, line.key))
 
 
@@ -215,12 +217,22 @@ def _book(connection: sa.Connection, books: _Books, reported: Sequence[FillRepor
         trade.position_id = trade.position_id or led[0]
         booked.append(_fill(trade, fill, realized, led))
     # One by one in the order of their opening: a position is closed before the next opens.
-    for held in changed.values():
+    *earlier, last = changed.values() if changed else (None,)
+    for held in earlier:
         if held.id in stored:
             update(connection, [held], *FOLDED)
         else:
             insert(connection, [held])
-    _store(connection, books, booked)
+    is_stored = last is not None and last.id in stored
+    book(
+        connection,
+        trade,
+        _BOOKED,
+        fills=booked,
+        movements=_moved(books.line, booked),
+        opened=[] if last is None or is_stored else [last],
+        changed=(last, FOLDED) if last is not None and is_stored else None,
+    )
 
 
 def _book_late(
@@ -232,18 +244,12 @@ def _book_late(
 ) -> None:
     """The fills as they are, and then the positions of the line anew; what is replaced led to the same positions."""
     led = [] if replaced is None else (replaced.extra or {})["positions"]
-    _store(connection, books, [_fill(books.trade, fill, ZERO, led) for fill in reported])
+    booked = [_fill(books.trade, fill, ZERO, led) for fill in reported]
+    book(connection, books.trade, _BOOKED, fills=booked, movements=_moved(books.line, booked))
     since = [fill.executed_at for fill in reported] + ([] if replaced is None else [replaced.executed_at])
     folded = refold(connection, books.line, min(since), views=looks)
     if books.trade.position_id is None and reported:
         books.trade.position_id = folded.led[reported[0].execution_id][0].id
-
-
-def _store(connection: sa.Connection, books: _Books, booked: Sequence[Fill]) -> None:
-    """The fills, the cash that they moved, and what the trade is after them: a statement each, however many."""
-    insert(connection, booked)
-    insert(connection, [movement for fill in booked for movement in _cash(books.line, fill)])
-    update(connection, [books.trade], *_BOOKED)
 
 
 def _execution(fill: FillReport) -> Execution:
@@ -266,6 +272,10 @@ def _fill(trade: Trade, fill: FillReport, realized: Decimal, positions: Sequence
         executed_at=fill.executed_at,
         extra={"positions": positions},
     )
+
+
+def _moved(line: Line, booked: Sequence[Fill]) -> list[CashMovement]:
+    return [movement for fill in booked for movement in _cash(line, fill)]
 
 
 def _cash(line: Line, fill: Fill) -> list[CashMovement]:

@@ -48,6 +48,8 @@ class PaperOrder(Base):
 
 
 PAPER_EXECUTION_IDS = sa.Sequence("paper_execution_seq", data_type=sa.BigInteger, metadata=Base.metadata)
+# Of one time they sort as they happened: positions are made of executions in the order of time and id.
+NEXT_EXECUTION_ID = sa.func.lpad(sa.cast(PAPER_EXECUTION_IDS.next_value(), sa.Text), 19, "0")
 
 
 class PaperExecution(Base):
@@ -56,12 +58,7 @@ class PaperExecution(Base):
     __tablename__ = "paper_executions"
     __table_args__ = (sa.Index(None, "account_id", "executed_at"),)
 
-    # Of one time they sort as they happened: positions are made of executions in the order of time and id.
-    execution_id: Mapped[str] = mapped_column(
-        sa.String(128),
-        primary_key=True,
-        default=sa.func.lpad(sa.cast(PAPER_EXECUTION_IDS.next_value(), sa.Text), 19, "0"),
-    )
+    execution_id: Mapped[str] = mapped_column(sa.String(128), primary_key=True, default=NEXT_EXECUTION_ID)
     order_id: Mapped[UUID] = mapped_column(sa.ForeignKey("paper_orders.id", ondelete="RESTRICT"), index=True)
     account_id: Mapped[UUID]
     quantity: Mapped[Decimal] = mapped_column(sa.CheckConstraint("quantity > 0", name="quantity"))

@@ -32,6 +32,10 @@ class ChangeContext:
 
 
 _LENGTHS = {"actor": 200, "correlation_id": 100, "reason": 1000}
+# Made once, and empty text is nobody: what is made anew for each unit would be analysed anew too.
+_INTRODUCTION = sa.select(
+    *(sa.func.set_config(f"medalion.{name}", sa.bindparam(name, type_=sa.String()), True) for name in _LENGTHS)
+)
 _acting: ContextVar[ChangeContext] = ContextVar("acting", default=ChangeContext())  # noqa: B039 - it is frozen
 
 
@@ -140,9 +144,6 @@ class UnitOfWork:
     async def _introduce(self) -> None:
         """Tell the audit triggers of this transaction who acts."""
         who = _acting.get()
-        told = {"actor": who.actor, "correlation_id": who.correlation_id, "reason": who.reason}
-        settings = [
-            sa.func.set_config(f"medalion.{name}", text, True) for name, text in told.items() if text is not None
-        ]
-        if settings:
-            await self.run(lambda connection: connection.execute(sa.select(*settings)))
+        if who != ChangeContext():
+            told = {name: getattr(who, name) or "" for name in _LENGTHS}
+            await self.run(lambda connection: connection.execute(_INTRODUCTION, told))

@@ -3,20 +3,36 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from oltp.entities.venue import PaperExecution, PaperOrder
+from oltp.entities.venue import NEXT_EXECUTION_ID, PaperExecution, PaperOrder
 from oltp.statements.base import attributes_of, table_of
 
 _ORDERS, _EXECUTIONS = table_of(PaperOrder), table_of(PaperExecution)
-_PLACE = postgresql.insert(_ORDERS).on_conflict_do_nothing().returning(_ORDERS.c.id)
-_EXECUTE = sa.insert(_EXECUTIONS).returning(_EXECUTIONS.c.execution_id)
+_EXECUTED = ("account_id", "quantity", "price", "commission", "quoted_at", "executed_at")
+
+
+def _placing() -> tuple[sa.Executable, sa.Executable]:
+    """What stores an order unless its id is taken, alone and with an execution of it."""
+    place = postgresql.insert(_ORDERS).on_conflict_do_nothing().returning(_ORDERS.c.id)
+    placed = place.values({column: sa.bindparam(column.name, type_=column.type) for column in _ORDERS.c}).cte("placed")
+    values = [sa.bindparam(f"executed_{name}", type_=_EXECUTIONS.c[name].type) for name in _EXECUTED]
+    execute = sa.insert(_EXECUTIONS).from_select(
+        ["execution_id", "order_id", *_EXECUTED],
+        sa.select(NEXT_EXECUTION_ID, placed.c.id, *values),
+        include_defaults=False,
+    )
+    return place, execute.returning(_EXECUTIONS.c.execution_id)
+
+
+_PLACE, _PLACE_EXECUTED = _placing()
 
 
 def place(connection: sa.Connection, order: PaperOrder, execution: PaperExecution | None) -> bool:
     """Store a new order and what was executed of it, which is given its id; False if the order's id is taken."""
     given = {name: getattr(order, name) for name in attributes_of(PaperOrder)}
-    if connection.execute(_PLACE, given).first() is None:
-        return False
-    if execution is not None:
-        executed = {name: getattr(execution, name) for name in attributes_of(PaperExecution) if name != "execution_id"}
-        execution.execution_id = connection.execute(_EXECUTE, executed).scalar_one()
-    return True
+    if execution is None:
+        return connection.execute(_PLACE, given).first() is not None
+    given |= {f"executed_{name}": getattr(execution, name) for name in _EXECUTED}
+    placed = connection.scalar(_PLACE_EXECUTED, given)
+    if placed is not None:
+        execution.execution_id = placed
+    return placed is not None

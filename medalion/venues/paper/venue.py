@@ -102,6 +102,9 @@ class PaperVenue:
         new = placed(order, self._latency, price_fault(order))
         with translated():
             async with self._sessions.begin() as session:
+                if not self._rules.respect_size:
+                    # Its one statement is a transaction of its own: BEGIN and COMMIT would be two round trips more.
+                    await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
                 execution = None
                 if new.status is not TradeStatus.REJECTED:
                     await self._share_quotes(session, [new])

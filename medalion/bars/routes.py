@@ -10,6 +10,7 @@ import polars as pl
 from medalion.core.datasets import BARS_OF, DATASETS
 from medalion.core.enums import InstrumentKind
 from medalion.core.time import Timeframe, TimeRange
+from medalion.market.calendar import sessions_between
 from medalion.observations.selection import ReadRequest
 from olap.reads.rollup import Grid
 
@@ -43,7 +44,8 @@ class Route:
 
 
 def grid_of(asked: ReadRequest) -> Grid:
-    return Grid(Timeframe.parse(asked.timeframe or ""), has_sessions=asked.dataset.kind is InstrumentKind.STOCK)
+    sessions = sessions_between if asked.dataset.kind is InstrumentKind.STOCK else None
+    return Grid(Timeframe.parse(asked.timeframe or ""), sessions)
 
 
 def by_source(feeds: Iterable[Feed]) -> dict[str, list[int]]:

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -20,6 +20,7 @@ from medalion.core.enums import CorporateActionType, TradeSide, TradeStatus
 from medalion.core.money import cash, exact
 from medalion.core.time import EXCHANGE_ZONE
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
+from medalion.market.calendar import open_of
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote, Row
 from medalion.trading.views import TradeDto
@@ -29,8 +30,8 @@ ZERO = Decimal(0)
 
 
 def session_open(midnight: datetime) -> datetime:
-    """09:30 in New York on the day that begins then, in UTC."""
-    return datetime.combine(midnight.astimezone(EXCHANGE_ZONE).date(), time(9, 30), EXCHANGE_ZONE).astimezone(UTC)
+    """When New York's session opens on the day that begins then."""
+    return open_of(midnight.astimezone(EXCHANGE_ZONE).date())
 
 
 class ReplayMarket:

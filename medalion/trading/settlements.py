@@ -6,7 +6,7 @@ book it: what was paid for the option is realized there, and the shares cost the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TypeVar
 from uuid import UUID
@@ -17,6 +17,7 @@ from medalion.core.enums import OptionType, PositionSide, SettlementType
 from medalion.core.errors import ConflictError, InputError
 from medalion.core.money import ZERO, checked, exact
 from medalion.core.time import EXCHANGE_ZONE, MICROSECOND
+from medalion.market.calendar import close_of
 from medalion.market.lookup import account_of, amount, instrument_of
 from medalion.market.names import AccountLike
 from medalion.positions.events import Delivery, Ending, SettlementEvent
@@ -39,7 +40,6 @@ from oltp.server.translation import translated
 from oltp.statements import lines, settlements
 
 OfOption = TypeVar("OfOption", Position, Trade)
-_CLOSE = time(16)
 _IN_THE_MONEY = Decimal("0.01")
 """From which on the clearing house exercises an option at expiry that its holder says nothing about."""
 
@@ -247,8 +247,8 @@ async def _cancel(desk: Desk, working: Sequence[Trade], at: datetime) -> None:
 
 
 def expired_at(contract: OptionContract) -> datetime:
-    """The close of the New York session of the expiration day."""
-    return datetime.combine(contract.expiration_date, _CLOSE, EXCHANGE_ZONE)
+    """The close of its last session in New York, which a half day has at 13:00."""
+    return close_of(contract.expiration_date)
 
 
 def _day(moment: datetime) -> date:

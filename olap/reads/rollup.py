@@ -1,9 +1,10 @@
 """Bars of a longer timeframe from finer bars or quotes: where they open and close, and exact sums (pure)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
+from typing import TypeAlias
 
 import polars as pl
 
@@ -13,7 +14,9 @@ from medalion.core.frames import LAST_YEAR, polars_schema
 from medalion.core.time import EXCHANGE_ZONE, MICROSECOND, Timeframe, TimeRange, TimeUnit
 from olap.reads.asof import half_even
 
-_OPENS, _CLOSES, _CLOSES_EARLY = time(9, 30), time(16), time(13)
+Sessions: TypeAlias = Callable[[date, date], pl.DataFrame]
+"""The sessions of an exchange from a day to before another: `day`, and the times `opens` and `closes`."""
+
 # A week and a month are only compared by length, never divided by it.
 _MINUTES = {TimeUnit.MINUTE: 1, TimeUnit.HOUR: 60, TimeUnit.DAY: 1440, TimeUnit.WEEK: 10_080, TimeUnit.MONTH: 43_200}
 _MINUTE = 60_000_000
@@ -22,7 +25,7 @@ _DECIMAL = pl.Decimal(18, 8)
 _PRICES = ("open", "high", "low", "close")
 _BASE = ("symbol", "ts", "instrument_id", "source")
 _ARRIVED = ("write_id", "ordinal")
-_BUCKET, _COUNTS, _WEIGHT = "__bucket", "__counts", "__weight"
+_BUCKET, _COUNTS, _WEIGHT, _DAY = "__bucket", "__counts", "__weight", "__day"
 _EXACT = 2**125
 """Below it a product and twice a rest fit into 128 bits."""
 
@@ -37,11 +40,11 @@ class Grid:
     """Where the bars of a timeframe open and close.
 
     Minutes and hours are counted from 1970 in UTC. A day, a week from Monday and months that divide the year begin at
-    midnight: with `has_sessions`, as stocks have, in New York, else in UTC.
+    midnight: with `sessions`, as stocks have, in New York, else in UTC.
     """
 
     timeframe: Timeframe
-    has_sessions: bool
+    sessions: Sessions | None = None
 
     def is_divided_by(self, finer: Timeframe) -> bool:
         """Whether each bar of `finer` lies within one bar of this, and is not of the same timeframe."""
@@ -51,7 +54,7 @@ class Grid:
         if not self.is_made:
             return False
         if finer.is_intraday:  # midnight in New York is an hour's edge in UTC, but not that of four hours
-            return _MINUTES[TimeUnit.HOUR if self.has_sessions else TimeUnit.DAY] % minutes(finer) == 0
+            return _MINUTES[TimeUnit.HOUR if self.sessions else TimeUnit.DAY] % minutes(finer) == 0
         if finer.unit is TimeUnit.MONTH:
             return own.unit is TimeUnit.MONTH and finer != own and own.count % finer.count == 0
         return own.unit is not TimeUnit.DAY and finer == Timeframe(1, TimeUnit.DAY)
@@ -88,7 +91,7 @@ class Grid:
 
     @property
     def _zone(self) -> str:
-        return EXCHANGE_ZONE.key if self.has_sessions else "UTC"
+        return EXCHANGE_ZONE.key if self.sessions else "UTC"
 
     @property
     def _every(self) -> str:
@@ -148,13 +151,12 @@ def rolled_up(
     Raises:
         InputError: a sum of volumes or trades does not fit its column.
     """
-    is_by_session = grid.has_sessions and not grid.timeframe.is_intraday and not _is_dated(finer)
-    ordered = rows.sort("instrument_id", "ts", maintain_order=True).with_columns(
-        grid.bucket(finer).alias(_BUCKET), (_is_in_session(finer) if is_by_session else pl.lit(True)).alias(_COUNTS)
-    )
-    if is_by_session:
-        priced = [name for name in (*_PRICES, "vwap") if name in ordered.columns]
-        ordered = ordered.with_columns(pl.when(_COUNTS).then(pl.col(name)).alias(name) for name in priced)
+    ordered = rows.sort("instrument_id", "ts", maintain_order=True)
+    if grid.sessions is None or grid.timeframe.is_intraday or _is_dated(finer):
+        ordered = ordered.with_columns(pl.lit(True).alias(_COUNTS))
+    else:
+        ordered = _by_session(ordered, finer, grid.sessions)
+    ordered = ordered.with_columns(grid.bucket(finer).alias(_BUCKET))
     wanted = [name for name in columns if name not in (*_BASE, "timeframe", "available_at", "vwap")]
     opening, closing = grid.edges(pl.col(_BUCKET))
     key = ("instrument_id", "source", _BUCKET)
@@ -213,21 +215,16 @@ def _average_prices(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     return lists.select(*key, pl.Series("vwap", whole, dtype=pl.Int128).reinterpret(dtype=_DECIMAL))
 
 
-def _is_in_session(finer: Timeframe | None) -> pl.Expr:
-    """Whether any of a bar, or a quote, lies in the regular hours of the exchange's day.
-
-    They end at 13:00 on the Friday after Thanksgiving, on July 3 and on December 24, if the exchange opens at all: as
-    they did on these days and no others in every year since 2004.
-    """
-    local = pl.col("ts").dt.convert_time_zone(EXCHANGE_ZONE.key)
-    month, day, weekday = local.dt.month(), local.dt.day(), local.dt.weekday()
-    is_after_thanksgiving = (month == 11) & (weekday == 5) & day.is_between(23, 29)
-    is_early = is_after_thanksgiving | ((month == 7) & (day == 3)) | ((month == 12) & (day == 24))
-    since_midnight = local.dt.time().to_physical() // 1000
+def _by_session(rows: pl.DataFrame, finer: Timeframe | None, sessions: Sessions) -> pl.DataFrame:
+    """The rows of days that have a session; out of its hours without prices, and they alone make no bar."""
+    day = rows.select(pl.col("ts").dt.convert_time_zone(EXCHANGE_ZONE.key).dt.date().alias(_DAY))
+    first, last = day[_DAY].min(), day[_DAY].max()
+    if not (isinstance(first, date) and isinstance(last, date)):  # there are no rows
+        return rows.with_columns(pl.lit(True).alias(_COUNTS))
+    known = sessions(first, last + timedelta(days=1))
+    hours = day.join(known, left_on=_DAY, right_on="day", how="left", maintain_order="left")
     span = timedelta(minutes=minutes(finer)) if finer is not None else MICROSECOND
-    closes = pl.when(is_early).then(_microseconds(_CLOSES_EARLY)).otherwise(_microseconds(_CLOSES))
-    return (since_midnight + span // MICROSECOND > _microseconds(_OPENS)) & (since_midnight < closes)
-
-
-def _microseconds(moment: time) -> int:
-    return (moment.hour * 60 + moment.minute) * _MINUTE
+    is_within = (rows["ts"] + span > hours["opens"]) & (rows["ts"] < hours["closes"])
+    priced = [name for name in (*_PRICES, "vwap") if name in rows.columns]
+    counted = rows.with_columns(is_within.alias(_COUNTS)).filter(pl.col(_COUNTS).is_not_null())
+    return counted.with_columns(pl.when(_COUNTS).then(pl.col(name)).alias(name) for name in priced)

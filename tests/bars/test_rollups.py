@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import exchange_calendars  # type: ignore[import-untyped]  # it ships without types
 import polars as pl
 import pytest
 from hypothesis import example, given, settings
@@ -18,6 +17,7 @@ from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK
 from medalion.core.errors import InputError
 from medalion.core.frames import conform, derive, polars_schema
 from medalion.core.time import Timeframe
+from medalion.market.calendar import sessions_between
 from medalion.store.store import Store
 from olap.reads.rollup import Grid, rolled_up
 from tests.support.observed import START, instruments
@@ -25,6 +25,7 @@ from tests.support.observed import START, instruments
 NEW_YORK = ZoneInfo("America/New_York")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 EARLY = {date(2024, 7, 3), date(2024, 11, 29), date(2024, 12, 24)}
+HOLIDAYS = {date(2024, 3, 29), date(2024, 11, 28), date(2024, 12, 25)}
 INTRADAY = {"5Min": 5, "7Min": 7, "15Min": 15, "90Min": 90, "1Hour": 60, "4Hour": 240}
 MONTHS = {"1Month": 1, "3Month": 3, "12Month": 12}
 
@@ -71,10 +72,14 @@ def edges(ts: datetime, timeframe: str, zone: Any) -> tuple[datetime, datetime]:
     return first, last
 
 
+def is_session(day: date) -> bool:
+    return day.weekday() < 5 and day not in HOLIDAYS
+
+
 def counts(ts: datetime) -> bool:
     """Whether a minute is one of the exchange's regular session."""
     there = ts.astimezone(NEW_YORK)
-    return time(9, 30) <= there.time() < (time(13) if there.date() in EARLY else time(16))
+    return is_session(there.date()) and time(9, 30) <= there.time() < (time(13) if there.date() in EARLY else time(16))
 
 
 def expected(rows: list[dict[str, Any]], timeframe: str, *, is_stock: bool) -> list[dict[str, Any]]:
@@ -83,8 +88,10 @@ def expected(rows: list[dict[str, Any]], timeframe: str, *, is_stock: bool) -> l
     for row in sorted(rows, key=lambda row: row["ts"]):
         buckets.setdefault(edges(row["ts"], timeframe, NEW_YORK if is_stock else UTC), []).append(row)
     made = []
-    for (first, last), held in sorted(buckets.items()):
-        priced = [row for row in held if not is_stock or timeframe in INTRADAY or counts(row["ts"])]
+    is_by_session = is_stock and timeframe not in INTRADAY
+    for (first, last), each in sorted(buckets.items()):
+        held = [row for row in each if not is_by_session or is_session(row["ts"].astimezone(NEW_YORK).date())]
+        priced = [row for row in held if not is_by_session or counts(row["ts"])]
         if not priced:
             continue
         traded = [row for row in priced if row["vwap"] is not None and row["volume"] > 0]
@@ -105,7 +112,7 @@ def expected(rows: list[dict[str, Any]], timeframe: str, *, is_stock: bool) -> l
 
 def made(rows: pl.DataFrame, timeframe: str, *, is_stock: bool) -> pl.DataFrame:
     full = conform(STOCK_BARS, rows, source="s").with_columns(derive(STOCK_BARS)).with_columns(instrument_id=pl.lit(7))
-    grid, finer = Grid(Timeframe.parse(timeframe), is_stock), Timeframe.parse("1Min")
+    grid, finer = Grid(Timeframe.parse(timeframe), sessions_between if is_stock else None), Timeframe.parse("1Min")
     return rolled_up(STOCK_BARS, full, grid, finer, columns=STOCK_BARS.schema.names).sort("ts")
 
 
@@ -141,18 +148,6 @@ def test_bars_are_what_their_definition_says(rows: list[dict[str, Any]], timefra
     found = made(frame([*rows, bar(START, 1)]).head(len(rows)), timeframe, is_stock=is_stock)
     assert found.schema == polars_schema(STOCK_BARS.schema)
     assert found.to_dicts() == expected(rows, timeframe, is_stock=is_stock)
-
-
-@pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
-def test_sessions_end_early_when_the_exchange_closes_early() -> None:
-    calendar = exchange_calendars.get_calendar("XNYS", start="2004-01-01", end="2027-12-31")
-    closes = {day.date(): close for day, close in calendar.closes.items()}
-    late = [(local(day, at), price) for day in closes for at, price in (("12:59", 1), ("13:00", 2), ("15:59", 3))]
-    bars = made(frame(bar(ts, price) for ts, price in late), "1Day", is_stock=True)
-    assert bars["volume"].unique().to_list() == [3]
-    ends = dict(zip(bars["ts"].dt.convert_time_zone("America/New_York").dt.date(), bars["close"], strict=True))
-    assert ends == {day: 1 if close.astimezone(NEW_YORK).hour == 13 else 3 for day, close in closes.items()}
-    assert 1 in ends.values()
 
 
 @pytest.fixture

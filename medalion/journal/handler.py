@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from logging.handlers import QueueHandler
 from typing import Any
 
 from medalion.core.enums import LogLevel
@@ -40,7 +41,7 @@ _LARGEST = 1_000_000
 _DEEPEST = 6
 
 
-class DatabaseLogHandler(logging.Handler):
+class DatabaseLogHandler(QueueHandler):
     """Writes records to `application_logs` within about `interval` seconds, from a thread of its own.
 
     A record's logger becomes the category, `extra` the additional data, and the correlation id is that of `acting_as`
@@ -59,37 +60,21 @@ class DatabaseLogHandler(logging.Handler):
         interval: float = 1.0,
         source: str | None = None,
     ) -> None:
-        super().__init__(level)
         self._source = source
         self._writer = RowWriter(
             postgres, ApplicationLog, _COLUMNS, lost=_loss, capacity=capacity, batch=batch, interval=interval
         )
+        super().__init__(self._writer)  # type: ignore[arg-type]  # a handler takes nothing out of its queue
+        self.setLevel(level)
+        self.addFilter(self._is_of_others)
 
     @property
     def lost(self) -> int:
         """Records that were never written."""
         return self._writer.lost
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Queue the record, as plain values: what it refers to may change."""
-        is_ours = record.name.partition(".")[0] == "psycopg" or self._writer.is_writing_thread
-        if is_ours:
-            return
-        try:
-            self._writer.put(self._row(record))
-        except Exception:  # What a record refers to may fail in any way; `logging` has one place for that.
-            self.handleError(record)
-
-    def flush(self, timeout: float = 5.0) -> None:
-        """Wait until every record so far is written, at most `timeout` seconds."""
-        self._writer.flush(timeout)
-
-    def close(self, timeout: float = 5.0) -> None:
-        """Write what waits, for at most `timeout` seconds, and end. Idempotent."""
-        self._writer.close(timeout)
-        super().close()
-
-    def _row(self, record: logging.LogRecord) -> Row:
+    def prepare(self, record: logging.LogRecord) -> Row:
+        """The record as plain values, which are queued: what it refers to may change."""
         raised = record.exc_info[1] if record.exc_info else None
         trace = _safely(lambda: stack_trace(raised) or record.exc_text or record.stack_info or "")
         given = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
@@ -106,6 +91,18 @@ class DatabaseLogHandler(logging.Handler):
             None if correlation_id is None else _cut(correlation_id, 100),
             _safely(lambda: _json(given), '{"unreadable": true}') if given else None,
         )
+
+    def flush(self, timeout: float = 5.0) -> None:
+        """Wait until every record so far is written, at most `timeout` seconds."""
+        self._writer.flush(timeout)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Write what waits, for at most `timeout` seconds, and end. Idempotent."""
+        self._writer.close(timeout)
+        super().close()
+
+    def _is_of_others(self, record: logging.LogRecord) -> bool:
+        return record.name.partition(".")[0] != "psycopg" and not self._writer.is_writing_thread
 
 
 def _loss(count: int) -> Row:

@@ -52,7 +52,7 @@ class Metrics:
     def record(self, metric: Metric) -> None:
         """Queue the measurement; one that is no number, or beyond all measure, is left out."""
         if abs(metric.value) < _LARGEST:
-            self._writer.put(_row(metric))
+            self._writer.put_nowait(_row(metric))
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until every measurement so far is written or lost, at most `timeout` seconds; whether it is."""

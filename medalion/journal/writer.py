@@ -23,12 +23,15 @@ _logger = logging.getLogger(__name__)
 _LONGEST_PAUSE = 10.0
 
 
+# Not `logging.handlers.QueueListener`: it handles one record after the other, where a batch is one statement; it lets
+# none give way while PostgreSQL is away; it can be stopped, which waits for ever, but not flushed. And of its queues
+# `Queue` has a lock at which a signal handler that logs waits for itself, `SimpleQueue` no bound.
 class RowWriter:
     """Writes rows of one entity about every `interval` seconds or `batch` rows, oldest first.
 
-    `columns` are all but the id. Nothing here raises, and `put` never waits for PostgreSQL: while it is away the queue
-    keeps the newest `capacity` rows. Where rows were lost, the row that `lost` makes of their number follows the next
-    that were not. A forked child writes nothing.
+    `columns` are all but the id. Nothing here raises, and `put_nowait` never waits for PostgreSQL: while it is away the
+    queue keeps the newest `capacity` rows. Where rows were lost, the row that `lost` makes of their number follows the
+    next that were not. A forked child writes nothing.
     """
 
     def __init__(
@@ -50,8 +53,8 @@ class RowWriter:
         self._batch = batch
         self._interval = interval
         self._pid = os.getpid()
-        # A signal handler or finalizer may interrupt `put` and log, and would wait for itself at another lock or queue.
-        # For the same reason ids are made by the writing thread.
+        # A signal handler or finalizer may interrupt `put_nowait` and log, and would wait for itself at another lock or
+        # queue. For the same reason ids are made by the writing thread.
         self._lock = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._rows: deque[Row] = deque()
@@ -75,7 +78,7 @@ class RowWriter:
         """Whether the caller runs in this writer's own thread."""
         return threading.current_thread() is self._thread
 
-    def put(self, row: Row) -> None:
+    def put_nowait(self, row: Row) -> None:
         """Queue a row; the oldest one gives way where the queue is full."""
         if self._pid != os.getpid():
             return

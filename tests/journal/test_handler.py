@@ -81,7 +81,7 @@ def test_a_record_keeps_all_that_was_known(store: Store, logger: logging.Logger)
     assert 'raise ValueError("bad tick")' in line.stack_trace
     assert line.correlation_id == "run-7"
     assert line.additional_data == {"price": "1.10", "path": [1, {"a": None}]}
-    assert line.source.startswith("test_log_handler.test_a_record_keeps_all_that_was_known:")
+    assert line.source.startswith("test_handler.test_a_record_keeps_all_that_was_known:")
     assert abs(line.log_timestamp.timestamp() - time.time()) < 60
 
 

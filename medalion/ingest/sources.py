@@ -245,6 +245,9 @@ def _parquet(file: IO[bytes]) -> Iterator[tuple[pl.DataFrame, int]]:
             yield frame, size * done // rows
 
 
+# Blocks are cut here and parsed by Polars, because `pyarrow.csv` streams no faster and keeps less: a quote that the
+# file never closes ends with it, so that a file cut short is imported as if it were whole; a record longer than a block
+# is an error; a row with too few or too many cells goes to a callback as raw text, to be parsed and put in its place.
 def _csv(file: IO[bytes], compression: Any) -> Iterator[tuple[pl.DataFrame, int]]:
     """Every column as text, so that each digit survives; each block of lines is parsed with the header before it."""
     raw: Any = pa.PythonFile(cast(Any, file), "r")

@@ -139,6 +139,24 @@ def test_a_csv_read_in_blocks_gives_the_rows_of_one_read_at_once(
     assert_frame_equal(pl.concat(frames), pl.read_csv(io.BytesIO(text.encode()), infer_schema=False))
 
 
+@pytest.mark.parametrize("text", [b'a,b\n1,"2\n', b'a,b\n"1,2\n3,4\n', b'a,b\n1,2\n"3\n'])
+@pytest.mark.parametrize("block", [2, 1000])
+def test_a_csv_that_ends_within_quotes_is_no_whole_file(tmp_path: Path, text: bytes, block: int) -> None:
+    path = tmp_path / "cut.csv"
+    path.write_bytes(text)
+    with patch.object(sources, "_BLOCK_BYTES", block), pytest.raises(InputError, match="cannot be read"):
+        list(Source(path).pieces())
+
+
+@pytest.mark.parametrize("block", [2, 1000])
+def test_blank_and_short_lines_of_a_csv_are_rows_in_their_place(tmp_path: Path, block: int) -> None:
+    path = tmp_path / "blank.csv"
+    path.write_bytes(b"\xef\xbb\xbfa,b\n\n1,2\n3\n" + b'"' + b"4" * 500 + b'",""\n')
+    with patch.object(sources, "_BLOCK_BYTES", block):
+        rows = [row for piece in Source(path).pieces() for row in piece.frame.rows()]
+    assert rows == [(None, None), ("1", "2"), ("3", None), ("4" * 500, "")]
+
+
 @pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda dataset: dataset.name)
 def test_no_row_of_a_key_but_the_last_one_of_the_source_counts(store: Store, dataset: Dataset) -> None:
     ids = instruments(store, dataset.kind, ("AAA",))
@@ -300,7 +318,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from medalion.ingest import history, sources
 from medalion.core.datasets import STOCK_QUOTES
-from medalion.ingest.pieces import Reading, fitted
+from medalion.ingest.pieces import ImportPlan, fitted
 from medalion.ingest.sources import Source
 from olap.delta.tables import Lake
 from oltp.hot.writes import OpenWrite
@@ -311,7 +329,7 @@ lake, path = Lake(Path(sys.argv[1])), sys.argv[2]
 lake.open()
 peaks = []
 for times in (2, 8):
-    source, staged, reading = Source([path] * times), history.Staged(), Reading()
+    source, staged, reading = Source([path] * times), history.StagedImport(), ImportPlan()
     rows = fitted(STOCK_QUOTES, source, reading, lambda symbols: dict.fromkeys(symbols, 1), None)
     history._stage(lake.table(STOCK_QUOTES), OpenWrite(1, datetime.now(UTC), 0), rows, staged, source, reading)
     peaks.append((staged.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))

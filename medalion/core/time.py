@@ -100,6 +100,11 @@ def utc(moment: Instant, *, name: str = "time") -> datetime:
         ) from error
 
 
+def in_utc(moment: datetime | None) -> datetime | None:
+    """The same moment in UTC, of an aware datetime; None of None."""
+    return None if moment is None else moment.astimezone(UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class TimeRange:
     """Half-open `[start, end)` in UTC; None is unbounded."""

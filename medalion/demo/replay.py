@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from medalion.core.enums import CorporateActionType, TradeSide, TradeStatus
-from medalion.core.money import cash, exact
+from medalion.core.money import ZERO, cash, exact
 from medalion.core.time import EXCHANGE_ZONE
 from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.market.calendar import open_of
@@ -25,8 +25,6 @@ from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote, Row
 from medalion.trading.views import TradeDto
 from oltp.entities.reference import CorporateAction
-
-ZERO = Decimal(0)
 
 
 def session_open(midnight: datetime) -> datetime:

@@ -8,7 +8,7 @@ claimed import from that list.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from medalion.core.datasets import Dataset
 from medalion.core.enums import BatchStatus, WriteKind
 from medalion.core.errors import InputError
 from medalion.core.frames import by_runs
+from medalion.core.time import in_utc
 from medalion.core.workers import in_turn
 from medalion.ingest.pieces import ImportPlan, InstrumentLookup, fitted
 from medalion.ingest.rejects import RejectsFile
@@ -224,8 +225,8 @@ def _staged(
         rows=rows.height,
         content=content,
         checksum=checksum,
-        first_ts=_utc(first_ts),
-        last_ts=_utc(last_ts),
+        first_ts=in_utc(first_ts),
+        last_ts=in_utc(last_ts),
         instruments=set(rows["instrument_id"].unique().to_list()),
     )
 
@@ -242,10 +243,6 @@ def _checksums(dataset: Dataset, rows: pl.DataFrame) -> tuple[int, int]:
     given = row_hashes(table, content)
     stored = row_hashes(table, rest, after=given)
     return int(given.sum(dtype=np.uint64)), int(stored.sum(dtype=np.uint64))
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.astimezone(UTC)
 
 
 def _batch(number: int, entry: WriteResult, files: list[StagedFile]) -> Batch:

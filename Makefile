@@ -20,7 +20,7 @@ LOCKED := .venv/.locked-$(PLACE)
 READY := .venv/.ready-$(PLACE)
 PEERS := .venv-bench/.ready-$(PLACE)
 
-.PHONY: help demo test soak mutants lint types check bench bench-lake notebooks wheel constraints clean
+.PHONY: help demo test soak mutants faces lint types check bench bench-lake notebooks wheel constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -55,6 +55,9 @@ soak: $(READY)  ## Run the tests of ledger and lake at length: 120,000 steps, 70
 
 mutants: $(READY)  ## Switch off each rule of the store's protocol, and show that a test notices (ARGUMENTS=12 for rule 12)
 	.venv/bin/python -m tests.machines.mutants $(ARGUMENTS)
+
+faces: $(READY)  ## Write the store's typed faces anew from its services and repositories
+	.venv/bin/python -m tools.faces
 
 lint: $(READY)  ## Check style with ruff
 	.venv/bin/ruff check .

@@ -11,7 +11,6 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from medalion.core.enums import TradeSide, TradeStatus
@@ -19,7 +18,10 @@ from medalion.core.errors import NotFoundError
 from medalion.demo.sources import BOT_SOURCE, BotTrade, token
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote, Row
+from medalion.store.blocking import BlockingTradingService
+from medalion.store.store import Store
 from medalion.venues.base import FillReport, Order, OrderReport
+from oltp.entities.trading import Account, Strategy
 
 _AT_A_TIME = 4
 
@@ -127,7 +129,13 @@ class Record:
 
 
 def book_trades(
-    store: Any, trading: Any, trades: Sequence[BotTrade], *, account: Any, strategy: Any, on_order: Callable[[], None]
+    store: Store,
+    trading: BlockingTradingService,
+    trades: Sequence[BotTrade],
+    *,
+    account: Account,
+    strategy: Strategy,
+    on_order: Callable[[], None],
 ) -> None:
     """Every entry and exit as an order, unless an earlier run booked it; several outcomes at a time."""
     known = store.trades.by_strategy(strategy, account=account)

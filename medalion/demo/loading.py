@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any
 
 import polars as pl
 
 from medalion.core.datasets import POLYMARKET_BOOKS, POLYMARKET_SNAPSHOTS, STOCK_BARS, Dataset
 from medalion.core.enums import AssetType, CorporateActionType
 from medalion.demo import sources
+from medalion.store.fields import CorporateActionFields
 from medalion.store.store import Store
 from oltp.entities.reference import PolymarketEvent, PolymarketMarket, PolymarketOutcome
 
@@ -45,14 +45,15 @@ def make_stocks(store: Store) -> None:
             known[symbol] = store.assets.create(
                 symbol=symbol, name=name, asset_type=AssetType.STOCK, asset_class="us_equity", exchange=exchange
             ).id
-    actions: list[tuple[str, date, CorporateActionType, dict[str, Any]]] = [
-        *((symbol, day, CorporateActionType.SPLIT, {"new_shares": 2, "old_shares": 1}) for symbol, day in SPLITS),
-        *((symbol, day, CorporateActionType.DIVIDEND, {"amount": each}) for symbol, day, each in SPECIAL_DIVIDENDS),
+    split, dividend = CorporateActionType.SPLIT, CorporateActionType.DIVIDEND
+    actions: list[tuple[str, date, CorporateActionType, CorporateActionFields]] = [
+        *((symbol, day, split, CorporateActionFields(new_shares=2, old_shares=1)) for symbol, day in SPLITS),
+        *((symbol, day, dividend, CorporateActionFields(amount=each)) for symbol, day, each in SPECIAL_DIVIDENDS),
     ]
     for symbol, day, kind, terms in actions:
-        key = {"asset_id": known[symbol], "action_type": kind, "ex_date": day}
-        if not store.corporate_actions.any(**key):
-            store.corporate_actions.create(**key, **terms, source="demo")
+        if not store.corporate_actions.any(asset_id=known[symbol], action_type=kind, ex_date=day):
+            terms |= {"asset_id": known[symbol], "action_type": kind, "ex_date": day, "source": "demo"}
+            store.corporate_actions.create(**terms)
 
 
 def make_markets(store: Store, markets: pl.DataFrame) -> None:

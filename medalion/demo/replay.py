@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 
 import polars as pl
 
@@ -23,8 +22,11 @@ from medalion.demo.strategy import Cross, MovingAverageCross, shares_for
 from medalion.market.calendar import open_of
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote, Row
+from medalion.store.blocking import BlockingTradingService
+from medalion.store.store import Store
 from medalion.trading.views import TradeDto
 from oltp.entities.reference import CorporateAction
+from oltp.entities.trading import Account, Strategy, TradingSignal
 
 
 def session_open(midnight: datetime) -> datetime:
@@ -123,7 +125,8 @@ class Decision:
     @property
     def at(self) -> datetime:
         """When the bar was known."""
-        return self.bar["available_at"]  # type: ignore[no-any-return]
+        known: datetime = self.bar["available_at"]
+        return known
 
     @property
     def client_order_id(self) -> str:
@@ -134,7 +137,7 @@ class Decision:
 class Broker:
     """How the replay reaches the books; what an earlier run did there is not done again."""
 
-    def __init__(self, *, store: Any, trading: Any, account: Any, strategy: Any) -> None:
+    def __init__(self, *, store: Store, trading: BlockingTradingService, account: Account, strategy: Strategy) -> None:
         self._store, self._trading, self._account, self._strategy = store, trading, account, strategy
         done = store.trades.by_strategy(strategy, account=account)
         self._trades = {trade.client_order_id: trade for trade in done if trade.status is TradeStatus.FILLED}
@@ -142,7 +145,7 @@ class Broker:
         self._signals = {(signal.symbol, signal.signal_timestamp): signal for signal in signals}
         self._assets = {asset.symbol: asset for asset in store.assets.active()}
 
-    def signal(self, decision: Decision, windows: tuple[int, int]) -> Any:
+    def signal(self, decision: Decision, windows: tuple[int, int]) -> TradingSignal:
         """The signal of a decision, stored with the bar and the averages that it was derived from."""
         known = self._signals.get((decision.symbol, decision.at))
         if known is not None:
@@ -163,11 +166,11 @@ class Broker:
             },
         )
 
-    def execute(self, decision: Decision, signal: Any, at: datetime) -> TradeDto:
+    def execute(self, decision: Decision, signal: TradingSignal, at: datetime) -> TradeDto:
         known = self._trades.get(decision.client_order_id)
         if known is not None:
             return TradeDto.of(known)
-        return self._trading.execute_market_order(  # type: ignore[no-any-return]
+        return self._trading.execute_market_order(
             account=self._account,
             strategy=self._strategy,
             signal=signal,
@@ -210,7 +213,7 @@ def replay(
     book = Book(deposit, {}, {})
     averages: dict[str, MovingAverageCross] = defaultdict(lambda: MovingAverageCross(*windows))
     coming = sorted(actions, key=lambda named: named[1].ex_date)
-    decided: list[tuple[Decision, Any]] = []
+    decided: list[tuple[Decision, TradingSignal]] = []
     equity: list[tuple[date, Decimal]] = []
     signals = trades = 0
     for bars in market.sessions():

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -14,6 +13,8 @@ from medalion.plot import charts
 from medalion.report.tables import drawdown_rows, fills_table, performance_cards, performance_table, trade_table
 from medalion.report.tearsheet import Figure, write_tearsheet
 from medalion.stats.performance import drawdown_table, drawdowns, monthly_returns
+from medalion.store.store import Store
+from oltp.entities.trading import Account
 
 SHOWN_SYMBOL, SHOWN_FROM = "AAPL", date(2011, 3, 1)
 HELD = ("AAPL", "IBM", "MSFT")
@@ -23,9 +24,9 @@ _CREDITS = (
 )
 
 
-def buy_and_hold(store: Any) -> pl.DataFrame:
+def buy_and_hold(store: Store) -> pl.DataFrame:
     """`ts`, `value`: an equal amount in each stock that the data has from its first day, held to the end, from 1."""
-    closes: pl.DataFrame = store.bars(list(HELD), "1Day", adjust="split", columns=["symbol", "ts", "close"])
+    closes = store.bars(list(HELD), "1Day", adjust="split", columns=["symbol", "ts", "close"])
     growth = pl.col("close").cast(pl.Float64) / pl.col("close").cast(pl.Float64).first().over("symbol")
     return (
         closes.with_columns(growth.alias("value"), pl.col("ts").dt.date())
@@ -63,7 +64,7 @@ def biggest_upset(snapshots: pl.DataFrame, markets: pl.DataFrame) -> Upset:
     return Upset(first["question"], first["winner"], first["end"], first["lowest"], path)
 
 
-def write_report(store: Any, path: Path, *, account: Any, rule: str) -> Path:
+def write_report(store: Store, path: Path, *, account: Account, rule: str) -> Path:
     """The page's path; `rule` says in a few words how the account trades."""
     equity = store.stats.equity(account)
     found = store.stats.performance(account)

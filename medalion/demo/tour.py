@@ -18,8 +18,10 @@ from medalion.core.time import utc
 from medalion.demo import bot, loading, sources, tables
 from medalion.demo.replay import Broker, ReplayMarket, replay
 from medalion.demo.tearsheet import write_report
+from medalion.store.blocking import BlockingTradingService
 from medalion.store.store import Store
 from medalion.venues.paper.venue import CommissionSchedule
+from oltp.entities.trading import Account, Strategy
 from oltp.repositories.unit_of_work import acting_as
 
 ACCOUNT, BOT_ACCOUNT = "demo", "polymarket-bot"
@@ -190,8 +192,15 @@ class Tour:
 
 
 def _account(
-    store: Store, trading: Any, name: str, kind: AccountType, *, deposit: Decimal, at: datetime, description: str
-) -> Any:
+    store: Store,
+    trading: BlockingTradingService,
+    name: str,
+    kind: AccountType,
+    *,
+    deposit: Decimal,
+    at: datetime,
+    description: str,
+) -> Account:
     """The account of that name with its deposit, each made where it is not there."""
     account = store.accounts.first(name=name)
     if account is None:
@@ -201,7 +210,7 @@ def _account(
     return account
 
 
-def _strategy(store: Store, name: str, **fields: Any) -> Any:
+def _strategy(store: Store, name: str, **fields: Any) -> Strategy:
     return store.strategies.first(name=name) or store.strategies.create(name=name, **fields)
 
 

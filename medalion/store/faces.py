@@ -1,11 +1,12 @@
-"""The two faces of one body: what blocks, for an event loop; what is awaited, for blocking callers."""
+"""What the generated faces stand on: how a call blocks, goes to a thread, or becomes a unit of work of its own."""
 
-import inspect
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from functools import partial, wraps
-from typing import Any
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from difflib import get_close_matches
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, ParamSpec, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -13,33 +14,9 @@ from anyio.from_thread import BlockingPortal
 
 from oltp.repositories.unit_of_work import UnitOfWork
 
-
-class RepositoryFace:
-    """One repository; every call is a unit of work of its own, committed when it returns."""
-
-    def __init__(self, units: Callable[[], UnitOfWork], name: str) -> None:
-        self._units = units
-        self._name = name
-
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        repository = UnitOfWork.repositories()[self._name]
-        described = getattr(repository, method)
-        if method.startswith("_") or not inspect.iscoroutinefunction(described):
-            raise AttributeError(f"{self._name} has no method {method!r}")
-
-        @wraps(described)
-        async def call(*arguments: Any, **named: Any) -> Any:
-            async with self._units() as unit:
-                return await getattr(getattr(unit, self._name), method)(*arguments, **named)
-
-        return call
-
-    def __dir__(self) -> list[str]:
-        repository = UnitOfWork.repositories()[self._name]
-        return [name for name, member in inspect.getmembers(repository, inspect.iscoroutinefunction) if name[0] != "_"]
-
-    def __repr__(self) -> str:
-        return f"<{self._name}: {', '.join(dir(self))}>"
+B = TypeVar("B")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class LoopThread:
@@ -61,50 +38,56 @@ class LoopThread:
             await portal.sleep_until_stopped()
 
 
-class Blocking:
-    """An object whose coroutines block the caller instead, on the portal's event loop."""
+class Face:
+    """Shows its public names, and answers a name that it has not with the nearest."""
 
-    def __init__(self, body: object, portal: Callable[[], BlockingPortal]) -> None:
+    _called: ClassVar[str]
+
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(type(self)) if not name.startswith("_")]
+
+    def __repr__(self) -> str:
+        return f"<{self._called}: {', '.join(dir(self))}>"
+
+    # A type checker that saw it would take every name for one that there is.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if not name.startswith("_") and hasattr(type(self), name):
+                object.__getattribute__(self, name)  # what went wrong inside a property is told, not hidden
+            near = " or ".join(map(repr, get_close_matches(name, dir(self))))
+            # Given a name and no object, the interpreter does not add a guess of its own to ours.
+            raise AttributeError(
+                f"{self._called} has no {name!r}" + (f"; did you mean {near}?" if near else ""), name=name, obj=None
+            )
+
+
+class BlockingFace(Face, Generic[B]):
+    """A body whose coroutines block the caller instead, on the event loop of the store."""
+
+    def __init__(self, body: B, portal: Callable[[], BlockingPortal]) -> None:
         self._body = body
         self._portal = portal
 
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._body, name)
-        if not inspect.iscoroutinefunction(member):
-            return member
+    def _wait(self, method: Callable[P, Awaitable[R]], /, *arguments: P.args, **named: P.kwargs) -> R:
+        return self._portal().call(partial(method, *arguments, **named))
 
-        @wraps(member)
-        def call(*arguments: Any, **named: Any) -> Any:
-            return self._portal().call(partial(member, *arguments, **named))
-
-        return call
-
-    def __dir__(self) -> list[str]:
-        return [name for name in dir(self._body) if name[0] != "_"]
-
-    def __repr__(self) -> str:
-        return repr(self._body)
+    def _within(self, manager: AbstractAsyncContextManager[R]) -> AbstractContextManager[R]:
+        return self._portal().wrap_async_context_manager(manager)
 
 
-class Threaded:
-    """An object whose methods run in a worker thread, so that the event loop goes on."""
+class ThreadedFace(Face, Generic[B]):
+    """A body that blocks, whose methods run in a worker thread instead, so that the event loop goes on."""
 
-    def __init__(self, body: object) -> None:
+    def __init__(self, body: B) -> None:
         self._body = body
 
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._body, name)
-        if not inspect.ismethod(member):
-            return member
+    async def _run(self, method: Callable[P, R], /, *arguments: P.args, **named: P.kwargs) -> R:
+        return await to_thread.run_sync(partial(method, *arguments, **named))
 
-        @wraps(member)
-        async def call(*arguments: Any, **named: Any) -> Any:
-            return await to_thread.run_sync(partial(member, *arguments, **named))
 
-        return call
+class UnitFace(Face):
+    """A repository of which every call is a unit of work of its own, committed when it returns."""
 
-    def __dir__(self) -> list[str]:
-        return [name for name in dir(self._body) if name[0] != "_"]
-
-    def __repr__(self) -> str:
-        return repr(self._body)
+    def __init__(self, units: Callable[[], UnitOfWork]) -> None:
+        self._units = units

@@ -49,6 +49,11 @@ def id_of(which: Which) -> UUID:
         raise InputError(f"{which!r} is no id; give a UUID or the entity", given=which, expected="UUID") from error
 
 
+def is_kept(field: orm.InstrumentedAttribute[Any]) -> bool:
+    """Whether the store fills the field itself, so that it cannot be given."""
+    return field.key in _KEPT and (field.key != "instrument_id" or field.expression.server_default is not None)
+
+
 class Repository(Generic[T]):
     """Entities of one kind, as the unit of work sees them; deleted ones are hidden.
 
@@ -224,7 +229,7 @@ class Repository(Generic[T]):
 
     def _fields(self, values: Mapping[str, Any]) -> dict[str, Any]:
         for name in _KEPT.intersection(values):
-            if name != "instrument_id" or self._attribute(name).expression.server_default is not None:
+            if is_kept(self._attribute(name)):
                 raise InputError(f"{name} is kept by the store and cannot be given", given=name)
         return {name: self._checked(name, value) for name, value in values.items()}
 

@@ -272,6 +272,9 @@ def test_every_trade_tells_its_signal_and_what_was_seen(stocks: Store) -> None:
     trades = stocks.trades.find()
     assert trades
     for trade in trades:
+        assert trade.signal_id is not None
+        assert trade.alpaca_market_data_snapshot is not None
+        assert trade.executed_at is not None
         signal = stocks.signals.get(trade.signal_id)
         seen = trade.alpaca_market_data_snapshot["decision"]["seen"][trade.symbol]
         assert signal.was_acted_upon

@@ -78,9 +78,11 @@ def test_a_record_keeps_all_that_was_known(store: Store, logger: logging.Logger)
     (line,) = store.journal.recent_logs()
     assert (line.log_level, line.category, line.message) == (LogLevel.ERROR, logger.name, "late by 12 ms")
     assert line.exception == "ValueError: bad tick"
+    assert line.stack_trace is not None
     assert 'raise ValueError("bad tick")' in line.stack_trace
     assert line.correlation_id == "run-7"
     assert line.additional_data == {"price": "1.10", "path": [1, {"a": None}]}
+    assert line.source is not None
     assert line.source.startswith("test_handler.test_a_record_keeps_all_that_was_known:")
     assert abs(line.log_timestamp.timestamp() - time.time()) < 60
 

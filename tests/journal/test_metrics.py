@@ -63,6 +63,7 @@ def test_slow_queries_are_recorded_where_asked_for(database_url: str, data_dir: 
         assert store._parts.metrics.flush()
         first, second = store.journal.metrics("query_time")
     assert (first.tags, first.unit) == ({"call": "read", "asked": STOCK_QUOTES.name}, "ms")
+    assert second.tags is not None
     assert second.tags["call"] == "sql"
     assert 0 < first.value < 60_000
     with medalion.open(database_url, data_dir=data_dir, mirror_background=False, slow_query_ms=600_000) as store:

@@ -141,7 +141,7 @@ def test_each_unit_of_a_position_is_closed_by_one_of_all_processes(
     closed = racers.together(_closes_unit_by_unit, database_url, data_dir, held.id)
     assert sum(closed) == 20
     (position,) = store.trading.get_positions_by_asset(SYMBOLS[0])
-    assert (position.id, position.status, position.remaining_quantity) == (held.id, PositionStatus.CLOSED, 0)
+    assert (position.id, position.status, position.remaining_quantity) == (held.id, PositionStatus.CLOSED, Decimal(0))
     assert position.realized_pnl == 20 * Decimal("-0.03")
     found = check_against_venue(books, account_id, DEPOSIT)
     assert len(found.trades) == 21
@@ -187,10 +187,10 @@ def _trades(
                 gate()
             end = time.monotonic() + seconds
             while time.monotonic() < end:
-                order = {"symbol": chance.choice(SYMBOLS), "side": chance.choice(("buy", "sell"))}
+                symbol, side = chance.choice(SYMBOLS), chance.choice(("buy", "sell"))
                 quantity = Decimal(chance.randint(1, 4 * 10**8)).scaleb(-8)
                 try:
-                    trading.execute_market_order(account=account_id, quantity=quantity, **order)
+                    trading.execute_market_order(account=account_id, symbol=symbol, side=side, quantity=quantity)
                     placed += 1
                 except MedalionError as error:
                     wrong.append(f"{type(error).__name__}: {error}")
@@ -220,5 +220,6 @@ def test_a_crowd_in_one_account_leaves_exact_books_and_sees_no_error(
     store.trading.mark_to_market(account=account_id)
     summary = store.trading.get_portfolio_summary(account_id)
     assert summary.market_value is not None
+    assert summary.net_pnl is not None
     assert summary.equity == summary.cash + summary.market_value == summary.deposits + summary.net_pnl
     assert store.audit.verify() == []

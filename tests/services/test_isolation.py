@@ -182,7 +182,8 @@ def order(method: str, **named: Any) -> Ask:
 
 
 def split(world: World, account: str) -> Any:
-    return world.trading.settle_corporate_action(world.store.corporate_actions.first().id, account=account)
+    (action,) = world.store.corporate_actions.find()
+    return world.trading.settle_corporate_action(action.id, account=account)
 
 
 WRITES: dict[str, Ask] = {

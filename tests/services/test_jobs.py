@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from medalion.core.errors import InputError, NotFoundError
 from medalion.positions.round_trips import Execution
 from medalion.store.store import Store
 from oltp.entities.base import uuid7
+from oltp.entities.operations import JobRun
 from tests.support.books import Book
 
 FRIDAY = datetime(2024, 3, 1, tzinfo=UTC)
@@ -34,9 +36,15 @@ def write_close(store: Store, ts: datetime, close: str) -> None:
     store.market_data.store_stock_bar(symbol="AAPL", timeframe="1Day", ts=ts, volume=1, **prices)
 
 
+def results_of(run: JobRun) -> dict[str, Any]:
+    assert run.results is not None
+    return run.results
+
+
 def test_a_run_keeps_what_it_was_asked_and_what_it_found(store: Store) -> None:
     run = store.jobs.run_statistics(start="2024-03-01", end="2024-03-08", account="paper")
     assert (run.status, run.job, run.error) == (JobStatus.SUCCEEDED, "portfolio_statistics", None)
+    assert run.finished_at is not None
     assert run.finished_at >= run.started_at
     assert run.parameters == {
         "start": "2024-03-01T00:00:00+00:00",
@@ -44,7 +52,7 @@ def test_a_run_keeps_what_it_was_asked_and_what_it_found(store: Store) -> None:
         "accounts": ["paper"],
         "risk_free": 0.0,
     }
-    figures = run.results["paper"]
+    figures = results_of(run)["paper"]
     assert (figures["opening_value"], figures["closing_value"]) == ("1000.00000000", "1009.30000000")
     assert figures["trades"]["net_profit"] == "9.30000000"
     assert figures["trades"]["average_holding_time"] == 75 * 3600
@@ -72,7 +80,7 @@ def test_an_earlier_run_can_be_repeated_after_a_correction(store: Store) -> None
     corrected = store.jobs.run_statistics()
     repeated = store.jobs.run_statistics(as_of=first.inputs["as_of"])
     assert repeated.results == first.results
-    assert corrected.results["paper"]["performance"] != first.results["paper"]["performance"]
+    assert results_of(corrected)["paper"]["performance"] != results_of(first)["paper"]["performance"]
     assert (
         corrected.inputs["datasets"]["stock_bars"]["last_write"] > first.inputs["datasets"]["stock_bars"]["last_write"]
     )
@@ -86,8 +94,8 @@ def test_new_books_show_in_the_inputs(store: Store, book: Book) -> None:
 
 def test_every_account_is_reported_by_its_name(store: Store) -> None:
     Book.opened(store, "other")
-    assert set(store.jobs.run_statistics().results) == {"other", "paper"}
-    assert set(store.jobs.run_statistics(account="other").results) == {"other"}
+    assert set(results_of(store.jobs.run_statistics())) == {"other", "paper"}
+    assert set(results_of(store.jobs.run_statistics(account="other"))) == {"other"}
 
 
 def test_a_run_that_fails_says_why(store: Store, book: Book) -> None:
@@ -96,6 +104,7 @@ def test_a_run_that_fails_says_why(store: Store, book: Book) -> None:
         store.jobs.run_statistics(account="paper")
     (run,) = store.jobs.recent()
     assert (run.status, run.results) == (JobStatus.FAILED, None)
+    assert run.error is not None
     assert "EUR" in run.error
     assert run.finished_at is not None
 

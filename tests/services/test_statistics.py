@@ -102,7 +102,7 @@ def test_deposits_are_no_return(store: Store, book: Book) -> None:
 
 def test_a_summary_adds_up(store: Store, book: Book) -> None:
     found = store.stats.summary("paper", FRIDAY, MONDAY + 2 * DAY)
-    assert (found.opening_value, found.closing_value, found.net_flow) == (1000, 1519, 500)
+    assert [found.opening_value, found.closing_value, found.net_flow] == [1000, 1519, 500]
     assert found.profit == 19
     assert (found.sessions, found.currency, found.trades.total_trades) == (3, "USD", 0)
 
@@ -148,7 +148,7 @@ def test_options_count_their_multiplier_and_keep_their_underlyings_sessions(stor
         strike_price=Decimal(190),
     )
     write_bars(store, "AAPL", {FRIDAY: 10, MONDAY: 11})
-    sides = {"bid_size": 1, "ask_size": 1}
+    sides: dict[str, Any] = {"bid_size": 1, "ask_size": 1}
     store.market_data.store_option_quote(
         symbol=contract.symbol, ts=FRIDAY + 15 * HOUR, bid_price="1.5", ask_price="1.7", **sides
     )

@@ -18,9 +18,13 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("medalion", "oltp", "olap")
 LONGEST_MODULE = 400
+GENERATED = {ROOT / "medalion" / "store" / f"{name}.py" for name in ("awaited", "blocking", "fields")}
 # What uses the store as any program does stands at the command line's rank.
 OUTSIDE = {
+    "medalion.store.awaited": 3,
+    "medalion.store.blocking": 3,
     "medalion.store.parts": 3,
+    "medalion.store.services": 3,
     "medalion.store.store": 3,
     "medalion.cli": 4,
     "medalion.__main__": 4,
@@ -153,8 +157,9 @@ def test_every_extra_brings_what_a_module_imports() -> None:
 
 
 def test_no_module_outgrows_400_lines() -> None:
-    # A revision is a record of one step of the schema, which nobody edits and no noun divides.
-    modules = [path.relative_to(ROOT) for path in files(".py") if path.parent != ROOT / "migrations" / "versions"]
+    # A revision is a record of one step of the schema, and a face is generated: nobody edits them.
+    revisions = ROOT / "migrations" / "versions"
+    modules = [path.relative_to(ROOT) for path in files(".py") if path.parent != revisions and path not in GENERATED]
     lengths = {path: len((ROOT / path).read_text("utf-8").splitlines()) for path in modules}
     assert {str(path): length for path, length in lengths.items() if length > LONGEST_MODULE} == {}
 

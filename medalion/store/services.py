@@ -1,0 +1,137 @@
+"""What an open store offers, part by part; both faces are generated from here."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+
+from anyio import to_thread
+
+from medalion.market.quotes import Market, Row, StoredMarket
+from medalion.services.audit import Audit
+from medalion.services.jobs import Jobs
+from medalion.services.journal import Journal
+from medalion.services.market_data import MarketDataService
+from medalion.services.mirror import Mirror
+from medalion.services.observations import Observations
+from medalion.services.rollups import Rollups
+from medalion.services.statistics import Statistics
+from medalion.services.trading import TradingService
+from medalion.store.parts import Parts
+from medalion.venues.base import Venue
+from medalion.venues.paper.venue import CommissionSchedule, PaperVenue
+from oltp.repositories.unit_of_work import UnitOfWork
+
+
+class StoreRows:
+    """The store's rows as a market asks for them, looked up in a worker thread."""
+
+    def __init__(self, observations: Observations) -> None:
+        self._observations = observations
+
+    async def latest(self, dataset: str, symbol: str, /, *, timeframe: str | None = None) -> Row | None:
+        """The newest."""
+        return await to_thread.run_sync(partial(self._observations.latest, dataset, symbol, timeframe=timeframe))
+
+    async def latest_at(
+        self, dataset: str, symbol: str, t: datetime, /, *, timeframe: str | None = None
+    ) -> Row | None:
+        """The newest that was available at `t`."""
+        return await to_thread.run_sync(partial(self._observations.latest_at, dataset, symbol, t, timeframe=timeframe))
+
+
+class Services:
+    """Each part as it is written, once: it blocks, or it is awaited.
+
+    `Store` and `AsyncStore` have these, the methods of `observations` as their own, and every repository of a unit of
+    work. After a change of what a part offers, `make faces` writes their faces anew.
+    """
+
+    def __init__(self, parts: Callable[[], Parts]) -> None:
+        self._parts = parts
+
+    @property
+    def observations(self) -> Observations:
+        """Reads and writes of every dataset."""
+        return self._parts().observations
+
+    def units(self) -> UnitOfWork:
+        """A new unit of work over the books."""
+        return self._parts().units()
+
+    @property
+    def mirror(self) -> Mirror:
+        """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`."""
+        return self._parts().mirror
+
+    @property
+    def rollups(self) -> Rollups:
+        """Bars that are made beforehand: `keep()`, `list()`, `drop()`, `refresh()`."""
+        return self._parts().rollups
+
+    @property
+    def market_data(self) -> MarketDataService:
+        """Observations one by one or in lists, the instruments they belong to, and the newest of each."""
+        parts = self._parts()
+        return MarketDataService(parts.observations, parts.units)
+
+    @property
+    def journal(self) -> Journal:
+        """Logs, errors and measurements of the system."""
+        parts = self._parts()
+        return Journal(parts.units, parts.postgres, parts.handlers.append)
+
+    @property
+    def audit(self) -> Audit:
+        """Who changed what and when, and whether the record is whole."""
+        parts = self._parts()
+        return Audit(parts.units, parts.anchors)
+
+    @property
+    def trading(self) -> TradingService:
+        """Orders and positions, on the simulated venue at the stored market; see `live` and `backtest` for others."""
+        return self.backtest(StoredMarket(StoreRows(self.observations)))
+
+    def live(self, venue: Venue) -> TradingService:
+        """Orders and positions at that venue, such as `medalion.venues.alpaca.AlpacaVenue`, at the stored market."""
+        return self.backtest(StoredMarket(StoreRows(self.observations)), venue=venue)
+
+    def backtest(
+        self,
+        market: Market,
+        *,
+        venue: Venue | None = None,
+        commission: CommissionSchedule = CommissionSchedule(),  # noqa: B008 - it is frozen
+        slippage_bps: Decimal = Decimal(0),
+        respect_size: bool = False,
+        latency: timedelta | None = None,
+        max_quote_age: timedelta | None = None,
+    ) -> TradingService:
+        """Trading in the same books on a market of the past: orders fill at its quotes of their `at`.
+
+        Without `venue` they go to a simulated one, for which the other arguments are: see `PaperVenue`.
+        """
+        parts = self._parts()
+        if venue is None:
+            venue = PaperVenue(
+                parts.sessions,
+                market,
+                commission=commission,
+                slippage_bps=slippage_bps,
+                respect_size=respect_size,
+                latency=latency,
+                max_quote_age=max_quote_age,
+            )
+        return TradingService(parts.units, venue, market, record=parts.metrics.record)
+
+    @property
+    def stats(self) -> Statistics:
+        """Value by session, performance and closed trades of accounts."""
+        parts = self._parts()
+        return Statistics(parts.observations, parts.units)
+
+    @property
+    def jobs(self) -> Jobs:
+        """Batch jobs and their runs."""
+        parts = self._parts()
+        return Jobs(parts.units, self.stats, parts.postgres, parts.lake)

@@ -59,7 +59,6 @@ class Member:
         return rest.arg in ("fields", "changes") and ast.unparse(self.arguments.kwarg.annotation) == "Any"
 
 
-@cache
 def is_part(kind: type) -> bool:
     """Whether a class is a part of the store: a service, or anything of ours whose methods are awaited."""
     if kind.__module__.split(".")[0] not in OURS or Protocol in kind.__mro__:
@@ -202,5 +201,5 @@ def _method(owner: type, node: Function) -> Member | None:
         raise RefusedError(f"{where} yields to `async for`; give a list, or a context manager")
     leaked = {each.split(".")[-1] for each in map(ast.unparse, ast.walk(node.returns))} & _LEAKS
     if leaked:
-        raise RefusedError(f"{where} returns a {leaked.pop()}; make it `async def`")
+        raise RefusedError(f"{where} returns {leaked.pop()}; make it `async def`")
     return Member(node.name, Kind.COROUTINE if is_coroutine else Kind.CALL, owner, node.returns, doc, node.args)

@@ -14,7 +14,7 @@ from medalion.store.services import Services
 from oltp.repositories.base import Repository, T
 from oltp.repositories.unit_of_work import UnitOfWork
 from tools.bodies import Kind, Member, RefusedError, members, needs_loop, part_of
-from tools.fields import field_classes
+from tools.fields import field_classes, settings_classes
 from tools.modules import HOME, ROOT, Module, Signature, doc_of, property_lines
 from tools.sources import Origin
 
@@ -180,9 +180,10 @@ class AwaitedModule:
 
 def generated() -> dict[Path, str]:
     """The text of every generated file, by its path."""
-    fields = Module("fields", "What callers give by name of an entity; numbers and ids may be what they are made from.")
+    fields = Module("fields", "What callers give by name: fields of entities, and settings.")
     typed = fields.imports.of(TypedDict)
-    for name, doc, lines in field_classes(UnitOfWork.repositories().values(), fields.imports):
+    of_entities = field_classes(UnitOfWork.repositories().values(), fields.imports)
+    for name, doc, lines in (*of_entities, *settings_classes(fields.imports)):
         fields.add(name, f"{typed}, total=False", doc, lines)
     modules = (fields, AwaitedModule().module, BlockingModule().module)
     return {module.path: module.text() for module in modules}

@@ -1,5 +1,6 @@
-"""The fields that callers give an entity, as classes of named arguments."""
+"""What callers give by name, the fields of entities and the settings of a store, as classes of named arguments."""
 
+import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -10,10 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects.postgresql import JSONB
 
+from medalion.core.settings import LakeRetention, Settings
 from oltp.entities.base import Entity
 from oltp.entities.columns import Exact, UtcDateTime
 from oltp.repositories.base import Repository, is_kept
-from tools.sources import Imports, Origin
+from tools.sources import Carrier, Imports, Origin, class_source
+
+_PARAMETERS = {"database_url", "lake", "data_dir"}
+"""The settings that are parameters of their own."""
 
 
 def field_classes(
@@ -29,6 +34,21 @@ def field_classes(
                 lines.append(f"    {attribute.key}: {_type_of(entity, attribute, imports)}")
                 lines += [f'    """{column.doc}"""'] if column.doc else []
         yield f"{entity.__name__}Fields", f"What can be given of {_article(entity.__name__)}.", lines
+
+
+def settings_classes(imports: Imports) -> Iterator[tuple[str, str, list[str]]]:
+    """The same for the settings; of what is an object there, its fields are taken too."""
+    inner, fields = imports.of(LakeRetention), f"{LakeRetention.__name__}Fields"
+    instead = {"LakeRetention": f"{inner} | {fields}", "dict": imports.of(Mapping)}
+    for model, name in ((LakeRetention, fields), (Settings, "SettingsFields")):
+        carrier, lines = Carrier(model.__module__, imports, instead), list[str]()
+        for node in class_source(model).body:
+            match node:
+                case ast.AnnAssign(target=ast.Name(id=setting)) if setting not in _PARAMETERS:
+                    lines.append(f"    {setting}: {carrier.text(node.annotation)}")
+                    if (description := model.model_fields[setting].description) is not None:
+                        lines.append(f'    """{description}"""')
+        yield name, (model.__doc__ or "").split("\n")[0], lines
 
 
 def _article(name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import polars as pl
 import pyarrow as pa
@@ -14,7 +14,14 @@ from medalion.core.errors import InputError
 from medalion.core.money import exact
 from medalion.core.time import utc
 
-Record: TypeAlias = Any
+
+class DataclassObject(Protocol):
+    """An object of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Record: TypeAlias = Mapping[str, Any] | DataclassObject
 """One row: a mapping of column names to values, or a dataclass with such fields, for instance a `MarketBarDto`."""
 Records: TypeAlias = Record | Iterable[Record]
 
@@ -26,7 +33,7 @@ def given(record: Records | None, values: Mapping[str, Any]) -> Records:
     return values if record is None else record
 
 
-def records(rows: Records) -> list[dict[str, Any]]:
+def records(rows: object) -> list[dict[str, Any]]:
     """One row or many as dictionaries.
 
     Raises:

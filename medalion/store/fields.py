@@ -1,4 +1,4 @@
-"""What callers give by name of an entity; numbers and ids may be what they are made from."""
+"""What callers give by name: fields of entities, and settings."""
 
 # Generated from the bodies by tools/faces.py: do not edit, run `make faces`.
 from __future__ import annotations
@@ -27,6 +27,7 @@ from medalion.core.enums import (
     TradeStatus,
     TradeType,
 )
+from medalion.core.settings import LakeRetention
 
 
 class AssetFields(TypedDict, total=False):
@@ -464,3 +465,56 @@ class CoverageGapFields(TypedDict, total=False):
     ends_at: datetime | None
     """Null while it lasts."""
     reason: str
+
+
+class LakeRetentionFields(TypedDict, total=False):
+    """How long the lake keeps rows and superseded versions of a dataset, and which bars stay of dropped quotes."""
+
+    rows_days: int | None
+    versions_days: int | None
+    downsample: str | None
+
+
+class SettingsFields(TypedDict, total=False):
+    """Where the stores are and how much they may use; an argument of `open()` wins over the environment."""
+
+    start_timeout: float
+    """Seconds to wait for the embedded server's recovery."""
+    mirror_interval: float
+    """Seconds between two looks of the background mirror."""
+    mirror_background: bool
+    """Whether open() starts the background mirror."""
+    compact_interval: float
+    """Seconds between two turns of compaction."""
+    compact_background: bool
+    """Whether a store that mirrors itself compacts too."""
+    cache_mb: int
+    """MiB of decoded columns kept in memory; 0 keeps none."""
+    batch_rows: int
+    """Rows of one mirror batch, about."""
+    slot_rows: int
+    """Rows after which the next hot slot is taken."""
+    log_retention_days: int
+    """0 keeps logs for ever."""
+    error_retention_days: int
+    """Of errors that are over; 0 for ever."""
+    metric_retention_days: int
+    """0 keeps measurements for ever."""
+    retention_interval: float
+    """Seconds between two looks for what is old."""
+    anchor_interval: float
+    """Seconds between two anchors of the audit."""
+    upkeep_background: bool
+    """Whether a store that mirrors itself looks after it."""
+    upkeep_interval: float
+    """Seconds between two turns of the upkeep."""
+    vacuum_days: int
+    """Age of lake files that go; 0 keeps them for ever."""
+    ledger_days: int
+    """Age of ledger entries that are folded; 0 never."""
+    key_days: int
+    """The same of those with an idempotency key."""
+    lake_retention: Mapping[str, LakeRetention | LakeRetentionFields]
+    """By dataset; else all stays."""
+    slow_query_ms: float | None
+    """Reads and queries from here on are recorded."""

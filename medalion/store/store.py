@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
@@ -13,6 +13,7 @@ from medalion.core.settings import Settings, settings_of
 from medalion.store.awaited import AwaitedServices
 from medalion.store.blocking import BlockingServices
 from medalion.store.faces import LoopThread
+from medalion.store.fields import SettingsFields
 from medalion.store.parts import Parts
 from medalion.store.services import Services
 
@@ -95,7 +96,11 @@ class Store(BlockingServices):
 
 
 def open(
-    url: str | None = None, *, lake: str | Path | None = None, data_dir: str | Path | None = None, **settings: Any
+    url: str | None = None,
+    *,
+    lake: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    **settings: Unpack[SettingsFields],
 ) -> Store:
     """An open store; use it with `with`, or call `close()`.
 
@@ -109,11 +114,15 @@ def open(
         StoreUnavailableError: PostgreSQL is not reachable.
         StoreError: its schema is not that of this release.
     """
-    return Store(settings_of(url, lake, data_dir, settings))
+    return Store(settings_of(url, lake, data_dir, {**settings}))
 
 
 def open_async(
-    url: str | None = None, *, lake: str | Path | None = None, data_dir: str | Path | None = None, **settings: Any
+    url: str | None = None,
+    *,
+    lake: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    **settings: Unpack[SettingsFields],
 ) -> AsyncStore:
     """The same on an event loop: `async with medalion.open_async() as store:`."""
-    return AsyncStore(settings_of(url, lake, data_dir, settings))
+    return AsyncStore(settings_of(url, lake, data_dir, {**settings}))

@@ -108,7 +108,7 @@ def test_a_value_that_does_not_fit_is_refused_and_nothing_written(store: Store, 
 
 
 @pytest.mark.parametrize("rows", [None, "AAPL", 5, ["AAPL"]])
-def test_what_is_no_row_is_refused(store: Store, rows: object) -> None:
+def test_what_is_no_row_is_refused(store: Store, rows: Any) -> None:
     with pytest.raises(InputError):
         store.market_data.store_stock_quote(rows)
 
@@ -199,4 +199,4 @@ def test_an_asset_is_created_once_per_type_and_updated(store: Store) -> None:
 
 def test_a_frame_belongs_to_another_method(store: Store) -> None:
     with pytest.raises(InputError, match=r"store\.write"):
-        store.market_data.store_stock_bars(pl.DataFrame([bar()]))
+        store.market_data.store_stock_bars(pl.DataFrame([bar()]))  # type: ignore[arg-type]  # which is what it says

@@ -104,7 +104,7 @@ def test_a_face_has_all_that_its_body_has(loop: LoopThread) -> None:
     [
         ("Yields", r"Yields\.items yields"),
         ("Mixes", r"Mixes\.work gives Inner \| None; give the part alone"),
-        ("Leaks", r"Leaks\.later returns a Awaitable"),
+        ("Leaks", r"Leaks\.later returns Awaitable"),
         ("Untyped", r"Untyped\.size has no type; annotate it"),
         ("Static", r"Static\.alone is a staticmethod"),
     ],

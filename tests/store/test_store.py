@@ -129,15 +129,15 @@ def test_a_wrong_setting_is_refused(data_dir: Path) -> None:
     with pytest.raises(InputError, match="batch_rows"):
         medalion.open(data_dir=data_dir, batch_rows=0)
     with pytest.raises(InputError, match="no_such_setting"):
-        medalion.open(data_dir=data_dir, no_such_setting=1)
+        medalion.open(data_dir=data_dir, no_such_setting=1)  # type: ignore[call-arg]  # which is what it says
 
 
 def test_a_folder_that_cannot_be_made_is_refused(database_url: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    for given in ({"data_dir": file / "data"}, {"data_dir": tmp_path / "data", "lake": file / "lake"}):
+    for data_dir, lake in ((file / "data", None), (tmp_path / "data", file / "lake")):
         with pytest.raises(InputError, match="file"):
-            medalion.open(database_url, **given)
+            medalion.open(database_url, data_dir=data_dir, lake=lake)
 
 
 def test_a_server_without_the_schema_is_refused_with_the_command_to_run(data_dir: Path) -> None:

@@ -24,6 +24,7 @@ from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import InputError
 from medalion.core.frames import polars_schema
 from medalion.store.store import Store
+from oltp.hot.writes import WriteResult
 from tests.support.observed import START
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
@@ -96,7 +97,7 @@ def writer(shared: Shared) -> dict[str, float]:
                 return {"writes": write - 1}
             shared.begun.value = write
             if write % 40 == 0:
-                result: Any = store.import_history(STOCK_QUOTES, written(write), feed="manual")
+                result: WriteResult = store.import_history(STOCK_QUOTES, written(write), feed="manual")
             else:
                 result = store.write(STOCK_QUOTES, written(write))
             shared.recorded[write] = round(result.recorded_at.timestamp() * _SECOND)

@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import DATASETS, STOCK_BARS
 from medalion.core.errors import InputError
+from medalion.store.blocking import BlockingTradingService
 from medalion.store.store import Store
 from oltp.repositories.past import check_past, past_table
 from oltp.repositories.snapshot import entity_names, entity_table, snapshot
@@ -45,7 +46,7 @@ def board() -> Board:
 
 
 @pytest.fixture
-def trading(store: Store, board: Board) -> Any:
+def trading(store: Store, board: Board) -> BlockingTradingService:
     store.assets.create(symbol="AAPL", name="Apple")
     service = store.backtest(board)
     service.deposit(store.accounts.create(name="book"), 10_000, at=board.clock())
@@ -58,7 +59,7 @@ def clock(psql: psycopg.Connection) -> datetime:
     return moment.astimezone(UTC)
 
 
-def trade(trading: Any, board: Board, side: str, quantity: int, price: str) -> None:
+def trade(trading: BlockingTradingService, board: Board, side: str, quantity: int, price: str) -> None:
     board.show("AAPL", price)
     trading.execute_market_order(account="book", symbol="AAPL", side=side, quantity=quantity, at=board.clock())
 
@@ -75,7 +76,7 @@ def names(store: Store, as_of: datetime) -> list[str]:
 
 
 def test_every_table_of_the_books_is_as_it_was_after_each_trade(
-    store: Store, trading: Any, board: Board, psql: psycopg.Connection
+    store: Store, trading: BlockingTradingService, board: Board, psql: psycopg.Connection
 ) -> None:
     then = {}
     for side, quantity, price in (("buy", 10, "100"), ("sell", 4, "120.5"), ("sell", 6, "90"), ("buy", 3, "80")):
@@ -90,7 +91,7 @@ def test_every_table_of_the_books_is_as_it_was_after_each_trade(
         trade(trading, board, "sell", 1, "40")
 
 
-def settle_split(store: Store, trading: Any, board: Board) -> None:
+def settle_split(store: Store, trading: BlockingTradingService, board: Board) -> None:
     asset, ex_date = store.assets.by_symbol("AAPL"), (board.moment + timedelta(days=3)).date()
     split = store.corporate_actions.create(
         asset_id=asset.id, action_type="split", ex_date=ex_date, new_shares=2, old_shares=1
@@ -116,7 +117,7 @@ def test_a_table_whose_past_is_not_kept_is_refused_by_its_name(store: Store, psq
 
 
 def test_the_cash_as_of_a_time_is_what_had_been_moved(
-    store: Store, trading: Any, board: Board, psql: psycopg.Connection
+    store: Store, trading: BlockingTradingService, board: Board, psql: psycopg.Connection
 ) -> None:
     query = "SELECT sum(amount) FROM cash_movements JOIN accounts ON accounts.id = account_id WHERE name = 'book'"
     then = {}

@@ -15,6 +15,7 @@ import medalion
 from medalion.core.enums import AccountType, PositionStatus, TradeStatus
 from medalion.services.statistics import Statistics
 from medalion.services.trading import TradingService
+from medalion.store.blocking import BlockingTradingService
 from medalion.store.store import Store
 from oltp.entities.base import Entity
 from oltp.repositories.unit_of_work import UnitOfWork
@@ -32,7 +33,7 @@ class World:
     """A store in which several accounts do the same, each as many times as it is told."""
 
     store: Store
-    trading: Any
+    trading: BlockingTradingService
     board: Board
     alone: dict[str, Any] = field(default_factory=dict)
 

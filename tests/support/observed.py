@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import polars as pl
 
@@ -11,6 +10,7 @@ from medalion.core.datasets import LEVELS, STOCK_QUOTES, Column, Dataset
 from medalion.core.enums import InstrumentKind
 from medalion.core.frames import conform, derive
 from medalion.store.store import Store
+from oltp.entities.reference import OptionContract, PolymarketOutcome
 
 START = datetime(2024, 3, 1, 14, 30, tzinfo=UTC)
 SYMBOLS = ("AAA", "BBB")
@@ -29,7 +29,7 @@ def instruments(store: Store, kind: InstrumentKind, symbols: tuple[str, ...] = S
     return made
 
 
-def _option(store: Store, symbol: str) -> Any:
+def _option(store: Store, symbol: str) -> OptionContract:
     underlying = store.assets.first(symbol="UND") or store.assets.create(symbol="UND", name="U", asset_type="stock")
     return store.option_contracts.create(
         asset_id=underlying.id,
@@ -42,7 +42,7 @@ def _option(store: Store, symbol: str) -> Any:
     )
 
 
-def _outcome(store: Store, token: str) -> Any:
+def _outcome(store: Store, token: str) -> PolymarketOutcome:
     event = store.polymarket_events.first(event_id="e1") or store.polymarket_events.create(event_id="e1", title="Event")
     market = store.polymarket_markets.first(market_id="m1") or store.polymarket_markets.create(
         polymarket_event_id=event.id, market_id="m1", condition_id="0x1", question="?"

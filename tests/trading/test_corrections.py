@@ -10,6 +10,7 @@ import pytest
 
 from medalion.core.enums import CashMovementType, PositionStatus, TradeStatus
 from medalion.core.errors import ConflictError, InputError, NotFoundError
+from medalion.store.blocking import BlockingTradingService
 from medalion.store.store import Store
 from medalion.venues.base import FillReport
 from oltp.repositories.unit_of_work import acting_as
@@ -337,7 +338,7 @@ async def test_who_undid_what_is_in_the_audit(desk: Any, exchange: Exchange) -> 
 
 
 @pytest.fixture
-def trading(store: Store) -> Any:
+def trading(store: Store) -> BlockingTradingService:
     """A service in whose account one round trip of two stands, and each of its halves was undone once."""
     board = Board()
     store.assets.create(symbol="AAPL", name="Apple")
@@ -354,7 +355,7 @@ def trading(store: Store) -> Any:
     return service
 
 
-def test_after_busts_the_record_is_whole_and_the_value_right(store: Store, trading: Any) -> None:
+def test_after_busts_the_record_is_whole_and_the_value_right(store: Store, trading: BlockingTradingService) -> None:
     assert trading.get_portfolio_summary("book").cash == Decimal(10_050)
     assert store.stats.equity("book", end="2024-03-02")["value"].to_list()[-1] == Decimal(10_050)
     statistics = store.stats.trades("book")
@@ -362,7 +363,7 @@ def test_after_busts_the_record_is_whole_and_the_value_right(store: Store, tradi
     assert store.audit.verify() == []
 
 
-def test_a_position_that_is_cancelled_counts_nowhere(store: Store, trading: Any) -> None:
+def test_a_position_that_is_cancelled_counts_nowhere(store: Store, trading: BlockingTradingService) -> None:
     summary, performance = trading.get_portfolio_summary("book"), trading.get_portfolio_performance("book")
     assert (summary.total_positions, summary.closed_positions_count) == (1, 1)
     assert (performance.opened_positions, performance.closed_positions) == (1, 1)

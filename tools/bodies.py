@@ -3,9 +3,10 @@
 import ast
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cache
+from textwrap import dedent
 from typing import Protocol, TypeVar, get_args, get_origin
 
 from tools.sources import OURS, class_source, named_in
@@ -45,6 +46,13 @@ class Member:
     returns: ast.expr
     doc: str | None = None
     arguments: ast.arguments | None = None
+    written_in: str | None = None
+    """The module whose names its types are, where that is another than its owner's."""
+
+    @property
+    def module(self) -> str:
+        """The module whose names its types are."""
+        return self.written_in or self.owner.__module__
 
     @property
     def where(self) -> str:
@@ -100,7 +108,7 @@ def part_of(member: Member) -> type | None:
     Raises:
         RefusedError: it gives a part among other things.
     """
-    module = member.owner.__module__
+    module = member.module
     if ast.unparse(member.returns) in ("Self", "'Self'"):
         return member.owner if is_part(member.owner) else None
     found = named_in(member.returns, module, is_part)
@@ -146,8 +154,31 @@ def _own_members(owner: type) -> Iterator[Member]:
                     yield found
             case ast.AnnAssign(target=ast.Name(id=name)) if name[0] != "_":
                 yield Member(name, Kind.ATTRIBUTE, owner, _without_class_variable(node.annotation))
+            case ast.Assign(targets=[ast.Name(id=name)]) if name[0] != "_" and _is_function(owner, name):
+                yield _made_method(owner, name)
             case ast.Assign(targets=[ast.Name(id=name)]) if name[0] != "_" and not _is_annotated(owner, name):
                 raise RefusedError(f"{owner.__module__}.{owner.__name__}.{name} has no type; annotate it")
+
+
+def _is_function(owner: type, name: str) -> bool:
+    """Whether a class's attribute is a method, as of what a factory has made."""
+    return inspect.isfunction(vars(owner).get(name))
+
+
+def _made_method(owner: type, name: str) -> Member:
+    """The member that a factory made of a function, whose first parameter is what the method is called on."""
+    made = vars(owner)[name]
+    function = inspect.unwrap(made)
+    (node,) = ast.parse(dedent(inspect.getsource(function))).body
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        raise RefusedError(f"{owner.__module__}.{owner.__name__}.{name} is made of no function")
+    first = next(iter((*node.args.posonlyargs, *node.args.args)))
+    first.arg, first.annotation = "self", None
+    node.name = name
+    found = _method(owner, node)
+    if found is None:
+        raise RefusedError(f"{owner.__module__}.{owner.__name__}.{name} is made of a setter")
+    return replace(found, doc=inspect.getdoc(made), written_in=function.__module__)
 
 
 def _is_annotated(owner: type, name: str) -> bool:

@@ -78,7 +78,7 @@ class Signature:
         self._member = member
         self._entity = given.get("T")
         instead = {name: module.imports.of(kind) for name, kind in given.items()}
-        self._carrier = Carrier(member.owner.__module__, module.imports, instead)
+        self._carrier = Carrier(member.module, module.imports, instead)
 
     @property
     def returns(self) -> str:

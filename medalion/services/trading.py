@@ -26,7 +26,7 @@ def _at_desk(
 ) -> Callable[Concatenate["TradingService", P], Coroutine[Any, Any, T]]:
     @wraps(work)
     async def method(service: "TradingService", /, *arguments: P.args, **named: P.kwargs) -> T:
-        return await work(service.desk, *arguments, **named)
+        return await work(service._desk, *arguments, **named)
 
     return method
 
@@ -47,7 +47,7 @@ class TradingService:
         *,
         record: Record = ignore,
     ) -> None:
-        self.desk = Desk.of(units, venue, market, clock, record)
+        self._desk = Desk.of(units, venue, market, clock, record)
 
     execute_market_order = _at_desk(orders.execute_market_order)
     execute_limit_order = _at_desk(orders.execute_limit_order)

@@ -27,7 +27,7 @@ from medalion.mirror.copy import MirrorRun
 from medalion.mirror.removal import RetentionRun
 from medalion.mirror.vacuum import VacuumRun
 from medalion.observations.plan import ReadPlan
-from medalion.observations.request import Symbols
+from medalion.observations.request import ReadRange, Symbols
 from medalion.services.audit import Audit
 from medalion.services.jobs import Jobs
 from medalion.services.journal import Journal
@@ -1459,16 +1459,7 @@ class AwaitedServices(ThreadedFace[Services]):
         )
 
     async def read(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols = None,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        as_of: Instant | None = None,
-        columns: Sequence[str] | None = None,
-        timeframe: str | None = None,
-        source: str | None = None,
+        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
@@ -1480,73 +1471,23 @@ class AwaitedServices(ThreadedFace[Services]):
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
-        return await self._run(
-            self._body.observations.read,
-            dataset,
-            symbols=symbols,
-            start=start,
-            end=end,
-            as_of=as_of,
-            columns=columns,
-            timeframe=timeframe,
-            source=source,
-        )
+        return await self._run(self._body.observations.read, dataset, columns=columns, **rows)
 
     async def scan(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols = None,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        as_of: Instant | None = None,
-        columns: Sequence[str] | None = None,
-        timeframe: str | None = None,
-        source: str | None = None,
+        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
     ) -> pl.LazyFrame:
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
         The frame owns its pinned files and unmirrored rows: collecting it twice gives the same answer.
         """
-        return await self._run(
-            self._body.observations.scan,
-            dataset,
-            symbols=symbols,
-            start=start,
-            end=end,
-            as_of=as_of,
-            columns=columns,
-            timeframe=timeframe,
-            source=source,
-        )
+        return await self._run(self._body.observations.scan, dataset, columns=columns, **rows)
 
-    async def explain(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols = None,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        as_of: Instant | None = None,
-        timeframe: str | None = None,
-        source: str | None = None,
-        rollup: bool = False,
-    ) -> ReadPlan:
+    async def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
 
         With `rollup` how `bars` would: the reason says what its bars are made from, if they are not stored.
         """
-        return await self._run(
-            self._body.observations.explain,
-            dataset,
-            symbols=symbols,
-            start=start,
-            end=end,
-            as_of=as_of,
-            timeframe=timeframe,
-            source=source,
-            rollup=rollup,
-        )
+        return await self._run(self._body.observations.explain, dataset, rollup=rollup, **rows)
 
     async def bars(
         self,
@@ -1605,6 +1546,12 @@ class AwaitedServices(ThreadedFace[Services]):
         return await self._run(
             self._body.observations.latest, dataset, symbol, timeframe=timeframe, as_of=as_of, source=source
         )
+
+    async def latest_at(
+        self, dataset: str | Dataset, symbol: str, t: Instant, *, timeframe: str | None = None
+    ) -> dict[str, Any] | None:
+        """The newest row of a symbol that was available at `t`, by what is known now, or None; raises as `latest`."""
+        return await self._run(self._body.observations.latest_at, dataset, symbol, t, timeframe=timeframe)
 
     async def asof(
         self,

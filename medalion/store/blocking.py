@@ -16,16 +16,7 @@ import duckdb
 import polars as pl
 
 from medalion.core.datasets import Dataset
-from medalion.core.enums import (
-    AssetType,
-    ErrorSeverity,
-    InstrumentKind,
-    LogLevel,
-    PositionSide,
-    PositionStatus,
-    TradeSide,
-    TradeStatus,
-)
+from medalion.core.enums import AssetType, ErrorSeverity, InstrumentKind, LogLevel, PositionStatus, TradeStatus
 from medalion.core.frames import Frame
 from medalion.core.time import Instant
 from medalion.ingest.history import ImportResult
@@ -34,10 +25,10 @@ from medalion.ingest.sources import ImportData, ImportProgress
 from medalion.journal.anchors import AnchorRun
 from medalion.journal.handler import DatabaseLogHandler
 from medalion.journal.retention import Age
-from medalion.market.names import AccountLike, SignalLike, StrategyLike, Tradable
+from medalion.market.names import AccountLike, Tradable
 from medalion.market.quotes import Market
 from medalion.observations.plan import ReadPlan
-from medalion.observations.request import Symbols
+from medalion.observations.request import ReadRange, Symbols
 from medalion.services.audit import Audit, AuditProblem
 from medalion.services.jobs import Jobs
 from medalion.services.journal import Journal
@@ -99,7 +90,7 @@ from medalion.store.fields import (
 from medalion.store.services import Services
 from medalion.trading.orders import Reconciliation
 from medalion.trading.portfolio import Which
-from medalion.trading.requests import CreateTradeRequest
+from medalion.trading.requests import ClosingFields, CreateTradeRequest, OpeningFields, OrderFields
 from medalion.trading.views import PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto, TradeDto
 from medalion.venues.base import FillReport, Venue
 from medalion.venues.paper.venue import CommissionSchedule
@@ -438,25 +429,13 @@ class BlockingAudit(BlockingFace[Audit]):
 class BlockingTradingService(BlockingFace[TradingService]):
     """Orders, positions and portfolios of all accounts.
 
-    `venue` takes the orders of every account, or is a mapping that has one for each type of account.
+    `venue` takes the orders of every account, or is a mapping that has one for each type of account. Every method is a
+    unit of work of its own; where `account=` may be left out, every account is meant.
     """
 
     _called = "trading"
 
-    def execute_market_order(
-        self,
-        *,
-        account: AccountLike,
-        symbol: Tradable | None = None,
-        side: TradeSide | str | None = None,
-        quantity: Decimal | int | None = None,
-        asset_type: AssetType | str | None = None,
-        strategy: StrategyLike | None = None,
-        signal: SignalLike | None = None,
-        client_order_id: str | None = None,
-        notes: str | None = None,
-        at: datetime | None = None,
-    ) -> TradeDto:
+    def execute_market_order(self, **order: Unpack[OrderFields]) -> TradeDto:
         """The trade as its venue left it: filled, rejected with the reason, or still working.
 
         For what may be left out see `CreateTradeRequest`. The same client order id again is the same order, once.
@@ -467,137 +446,35 @@ class BlockingTradingService(BlockingFace[TradingService]):
             ConflictError: one of them may not trade, or the client order id is that of another order.
             VenueError: whether the order arrived is not known; the trade is pending until `reconcile` finds out.
         """
-        return self._wait(
-            self._body.execute_market_order,
-            account=account,
-            symbol=symbol,
-            side=side,
-            quantity=quantity,
-            asset_type=asset_type,
-            strategy=strategy,
-            signal=signal,
-            client_order_id=client_order_id,
-            notes=notes,
-            at=at,
-        )
+        return self._wait(self._body.execute_market_order, **order)
 
-    def execute_limit_order(
-        self,
-        *,
-        account: AccountLike,
-        limit_price: Decimal | int,
-        symbol: Tradable | None = None,
-        side: TradeSide | str | None = None,
-        quantity: Decimal | int | None = None,
-        asset_type: AssetType | str | None = None,
-        strategy: StrategyLike | None = None,
-        signal: SignalLike | None = None,
-        client_order_id: str | None = None,
-        notes: str | None = None,
-        at: datetime | None = None,
-    ) -> TradeDto:
+    def execute_limit_order(self, *, limit_price: Decimal | int, **order: Unpack[OrderFields]) -> TradeDto:
         """The trade: filled at the limit or better, or submitted and resting; raises as `execute_market_order`."""
-        return self._wait(
-            self._body.execute_limit_order,
-            account=account,
-            limit_price=limit_price,
-            symbol=symbol,
-            side=side,
-            quantity=quantity,
-            asset_type=asset_type,
-            strategy=strategy,
-            signal=signal,
-            client_order_id=client_order_id,
-            notes=notes,
-            at=at,
-        )
+        return self._wait(self._body.execute_limit_order, limit_price=limit_price, **order)
 
-    def execute_stop_order(
-        self,
-        *,
-        account: AccountLike,
-        stop_price: Decimal | int,
-        symbol: Tradable | None = None,
-        side: TradeSide | str | None = None,
-        quantity: Decimal | int | None = None,
-        asset_type: AssetType | str | None = None,
-        strategy: StrategyLike | None = None,
-        signal: SignalLike | None = None,
-        client_order_id: str | None = None,
-        notes: str | None = None,
-        at: datetime | None = None,
-    ) -> TradeDto:
+    def execute_stop_order(self, *, stop_price: Decimal | int, **order: Unpack[OrderFields]) -> TradeDto:
         """The trade, which fills as a market order once the market reaches `stop_price`, at once if it has already.
 
         A buy triggers when the ask is at the stop or above, a sell when the bid is at it or below. The fill may be at a
         worse price than the stop. Raises as `execute_market_order`.
         """
-        return self._wait(
-            self._body.execute_stop_order,
-            account=account,
-            stop_price=stop_price,
-            symbol=symbol,
-            side=side,
-            quantity=quantity,
-            asset_type=asset_type,
-            strategy=strategy,
-            signal=signal,
-            client_order_id=client_order_id,
-            notes=notes,
-            at=at,
-        )
+        return self._wait(self._body.execute_stop_order, stop_price=stop_price, **order)
 
     def execute_stop_limit_order(
-        self,
-        *,
-        account: AccountLike,
-        stop_price: Decimal | int,
-        limit_price: Decimal | int,
-        symbol: Tradable | None = None,
-        side: TradeSide | str | None = None,
-        quantity: Decimal | int | None = None,
-        asset_type: AssetType | str | None = None,
-        strategy: StrategyLike | None = None,
-        signal: SignalLike | None = None,
-        client_order_id: str | None = None,
-        notes: str | None = None,
-        at: datetime | None = None,
+        self, *, stop_price: Decimal | int, limit_price: Decimal | int, **order: Unpack[OrderFields]
     ) -> TradeDto:
         """The trade, which rests as a limit order once the market reaches `stop_price`: see `execute_stop_order`.
 
         The limit of a buy is at the stop or above, that of a sell at it or below. Raises as `execute_market_order`.
         """
-        return self._wait(
-            self._body.execute_stop_limit_order,
-            account=account,
-            stop_price=stop_price,
-            limit_price=limit_price,
-            symbol=symbol,
-            side=side,
-            quantity=quantity,
-            asset_type=asset_type,
-            strategy=strategy,
-            signal=signal,
-            client_order_id=client_order_id,
-            notes=notes,
-            at=at,
-        )
+        return self._wait(self._body.execute_stop_limit_order, stop_price=stop_price, limit_price=limit_price, **order)
 
     def execute_trailing_stop_order(
         self,
         *,
-        account: AccountLike,
         trail_price: Decimal | int | None = None,
         trail_percent: Decimal | int | None = None,
-        symbol: Tradable | None = None,
-        side: TradeSide | str | None = None,
-        quantity: Decimal | int | None = None,
-        asset_type: AssetType | str | None = None,
-        strategy: StrategyLike | None = None,
-        signal: SignalLike | None = None,
-        client_order_id: str | None = None,
-        notes: str | None = None,
-        at: datetime | None = None,
+        **order: Unpack[OrderFields],
     ) -> TradeDto:
         """The trade, whose stop follows the best price its venue has seen, and then fills as `execute_stop_order`.
 
@@ -605,93 +482,89 @@ class BlockingTradingService(BlockingFace[TradingService]):
         that of a buy as much above the lowest ask. Give one of the two. Raises as `execute_market_order`.
         """
         return self._wait(
-            self._body.execute_trailing_stop_order,
-            account=account,
-            trail_price=trail_price,
-            trail_percent=trail_percent,
-            symbol=symbol,
-            side=side,
-            quantity=quantity,
-            asset_type=asset_type,
-            strategy=strategy,
-            signal=signal,
-            client_order_id=client_order_id,
-            notes=notes,
-            at=at,
+            self._body.execute_trailing_stop_order, trail_price=trail_price, trail_percent=trail_percent, **order
         )
 
     def create_trade(self, request: CreateTradeRequest) -> TradeDto:
         """The trade that the request asks for; raises as `execute_market_order`."""
         return self._wait(self._body.create_trade, request)
 
-    def open_position(
-        self,
-        *,
-        account: AccountLike,
-        symbol: Tradable | None = None,
-        side: PositionSide | str = PositionSide.LONG,
-        quantity: Decimal | int | None = None,
-        asset_type: AssetType | str | None = None,
-        strategy: StrategyLike | None = None,
-        signal: SignalLike | None = None,
-        client_order_id: str | None = None,
-        stop_loss: Decimal | int | None = None,
-        take_profit: Decimal | int | None = None,
-        notes: str | None = None,
-        at: datetime | None = None,
-    ) -> PositionDto:
-        """The position after a market order for it, added to if there is one already; raises as
-        `execute_market_order`, and:
+    def cancel_trade(self, trade: Which, *, at: datetime | None = None) -> TradeDto:
+        """The trade, cancelled; filled, if the venue filled it first.
+
+        Raises:
+            ConflictError: it is over already.
+        """
+        return self._wait(self._body.cancel_trade, trade, at=at)
+
+    def advance(self, *, at: datetime | None = None) -> list[TradeDto]:
+        """The trades that changed because time went on to `at`: resting orders that the market now reaches."""
+        return self._wait(self._body.advance, at=at)
+
+    def reconcile(self, *, account: AccountLike | None = None, since: datetime | None = None) -> Reconciliation:
+        """What was found by asking the venues about every order that is not over, and booking what was missing.
+
+        An order that its venue never saw is submitted, under the same id. With `since`, the executions from then on are
+        asked for as well, so that one that came after the end of its order is found.
+        """
+        return self._wait(self._body.reconcile, account=account, since=since)
+
+    def record_fill(self, fill: FillReport, *, overfill: bool = False) -> PositionDto:
+        """The position that the execution led to; reported again, nothing changes.
+
+        It may arrive late: positions are what all executions add up to by their time. More than was ordered is refused
+        unless `overfill` says that the venue confirms it.
+
+        Raises:
+            NotFoundError: no trade has the fill's client order id.
+            InputError: a negative commission, or a number that the books cannot hold.
+            ConflictError: it contradicts the order, or what was booked under the same execution id.
+        """
+        return self._wait(self._body.record_fill, fill, overfill=overfill)
+
+    def bust_fill(self, execution_id: str, *, venue: str, at: datetime | None = None) -> TradeDto:
+        """The trade once the venue undid one of its executions, as if it had never been; undone before, no change.
+
+        What was paid comes back at `at`, by default now, and positions are made anew without the execution. A filled
+        order ends as cancelled: what is undone of it is not worked again.
+
+        Raises:
+            NotFoundError: no such execution is booked.
+        """
+        return self._wait(self._body.bust_fill, execution_id, venue=venue, at=at)
+
+    def correct_fill(self, execution_id: str, fill: FillReport, *, at: datetime | None = None) -> TradeDto:
+        """The trade once the venue replaced an execution by `fill`, which has an id of its own; done again, no change.
+
+        Raises:
+            NotFoundError: no such execution, or no order of the fill, is booked.
+            InputError, ConflictError: as `record_fill`; nothing is undone then.
+        """
+        return self._wait(self._body.correct_fill, execution_id, fill, at=at)
+
+    def open_position(self, **position: Unpack[OpeningFields]) -> PositionDto:
+        """The position after a market order for it, added to if there is one; raises as `execute_market_order`, and:
 
         Raises:
             VenueError: the venue rejected the order.
             ConflictError: a position on the other side is open; or the venue has the order but filled nothing yet.
         """
-        return self._wait(
-            self._body.open_position,
-            account=account,
-            symbol=symbol,
-            side=side,
-            quantity=quantity,
-            asset_type=asset_type,
-            strategy=strategy,
-            signal=signal,
-            client_order_id=client_order_id,
-            stop_loss=stop_loss,
-            take_profit=take_profit,
-            notes=notes,
-            at=at,
-        )
+        return self._wait(self._body.open_position, **position)
 
-    def close_position(
-        self,
-        position: Which,
-        *,
-        client_order_id: str | None = None,
-        notes: str | None = None,
-        at: datetime | None = None,
-    ) -> PositionDto:
+    def close_position(self, position: Which, **closing: Unpack[ClosingFields]) -> PositionDto:
         """The position after a market order for all that is left of it; it is closed once that has filled.
 
         Raises:
             ConflictError: it is closed, or an order that closes it is on its way.
             VenueError: the venue rejected the order, or whether it arrived is not known.
         """
-        return self._wait(self._body.close_position, position, client_order_id=client_order_id, notes=notes, at=at)
+        return self._wait(self._body.close_position, position, **closing)
 
     def partially_close_position(
-        self,
-        position: Which,
-        quantity: Decimal | int,
-        *,
-        client_order_id: str | None = None,
-        notes: str | None = None,
-        at: datetime | None = None,
+        self, position: Which, quantity: Decimal | int, **closing: Unpack[ClosingFields]
     ) -> PositionDto:
         """The position after a market order for `quantity` of what is left of it; raises as `close_position`."""
-        return self._wait(
-            self._body.partially_close_position, position, quantity, client_order_id=client_order_id, notes=notes, at=at
-        )
+        return self._wait(self._body.partially_close_position, position, quantity, **closing)
 
     def settle_corporate_action(self, action: Which, *, account: AccountLike) -> list[PositionDto]:
         """The account's positions that a split or dividend changed; settled before, none.
@@ -769,59 +642,6 @@ class BlockingTradingService(BlockingFace[TradingService]):
             ConflictError: it was resolved otherwise before.
         """
         return self._wait(self._body.resolve_market, market, winner=winner, payouts=payouts, at=at)
-
-    def record_fill(self, fill: FillReport, *, overfill: bool = False) -> PositionDto:
-        """The position that the execution led to; reported again, nothing changes.
-
-        It may arrive late: positions are what all executions add up to by their time. More than was ordered is refused
-        unless `overfill` says that the venue confirms it.
-
-        Raises:
-            NotFoundError: no trade has the fill's client order id.
-            InputError: a negative commission, or a number that the books cannot hold.
-            ConflictError: it contradicts the order, or what was booked under the same execution id.
-        """
-        return self._wait(self._body.record_fill, fill, overfill=overfill)
-
-    def bust_fill(self, execution_id: str, *, venue: str, at: datetime | None = None) -> TradeDto:
-        """The trade once the venue undid one of its executions, as if it had never been; undone before, no change.
-
-        What was paid comes back at `at`, by default now, and positions are made anew without the execution. A filled
-        order ends as cancelled: what is undone of it is not worked again.
-
-        Raises:
-            NotFoundError: no such execution is booked.
-        """
-        return self._wait(self._body.bust_fill, execution_id, venue=venue, at=at)
-
-    def correct_fill(self, execution_id: str, fill: FillReport, *, at: datetime | None = None) -> TradeDto:
-        """The trade once the venue replaced an execution by `fill`, which has an id of its own; done again, no change.
-
-        Raises:
-            NotFoundError: no such execution, or no order of the fill, is booked.
-            InputError, ConflictError: as `record_fill`; nothing is undone then.
-        """
-        return self._wait(self._body.correct_fill, execution_id, fill, at=at)
-
-    def cancel_trade(self, trade: Which, *, at: datetime | None = None) -> TradeDto:
-        """The trade, cancelled; filled, if the venue filled it first.
-
-        Raises:
-            ConflictError: it is over already.
-        """
-        return self._wait(self._body.cancel_trade, trade, at=at)
-
-    def advance(self, *, at: datetime | None = None) -> list[TradeDto]:
-        """The trades that changed because time went on to `at`: resting orders that the market now reaches."""
-        return self._wait(self._body.advance, at=at)
-
-    def reconcile(self, *, account: AccountLike | None = None, since: datetime | None = None) -> Reconciliation:
-        """What was found by asking the venues about every order that is not over, and booking what was missing.
-
-        An order that its venue never saw is submitted, under the same id. With `since`, the executions from then on
-        are asked for as well, so that one that came after the end of its order is found.
-        """
-        return self._wait(self._body.reconcile, account=account, since=since)
 
     def get_trade(self, trade: Which) -> TradeDto:
         """The trade of that id; raises NotFoundError."""
@@ -2024,16 +1844,7 @@ class BlockingServices(BlockingFace[Services]):
         )
 
     def read(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols = None,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        as_of: Instant | None = None,
-        columns: Sequence[str] | None = None,
-        timeframe: str | None = None,
-        source: str | None = None,
+        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
@@ -2045,70 +1856,23 @@ class BlockingServices(BlockingFace[Services]):
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
-        return self._body.observations.read(
-            dataset,
-            symbols=symbols,
-            start=start,
-            end=end,
-            as_of=as_of,
-            columns=columns,
-            timeframe=timeframe,
-            source=source,
-        )
+        return self._body.observations.read(dataset, columns=columns, **rows)
 
     def scan(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols = None,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        as_of: Instant | None = None,
-        columns: Sequence[str] | None = None,
-        timeframe: str | None = None,
-        source: str | None = None,
+        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
     ) -> pl.LazyFrame:
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
         The frame owns its pinned files and unmirrored rows: collecting it twice gives the same answer.
         """
-        return self._body.observations.scan(
-            dataset,
-            symbols=symbols,
-            start=start,
-            end=end,
-            as_of=as_of,
-            columns=columns,
-            timeframe=timeframe,
-            source=source,
-        )
+        return self._body.observations.scan(dataset, columns=columns, **rows)
 
-    def explain(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols = None,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        as_of: Instant | None = None,
-        timeframe: str | None = None,
-        source: str | None = None,
-        rollup: bool = False,
-    ) -> ReadPlan:
+    def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
 
         With `rollup` how `bars` would: the reason says what its bars are made from, if they are not stored.
         """
-        return self._body.observations.explain(
-            dataset,
-            symbols=symbols,
-            start=start,
-            end=end,
-            as_of=as_of,
-            timeframe=timeframe,
-            source=source,
-            rollup=rollup,
-        )
+        return self._body.observations.explain(dataset, rollup=rollup, **rows)
 
     def bars(
         self,
@@ -2157,6 +1921,12 @@ class BlockingServices(BlockingFace[Services]):
             InputError: bars without `timeframe`.
         """
         return self._body.observations.latest(dataset, symbol, timeframe=timeframe, as_of=as_of, source=source)
+
+    def latest_at(
+        self, dataset: str | Dataset, symbol: str, t: Instant, *, timeframe: str | None = None
+    ) -> dict[str, Any] | None:
+        """The newest row of a symbol that was available at `t`, by what is known now, or None; raises as `latest`."""
+        return self._body.observations.latest_at(dataset, symbol, t, timeframe=timeframe)
 
     def asof(
         self,

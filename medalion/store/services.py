@@ -33,9 +33,7 @@ class StoreRows:
         """The newest."""
         return await to_thread.run_sync(partial(self._observations.latest, dataset, symbol, timeframe=timeframe))
 
-    async def latest_at(
-        self, dataset: str, symbol: str, t: datetime, /, *, timeframe: str | None = None
-    ) -> Row | None:
+    async def latest_at(self, dataset: str, symbol: str, t: datetime, /, *, timeframe: str | None = None) -> Row | None:
         """The newest that was available at `t`."""
         return await to_thread.run_sync(partial(self._observations.latest_at, dataset, symbol, t, timeframe=timeframe))
 

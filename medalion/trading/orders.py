@@ -26,9 +26,9 @@ from medalion.trading.portfolio import Which, get_position
 from medalion.trading.requests import (
     ClosingFields,
     CreateTradeRequest,
+    OpeningFields,
     OpenPositionRequest,
     OrderFields,
-    PositionFields,
 )
 from medalion.trading.views import PositionDto, TradeDto
 from medalion.venues.base import FillReport, OrderReport
@@ -102,8 +102,8 @@ async def execute_trailing_stop_order(
 ) -> TradeDto:
     """The trade, whose stop follows the best price its venue has seen, and then fills as `execute_stop_order`.
 
-    The stop of a sell stands `trail_price`, in quote currency per unit, or `trail_percent` below the highest bid, that
-    of a buy as much above the lowest ask. Give one of the two. Raises as `execute_market_order`.
+    The stop of a sell stands `trail_price`, in quote currency per unit, or `trail_percent` below the highest bid,
+    that of a buy as much above the lowest ask. Give one of the two. Raises as `execute_market_order`.
     """
     request = CreateTradeRequest(
         trade_type=TradeType.TRAILING_STOP, trail_price=trail_price, trail_percent=trail_percent, **order
@@ -116,7 +116,7 @@ async def create_trade(desk: Desk, request: CreateTradeRequest) -> TradeDto:
     return TradeDto.of(await place(desk, request))
 
 
-async def open_position(desk: Desk, **position: Unpack[PositionFields]) -> PositionDto:
+async def open_position(desk: Desk, **position: Unpack[OpeningFields]) -> PositionDto:
     """The position after a market order for it, added to if there is one; raises as `execute_market_order`, and:
 
     Raises:
@@ -186,8 +186,8 @@ async def record_fill(desk: Desk, fill: FillReport, *, overfill: bool = False) -
 async def bust_fill(desk: Desk, execution_id: str, *, venue: str, at: datetime | None = None) -> TradeDto:
     """The trade once the venue undid one of its executions, as if it had never been; undone before, no change.
 
-    What was paid comes back at `at`, by default now, and positions are made anew without the execution. A filled order
-    ends as cancelled: what is undone of it is not worked again.
+    What was paid comes back at `at`, by default now, and positions are made anew without the execution. A filled
+    order ends as cancelled: what is undone of it is not worked again.
 
     Raises:
         NotFoundError: no such execution is booked.

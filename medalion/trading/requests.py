@@ -31,7 +31,7 @@ class OrderFields(_Fields, total=False):
     side: TradeSide | str | None
 
 
-class PositionFields(_Fields, total=False):
+class OpeningFields(_Fields, total=False):
     """What a position to open is given: `side` is long or short, the rest as in `OrderFields`."""
 
     side: PositionSide | str

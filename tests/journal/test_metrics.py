@@ -97,7 +97,7 @@ def test_rows_that_the_database_refuses_are_counted_and_hold_up_nothing(
 async def test_an_order_tells_how_long_venue_and_books_took(database_url: str) -> None:
     told: list[Metric] = []
     async with floor(database_url) as desk:
-        desk.service.desk = replace(desk.service.desk, record=told.append)
+        desk.service._desk = replace(desk.service._desk, record=told.append)
         desk.board.show("AAPL", "100")
         await desk.service.execute_market_order(account=desk.account, symbol="AAPL", side="buy", quantity=1)
     venue, order = told

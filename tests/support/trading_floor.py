@@ -61,7 +61,7 @@ class Floor:
     account: Account
 
     def unit(self) -> UnitOfWork:
-        return self.service.desk.units()
+        return self.service._desk.units()
 
 
 @asynccontextmanager

@@ -54,20 +54,20 @@ async def ordered(desk: Floor) -> TradeDto:
 async def test_two_thousand_fills_are_booked_in_one_call(desk: Floor) -> None:
     trade, venue = await ordered(desk), str(uuid4())
     report = filled(trade, venue)
-    booked = await orders.book(desk.service.desk, report)
+    booked = await orders.book(desk.service._desk, report)
     assert (booked.status, booked.filled_quantity) == (TradeStatus.FILLED, Decimal(FILLS))
     assert booked.filled_value == sum((fill.price for fill in report.fills), Decimal(0))
     (position,) = await desk.service.get_open_positions(account=desk.account)
     assert (position.remaining_quantity, position.cost_basis) == (Decimal(FILLS), booked.filled_value)
     assert position.commissions == Decimal("0.01") * FILLS
-    again = await orders.book(desk.service.desk, report)
+    again = await orders.book(desk.service._desk, report)
     assert again.filled_quantity == FILLS
 
 
 async def test_the_first_of_them_may_come_last(desk: Floor) -> None:
     trade, venue = await ordered(desk), str(uuid4())
-    await orders.book(desk.service.desk, filled(trade, venue, first=1_000))
-    booked = await orders.book(desk.service.desk, filled(trade, venue))
+    await orders.book(desk.service._desk, filled(trade, venue, first=1_000))
+    booked = await orders.book(desk.service._desk, filled(trade, venue))
     assert (booked.status, booked.filled_quantity) == (TradeStatus.FILLED, Decimal(FILLS))
     (position,) = await desk.service.get_open_positions(account=desk.account)
     assert (position.remaining_quantity, position.opened_at) == (Decimal(FILLS), NOON)
@@ -75,6 +75,6 @@ async def test_the_first_of_them_may_come_last(desk: Floor) -> None:
 
 async def test_the_trade_shows_what_the_market_showed_at_the_last_of_them(desk: Floor) -> None:
     trade, venue = await ordered(desk), str(uuid4())
-    booked = await orders.book(desk.service.desk, filled(trade, venue))
+    booked = await orders.book(desk.service._desk, filled(trade, venue))
     last = (NOON + timedelta(seconds=FILLS - 1)).isoformat()
     assert (booked.alpaca_market_data_snapshot or {})["fill"]["at"] in (last, NOON + timedelta(seconds=FILLS - 1))

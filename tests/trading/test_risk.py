@@ -297,7 +297,7 @@ async def test_an_order_waits_for_the_one_that_is_being_checked(desk: Floor) -> 
     first = CreateTradeRequest(account=desk.account, symbol="AAPL", strategy=strategy.id, side="buy", quantity=1)
     waiting = sa.text("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
     async with desk.unit() as unit:
-        await intend(unit, desk.service.desk, first, "first", NOON)
+        await intend(unit, desk.service._desk, first, "first", NOON)
         second = asyncio.create_task(order(desk, strategy, "buy", 1))
         async with asyncio.timeout(30), desk.unit() as watching:
             while await watching.session.scalar(waiting) is None:

@@ -331,4 +331,4 @@ def test_an_option_is_settled_at_the_last_price_before_the_close_also_days_later
     (ended,) = store.trading.settle_expired_options(account="paper", at=CLOSE + timedelta(days=3, hours=1))
     assert ended.status is PositionStatus.CLOSED
     (shares,) = store.trading.get_positions_by_asset("AAPL", account="paper")
-    assert (shares.remaining_quantity, shares.cost_basis) == (100, 19_000)
+    assert (shares.remaining_quantity, shares.cost_basis) == (Decimal(100), Decimal(19_000))

@@ -274,8 +274,8 @@ async def test_after_a_crash_between_venue_and_books_every_fill_is_booked_once(d
     crashing = CrashingVenue(desk.venue._sessions, desk.board, commission=FEES)
     crashing.before = before
     service = desk.service
-    healthy = service.desk
-    service.desk = replace(healthy, venues=dict.fromkeys(AccountType, crashing))
+    healthy = service._desk
+    service._desk = replace(healthy, venues=dict.fromkeys(AccountType, crashing))
     with pytest.raises(Crash):
         await service.execute_market_order(
             account=desk.account, symbol="AAPL", side="buy", quantity=3, client_order_id="lost"
@@ -283,7 +283,7 @@ async def test_after_a_crash_between_venue_and_books_every_fill_is_booked_once(d
     async with desk.unit() as unit:
         (trade,) = await unit.trades.find(account_id=desk.account.id)
     assert (trade.status, trade.filled_quantity) == (TradeStatus.PENDING, Decimal(0))
-    service.desk = healthy
+    service._desk = healthy
     found = await service.reconcile(account=desk.account)
     assert (found.asked, found.filled) == (("lost",), ("lost",))
     assert found.submitted == (("lost",) if before else ())
@@ -296,13 +296,13 @@ async def test_after_a_crash_between_venue_and_books_every_fill_is_booked_once(d
 
 
 async def test_a_retry_after_a_crash_finishes_the_same_order(desk: Floor) -> None:
-    healthy = desk.service.desk
+    healthy = desk.service._desk
     crashing = CrashingVenue(desk.venue._sessions, desk.board, commission=FEES)
-    desk.service.desk = replace(healthy, venues=dict.fromkeys(AccountType, crashing))
+    desk.service._desk = replace(healthy, venues=dict.fromkeys(AccountType, crashing))
     order = CreateTradeRequest(account=desk.account, symbol="AAPL", side="buy", quantity=3, client_order_id="again")
     with pytest.raises(Crash):
         await desk.service.create_trade(order)
-    desk.service.desk = healthy
+    desk.service._desk = healthy
     assert (await desk.service.create_trade(order)).status is TradeStatus.FILLED
     (position,) = await desk.service.get_open_positions(account=desk.account)
     assert position.remaining_quantity == 3

@@ -42,7 +42,7 @@ class Desk:
 
     async def booked(self, name: str) -> tuple[TradeStatus, Decimal, str | None]:
         """Status, filled quantity and reason of the trade."""
-        async with self.service.desk.units() as unit:
+        async with self.service._desk.units() as unit:
             trade = await unit.trades.first(account_id=self.account.id, client_order_id=name)
             assert trade is not None
             return trade.status, trade.filled_quantity, trade.status_reason
@@ -134,7 +134,7 @@ async def test_an_order_of_unknown_outcome_stays_pending_until_it_is_reconciled(
         asked.times = 0
         desk.broker.fill("silent", "10", "150")
         patient = connected(desk.broker)
-        restarted = TradingService(desk.service.desk.units, {AccountType.LIVE: patient}, Board())
+        restarted = TradingService(desk.service._desk.units, {AccountType.LIVE: patient}, Board())
         found = await restarted.reconcile(account=desk.account)
         patient.close()
         assert (found.filled, found.submitted) == (("silent",), ())
@@ -159,7 +159,7 @@ async def test_an_order_that_never_arrived_is_submitted_by_reconciling(desk: Des
 async def test_a_cancelled_order_keeps_what_was_filled_even_if_it_is_told_late(desk: Desk) -> None:
     await desk.order("half")
     late = desk.broker.fill("half", "4", "150", shown=False)
-    async with desk.service.desk.units() as unit:
+    async with desk.service._desk.units() as unit:
         trade = await unit.trades.first(account_id=desk.account.id, client_order_id="half")
     assert trade is not None
     assert (await desk.service.cancel_trade(trade.id)).status is TradeStatus.CANCELLED

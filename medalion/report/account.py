@@ -20,7 +20,7 @@ from medalion.report.tables import (
 )
 from medalion.report.tearsheet import Card, Figure, write_tearsheet
 from medalion.stats.performance import drawdown_table, drawdowns, monthly_returns
-from medalion.stats.ratios import simple_returns, time_weighted
+from medalion.stats.returns import simple_returns, time_weighted
 
 if TYPE_CHECKING:
     from medalion.store.store import Store

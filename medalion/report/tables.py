@@ -129,7 +129,7 @@ def trade_table(found: TradeStatistics) -> Table:
 
 
 def drawdown_rows(table: pl.DataFrame) -> Table:
-    """The episodes that `medalion.stats.performance.drawdown_table` found."""
+    """The episodes that `medalion.stats.drawdown_table` found."""
     rows = tuple(
         (
             moment(_day(row["peak_at"])),

@@ -18,7 +18,7 @@ from medalion.market.lookup import account_of
 from medalion.market.names import AccountLike
 from medalion.positions.bookings import Bookings, bookings_of
 from medalion.services.observations import Observations
-from medalion.stats import ratios
+from medalion.stats.curve import PERIODS_PER_YEAR
 from medalion.stats.equity import (
     CLOSES,
     DAY,
@@ -33,6 +33,7 @@ from medalion.stats.equity import (
 )
 from medalion.stats.performance import PerformanceStatistics
 from medalion.stats.performance import performance as performance_of
+from medalion.stats.returns import time_weighted
 from medalion.stats.trades import TradeStatistics
 from medalion.trading import summary as summaries
 from oltp.repositories.unit_of_work import UnitOfWork
@@ -171,7 +172,7 @@ class Statistics:
             kinds = [_kind(calendar)]
         is_daily = any(kind in _EVERY_DAY for kind in kinds)
         equity, is_daily = await to_thread.run_sync(partial(self._value, bookings, during, is_daily, moment))
-        periods = ratios.PERIODS_PER_YEAR[InstrumentKind.CRYPTO if is_daily else InstrumentKind.STOCK]
+        periods = PERIODS_PER_YEAR[InstrumentKind.CRYPTO if is_daily else InstrumentKind.STOCK]
         return _Valued(account.name, account.base_currency, bookings.digest, periods, equity)
 
     def _value(
@@ -271,10 +272,10 @@ def _last(last: datetime, closes: pl.DataFrame, during: TimeRange, as_of: dateti
 
 
 def _performance(valued: _Valued, risk_free: float) -> PerformanceStatistics:
-    growth = ratios.time_weighted(valued.equity["value"], valued.equity["flow"])
+    growth = time_weighted(valued.equity["value"], valued.equity["flow"])
     frame = pl.DataFrame([valued.equity["ts"], growth.alias("value")])
     periods = valued.periods_per_year
     if growth.null_count():
-        nothing = performance_of(frame.clear(), periods_per_year=periods, risk_free=risk_free)
+        nothing = performance_of(equity=frame.clear(), periods=periods, risk_free=risk_free)
         return replace(nothing, start=frame["ts"][0], end=frame["ts"][-1], periods=frame.height - 1)
-    return performance_of(frame, periods_per_year=periods, risk_free=risk_free)
+    return performance_of(equity=frame, periods=periods, risk_free=risk_free)

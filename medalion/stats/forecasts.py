@@ -1,7 +1,10 @@
 """How good the probabilities of prediction markets were, and how volatile they are.
 
-A probability lies in [0, 1]; an outcome is what came true: 1 or 0, True or False. Undefined is None, in frames null.
+A probability lies in [0, 1]; an outcome is what came true: 1 or 0, True or False. Both are a Polars or pandas Series,
+an array or a list; what is out of range or null raises an `InputError`. Undefined is None, in frames null.
 """
+
+from __future__ import annotations
 
 from datetime import timedelta
 from math import log, sqrt
@@ -10,13 +13,16 @@ from statistics import NormalDist
 import polars as pl
 
 from medalion.core.errors import InputError
-from medalion.stats.ratios import DAYS_PER_YEAR, finite
+from medalion.stats.curve import DAYS_PER_YEAR
+from medalion.stats.returns import Numbers, finite, series_of
 
 _NORMAL = NormalDist()
 
 
-def _forecasts(probabilities: pl.Series, outcomes: pl.Series) -> pl.DataFrame:
+def _forecasts(probabilities: Numbers, outcomes: Numbers) -> pl.DataFrame:
     """`p` and `o` as floats."""
+    probabilities = series_of(probabilities, name="probabilities")
+    outcomes = series_of(outcomes, name="outcomes")
     if len(probabilities) != len(outcomes):
         raise InputError(
             f"{len(probabilities)} probabilities and {len(outcomes)} outcomes; give one outcome beside each",
@@ -44,7 +50,7 @@ def _brier_score() -> pl.Expr:
     return ((pl.col("p") - pl.col("o")) ** 2).mean()
 
 
-def brier_score(probabilities: pl.Series, outcomes: pl.Series) -> float | None:
+def brier_score(probabilities: Numbers, outcomes: Numbers) -> float | None:
     """Mean square error of the probabilities (Brier 1950): 0 is perfect, 0.25 is what always saying one half scores.
 
     >>> brier_score(pl.Series([0.5, 1.0]), pl.Series([True, True]))
@@ -53,22 +59,25 @@ def brier_score(probabilities: pl.Series, outcomes: pl.Series) -> float | None:
     return finite(_forecasts(probabilities, outcomes).select(_brier_score()).item())
 
 
-def log_loss(probabilities: pl.Series, outcomes: pl.Series) -> float | None:
+def log_loss(probabilities: Numbers, outcomes: Numbers) -> float | None:
     """Mean negative logarithm, base e, of the probability given to what came true (Good 1952); 0 is perfect.
 
     None, not infinity, if something was called impossible and came true: nothing is clipped.
+
+    >>> round(log_loss([0.5, 0.9], [True, True]), 4)
+    0.3993
     """
     return finite(_forecasts(probabilities, outcomes).select(_log_loss()).item())
 
 
-def score_table(probabilities: pl.Series, outcomes: pl.Series, *, horizon: pl.Series) -> pl.DataFrame:
+def score_table(probabilities: Numbers, outcomes: Numbers, *, horizon: Numbers) -> pl.DataFrame:
     """Scores for each value of `horizon`, such as the days to resolution cut to buckets; in its order.
 
     Columns: `horizon`, `forecasts` (count), `base_rate` (share that came true), `brier_score`, `log_loss`.
     """
     return (
         _forecasts(probabilities, outcomes)
-        .with_columns(horizon.alias("horizon"))
+        .with_columns(series_of(horizon).alias("horizon"))
         .group_by("horizon")
         .agg(
             pl.len().alias("forecasts"),
@@ -82,7 +91,7 @@ def score_table(probabilities: pl.Series, outcomes: pl.Series, *, horizon: pl.Se
 
 
 def calibration_table(
-    probabilities: pl.Series, outcomes: pl.Series, *, bins: int = 10, horizon: pl.Series | None = None
+    probabilities: Numbers, outcomes: Numbers, *, bins: int = 10, horizon: Numbers | None = None
 ) -> pl.DataFrame:
     """Forecasts in `bins` equal ranges of probability, against how often they came true; for each `horizon` if given.
 
@@ -94,7 +103,7 @@ def calibration_table(
     frame = _forecasts(probabilities, outcomes)
     groups = ["horizon"] if horizon is not None else []
     if horizon is not None:
-        frame = frame.with_columns(horizon.alias("horizon"))
+        frame = frame.with_columns(series_of(horizon).alias("horizon"))
     edges = pl.DataFrame({"bin": range(bins)}, schema={"bin": pl.Int64}).with_columns(
         (pl.col("bin") / bins).alias("low"), ((pl.col("bin") + 1) / bins).alias("high")
     )
@@ -112,21 +121,22 @@ def calibration_table(
     )
 
 
-def logit_volatility(prices: pl.Series, ts: pl.Series) -> float | None:
+def logit_volatility(prices: Numbers, ts: Numbers) -> float | None:
     """Realised volatility of the log-odds ln(p / (1 - p)): root of the sum of squared changes by the years they took.
 
     `ts` stands beside `prices`, ascending; spacing may vary, and a year has 365.25 days. None for fewer than two
     prices, no time between them, or a price at 0 or 1, whose log-odds are infinite. It is a volatility of the market's
     own price, and not implied by anything: see `binary_implied_volatility` for that.
     """
-    if len(prices) != len(ts) or not ts.is_sorted() or ts.null_count():
-        raise InputError("ts is not ascending or not as long as prices; sort both by time", given=len(ts))
+    times = series_of(ts, name="ts")
+    if len(prices) != len(times) or not times.is_sorted() or times.null_count():
+        raise InputError("ts is not ascending or not as long as prices; sort both by time", given=len(times))
     p = _forecasts(prices, pl.repeat(0.0, len(prices), eager=True))["p"]
-    if len(p) < 2 or ts[0] == ts[-1]:
+    if len(p) < 2 or times[0] == times[-1]:
         return None
     logit = (p / (1 - p)).log()
     squares = finite((logit.diff() ** 2).sum())
-    years = (ts[-1] - ts[0]) / timedelta(days=DAYS_PER_YEAR)
+    years = (times[-1] - times[0]) / timedelta(days=DAYS_PER_YEAR)
     return None if squares is None else sqrt(squares / years)
 
 

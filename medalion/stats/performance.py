@@ -1,48 +1,52 @@
-"""What an equity frame (`ts`, `value`) shows: its drawdowns, its months, every figure of `ratios` at once."""
+"""What a curve of returns or values shows: its drawdowns, its months, and every figure of it at once."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 
 import polars as pl
 
-from medalion.core.errors import InputError
 from medalion.stats import ratios
+from medalion.stats.benchmark import BenchmarkRatios, benchmark_ratios
+from medalion.stats.curve import Data, curve_like, curve_of, periods_of
+from medalion.stats.returns import finite, simple_returns
 
 
-def _checked(equity: pl.DataFrame, *, name: str = "equity") -> pl.DataFrame:
-    """`ts` and `value` as float, oldest first."""
-    missing = {"ts", "value"} - set(equity.columns)
-    if missing:
-        raise InputError(
-            f"{name} has no column {' and '.join(sorted(missing))} among {equity.columns}; rename yours",
-            given=equity.columns,
-            expected=["ts", "value"],
-        )
-    if not equity["ts"].dtype.is_temporal() or equity["ts"].null_count():
-        raise InputError(f"{name}: ts is {equity['ts'].dtype}; give dates or times", given=equity["ts"].dtype)
-    if not equity["ts"].is_sorted() or equity["ts"].n_unique() < equity.height:
-        raise InputError(f"{name}: ts is not ascending or repeats; sort it, one value for each time", given=name)
-    return pl.DataFrame([equity["ts"], ratios.levels(equity["value"]).alias("value")])
-
-
-def drawdowns(equity: pl.DataFrame) -> pl.DataFrame:
+def drawdowns(equity: Data | None = None, *, returns: Data | None = None) -> pl.DataFrame:
     """`ts`, `value`, its running `peak`, and `drawdown`: how far below the peak, as a positive fraction of it.
 
-    `drawdown` is null while no value above zero has been seen.
+    `equity` has `ts` and `value`; of `returns`, with `ts` and `return`, the value starts from 1 one usual (median) step
+    before the first of them. `drawdown` is null while no value above zero has been seen.
+
+    Raises:
+        InputError: no times, a missing column, times that are not ascending, or numbers that are not finite.
     """
     peak = pl.col("value").cum_max()
-    return _checked(equity).with_columns(
-        peak.alias("peak"), pl.when(peak > 0).then(1 - pl.col("value") / peak).alias("drawdown")
+    return (
+        curve_of(returns=returns, equity=equity)
+        .frame()
+        .with_columns(peak.alias("peak"), pl.when(peak > 0).then(1 - pl.col("value") / peak).alias("drawdown"))
     )
 
 
-def drawdown_table(equity: pl.DataFrame, *, top: int = 5) -> pl.DataFrame:
+def drawdown_table(equity: Data | None = None, *, returns: Data | None = None, top: int = 5) -> pl.DataFrame:
     """The deepest falls from a peak, deepest first; at most `top`.
 
-    Columns: `peak_at` (last time at the peak), `trough_at`, `recovered_at` (first time at or above the peak again; null
-    if not yet), `drawdown` (positive fraction), `length` (peak to recovery, or to the last value).
+    `equity` or `returns` as for `drawdowns`. Columns: `peak_at` (last time at the peak), `trough_at`, `recovered_at`
+    (first time at or above the peak again; null if not yet), `drawdown` (positive fraction), `length` (peak to
+    recovery, or to the last value).
+
+    >>> days = [date(2024, 1, day) for day in (1, 2, 3, 4)]
+    >>> drawdown_table(pl.DataFrame({"ts": days, "value": [100.0, 80.0, 90.0, 110.0]})).row(0)[:4]
+    (datetime.date(2024, 1, 1), datetime.date(2024, 1, 2), datetime.date(2024, 1, 4), 0.19999999999999996)
+
+    Raises:
+        InputError: as `drawdowns`.
     """
-    below = drawdowns(equity).with_columns((pl.col("value") >= pl.col("peak")).cum_sum().alias("episode"))
+    below = drawdowns(equity, returns=returns).with_columns(
+        (pl.col("value") >= pl.col("peak")).cum_sum().alias("episode")
+    )
     episodes = (
         below.group_by("episode", maintain_order=True)
         .agg(
@@ -64,30 +68,38 @@ def drawdown_table(equity: pl.DataFrame, *, top: int = 5) -> pl.DataFrame:
     )
 
 
-def monthly_returns(equity: pl.DataFrame) -> pl.DataFrame:
+def monthly_returns(equity: Data | None = None, *, returns: Data | None = None) -> pl.DataFrame:
     """`year`, `month`, `return`: from the last value of the month before to the last of each month, oldest first.
 
-    The first month counts from the first value. A month without a value is absent; its change is in the next one.
+    `equity` or `returns` as for `drawdowns`. The first month counts from the first value. A month without a value is
+    absent; its change is in the next one.
+
+    Raises:
+        InputError: as `drawdowns`.
     """
-    values = _checked(equity)
+    curve = curve_of(returns=returns, equity=equity)
+    values = curve.frame()
+    # Where given returns start from was not said to lie in a month of theirs, and would be a month without a return.
+    dated = values if curve.is_opening_given else values[1:]
     ends = (
-        values.group_by(pl.col("ts").dt.year().alias("year"), pl.col("ts").dt.month().alias("month"))
+        dated.group_by(pl.col("ts").dt.year().alias("year"), pl.col("ts").dt.month().alias("month"))
         .agg(pl.col("value").last())
         .sort("year", "month")
     )
     chain = pl.concat([values["value"].head(1), ends["value"]])
     return ends.select(
-        pl.col("year").cast(pl.Int32), pl.col("month").cast(pl.Int32), ratios.simple_returns(chain).alias("return")
+        pl.col("year").cast(pl.Int32), pl.col("month").cast(pl.Int32), simple_returns(chain).alias("return")
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PerformanceStatistics:
-    """Statistics of one equity series by the conventions of `medalion.stats.ratios`; None is undefined.
+    """Statistics of one curve by the conventions of `medalion.stats.ratios`; None is undefined.
 
-    `periods` counts returns, one fewer than the values. `annual_return` is count-based, `cagr` calendar-based. The best
-    and worst period and `positive_periods` (a share of all) are of single returns; `value_at_risk` and
-    `expected_shortfall` are at 5 %. The capture ratios are None without a benchmark.
+    `start` and `end` are the times of the first and the last value, None where there are none; `periods` counts
+    returns, one fewer than the values. `annual_return` is count-based, `cagr` calendar-based. The best and worst period
+    and `positive_periods` (a share of all) are of single returns; `value_at_risk` and `expected_shortfall` are at 5 %.
+    What compares with a benchmark, from `alpha` on, is as in `medalion.stats.BenchmarkRatios`, and None without one.
     """
 
     start: date | datetime | None
@@ -112,59 +124,71 @@ class PerformanceStatistics:
     best_period: float | None
     worst_period: float | None
     positive_periods: float | None
+    alpha: float | None
+    beta: float | None
+    correlation: float | None
+    tracking_error: float | None
+    information_ratio: float | None
     up_capture: float | None
     down_capture: float | None
     capture_ratio: float | None
 
 
 def performance(
-    equity: pl.DataFrame,
     *,
-    periods_per_year: float,
+    returns: Data | None = None,
+    equity: Data | None = None,
+    periods: float | None = None,
     risk_free: float = 0.0,
-    benchmark: pl.DataFrame | None = None,
+    benchmark: Data | None = None,
 ) -> PerformanceStatistics:
-    """Every statistic of an equity frame (`ts`, `value`), oldest first.
+    """Every statistic of anybody's `returns` (fractions: 0.01 is 1 %) or `equity` (any positive level), oldest first.
 
-    `risk_free` is an annual effective rate; Sortino and omega take it as the required return. A `benchmark` has the
-    same columns; capture is reckoned over the times both have.
+    Either is numbers alone (a Polars or pandas Series, an array, a list), or has its times: a frame with `ts` and
+    `return` or `value`, or a pandas object indexed by time. Times are dates, or aware.
+
+    `periods` is how many observations make a year. Without it the times tell: 252 for days, 365 where Saturdays are
+    among them, 52 weeks, 12 months, 4 quarters; numbers without times are days of sessions, and have no `cagr`.
+    `risk_free` is an annual effective rate; Sortino and omega take it as the required return. `benchmark` is of the
+    same kind; frames are joined by `ts`, numbers without times stand beside each other.
+
+    >>> found = performance(returns=[0.01, -0.005, 0.02], periods=252)
+    >>> found.periods, round(found.total_return, 6), round(found.sharpe_ratio, 4), found.cagr
+    (3, 0.025049, 10.5131, None)
 
     Raises:
-        InputError: a missing column, times that are not ascending and distinct, or values that are not finite numbers.
+        InputError: neither or both of `returns` and `equity`, a missing column, numbers that are null or not finite,
+            times that are naive, repeated or not ascending, or steps between them that ask for `periods`.
     """
-    frame = _checked(equity)
-    values, times = frame["value"], frame["ts"]
-    start, end = (times[0], times[-1]) if len(times) else (None, None)
-    returns = ratios.simple_returns(values)
-    defined = len(returns) > 0 and not returns.null_count()
-    capture = ratios.CaptureRatios(None, None, None)
+    curve = curve_of(returns=returns, equity=equity)
+    year = periods_of(curve, periods)
+    single = curve.defined_returns()
+    beside = BenchmarkRatios()
     if benchmark is not None:
-        both = frame.join(_checked(benchmark, name="benchmark"), on="ts", how="inner", maintain_order="left")
-        capture = ratios.capture_ratios(both["value"], both["value_right"], periods_per_year=periods_per_year)
+        other = curve_like(benchmark, is_returns=equity is None, name="benchmark")
+        beside = benchmark_ratios(benchmark=other, equity=curve, periods=year, risk_free=risk_free)
     return PerformanceStatistics(
-        start=start,
-        end=end,
-        periods=len(returns),
-        periods_per_year=periods_per_year,
+        start=curve.start,
+        end=curve.end,
+        periods=len(curve.returns),
+        periods_per_year=year,
         risk_free=risk_free,
-        total_return=ratios.total_return(values),
-        annual_return=ratios.annual_return(values, periods_per_year=periods_per_year),
-        cagr=None if start is None or end is None else ratios.cagr(values, start, end),
-        annual_volatility=ratios.annual_volatility(values, periods_per_year=periods_per_year),
-        sharpe_ratio=ratios.sharpe_ratio(values, periods_per_year=periods_per_year, risk_free=risk_free),
-        sortino_ratio=ratios.sortino_ratio(values, periods_per_year=periods_per_year, required_return=risk_free),
-        calmar_ratio=ratios.calmar_ratio(values, periods_per_year=periods_per_year),
-        omega_ratio=ratios.omega_ratio(values, periods_per_year=periods_per_year, required_return=risk_free),
-        max_drawdown=ratios.max_drawdown(values),
-        tail_ratio=ratios.tail_ratio(values),
-        value_at_risk=ratios.value_at_risk(values),
-        expected_shortfall=ratios.expected_shortfall(values),
-        skewness=ratios.skewness(values),
-        kurtosis=ratios.kurtosis(values),
-        best_period=ratios.finite(returns.max()) if defined else None,
-        worst_period=ratios.finite(returns.min()) if defined else None,
-        positive_periods=ratios.finite((returns > 0).mean()) if defined else None,
-        up_capture=capture.up,
-        down_capture=capture.down,
-        capture_ratio=capture.ratio,
+        total_return=ratios.total_return(equity=curve),
+        annual_return=ratios.annual_return(equity=curve, periods=year),
+        cagr=ratios.cagr(equity=curve),
+        annual_volatility=ratios.annual_volatility(equity=curve, periods=year),
+        sharpe_ratio=ratios.sharpe_ratio(equity=curve, periods=year, risk_free=risk_free),
+        sortino_ratio=ratios.sortino_ratio(equity=curve, periods=year, required_return=risk_free),
+        calmar_ratio=ratios.calmar_ratio(equity=curve, periods=year),
+        omega_ratio=ratios.omega_ratio(equity=curve, periods=year, required_return=risk_free),
+        max_drawdown=ratios.max_drawdown(equity=curve),
+        tail_ratio=ratios.tail_ratio(equity=curve),
+        value_at_risk=ratios.value_at_risk(equity=curve),
+        expected_shortfall=ratios.expected_shortfall(equity=curve),
+        skewness=ratios.skewness(equity=curve),
+        kurtosis=ratios.kurtosis(equity=curve),
+        best_period=None if single is None else finite(single.max()),
+        worst_period=None if single is None else finite(single.min()),
+        positive_periods=None if single is None else finite((single > 0).mean()),
+        **asdict(beside),
     )

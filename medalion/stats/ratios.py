@@ -1,290 +1,191 @@
-"""Returns, ratios and drawdowns of one equity series, with stated conventions.
+"""Ratios, volatility and drawdown of one curve, with stated conventions.
 
-`equity` is account value, or any positive level such as a price, oldest first: a Series of numbers without nulls, whose
-first value is where the first return starts. Returns are simple, deviations are of a sample (ddof 1), rates are annual,
-fractions are fractions (0.25 is 25 %), and losses (drawdown, value at risk) are positive. `periods_per_year` is how
-many observations make a year; `PERIODS_PER_YEAR` has the usual numbers. What is undefined is None: too few
-observations, no dispersion, a return after a value that is not above zero.
+Every function takes either `returns=` (simple returns, fractions: 0.01 is 1 %) or `equity=` (account value, or any
+positive level such as a price, whose first value is where the first return starts), oldest first, without nulls; see
+`medalion.stats.curve` for the forms. Deviations are of a sample (ddof 1), rates are annual and effective, fractions are
+fractions, and losses (drawdown, value at risk) are positive. `periods` is how many observations make a year; without it
+the times tell (`medalion.stats.curve.periods_of`). What is undefined is None: too few observations, no dispersion, a
+return after a value that is not above zero. What does not fit raises an `InputError`.
 
 Formulas are those of `empyrical-reloaded`, but for the sign of losses and for `risk_free` and `required_return`, which
 are annual effective rates here and rates per period there.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
+
 from datetime import timedelta
-from math import isfinite, sqrt
-from types import MappingProxyType
+from math import sqrt
 
-import polars as pl
-
-from medalion.core.enums import InstrumentKind
-from medalion.core.errors import InputError
 from medalion.core.time import Instant, utc
-
-PERIODS_PER_YEAR: Mapping[InstrumentKind, int] = MappingProxyType(
-    {
-        InstrumentKind.STOCK: 252,
-        InstrumentKind.OPTION: 252,
-        InstrumentKind.FUTURE: 252,
-        InstrumentKind.FOREX: 252,
-        InstrumentKind.CRYPTO: 365,
-        InstrumentKind.OUTCOME: 365,
-    }
-)
-DAYS_PER_YEAR = 365.25
-# Returns of steady growth differ by a few 1e-16, for floats have 53 bits; a ratio to that means nothing.
-NOISE = 1e-15
+from medalion.stats.curve import DAYS_PER_YEAR, Data, curve_of, periods_of
+from medalion.stats.returns import compounded, deviation, finite, per_period, ratio
 
 
-def levels(equity: pl.Series) -> pl.Series:
-    """`equity` as floats.
+def total_return(*, returns: Data | None = None, equity: Data | None = None) -> float | None:
+    """Growth from the first value to the last, as a fraction of the first.
 
-    Raises:
-        InputError: not numbers, or a value that is null, NaN or infinite.
+    >>> round(total_return(returns=[0.1, -0.05]), 6)
+    0.045
     """
-    if not equity.dtype.is_numeric():
-        raise InputError(f"equity is {equity.dtype}; give numbers", given=equity.dtype, expected="a numeric Series")
-    values = equity.cast(pl.Float64)
-    bad = len(values) - int(values.is_finite().fill_null(False).sum())
-    if bad:
-        raise InputError(
-            f"equity has {bad} of {len(values)} values that are null, NaN or infinite; drop or fill them first",
-            given=bad,
-            expected="finite numbers",
-        )
-    return values
-
-
-def simple_returns(equity: pl.Series) -> pl.Series:
-    """Change from each value to the next as a fraction of the former; one shorter than `equity`.
-
-    Null where the former is not above zero, for a fraction of nothing means nothing.
-
-    >>> simple_returns(pl.Series([100.0, 125.0, 50.0])).to_list()
-    [0.25, -0.6]
-    """
-    values = levels(equity).alias("return")
-    before = values.shift(1)
-    return (values / before - 1).set(before <= 0, None).slice(1)
-
-
-def time_weighted(equity: pl.Series, flows: pl.Series) -> pl.Series:
-    """Growth of one unit of money, with deposits (positive) and withdrawals (negative) taken out.
-
-    `flows` stands beside `equity`: what came in after the value before and is contained in the value beside it. The
-    first flow is ignored. Null from a value that is not above zero on.
-
-    >>> time_weighted(pl.Series([100.0, 210.0, 231.0]), pl.Series([0.0, 100.0, 0.0])).round(6).to_list()
-    [1.0, 1.1, 1.21]
-    """
-    if len(equity) != len(flows):
-        raise InputError(
-            f"{len(equity)} values and {len(flows)} flows; give one flow beside each value, 0 where there is none",
-            given=len(flows),
-            expected=len(equity),
-        )
-    values, moved = levels(equity), levels(flows)
-    before = values.shift(1)
-    growth = ((values - moved) / before).set(before <= 0, None)
-    growth = growth.set(pl.int_range(len(growth), eager=True) == 0, 1.0)
-    broken = growth.is_null().cum_max() if len(growth) else growth.is_null()
-    return growth.cum_prod().set(broken, None)
-
-
-def finite(value: object) -> float | None:
-    """A number, or None for what is undefined: null, NaN, infinite."""
-    return float(value) if isinstance(value, int | float) and isfinite(value) else None
-
-
-def _ratio(above: float | None, below: float | None) -> float | None:
-    return None if above is None or below is None or abs(below) < NOISE else finite(above / below)
-
-
-def _per_period(annual_rate: float, periods_per_year: float) -> float:
-    return float((1 + annual_rate) ** (1 / periods_per_year) - 1)
-
-
-def _returns(equity: pl.Series, *, at_least: int = 1) -> pl.Series | None:
-    """None if there are too few, or one of them is undefined."""
-    returns = simple_returns(equity)
-    return None if len(returns) < at_least or returns.null_count() else returns
-
-
-def _compounded(growth: float, years: float) -> float | None:
-    """The annual rate at which one grows to `growth` in `years`."""
-    if growth < 0 or years <= 0:
-        return None
-    try:
-        return finite(growth ** (1 / years) - 1)
-    except OverflowError:
-        return None
-
-
-def _deviation(returns: pl.Series) -> float | None:
-    """Sample deviation; exactly 0 where all that varies is rounding."""
-    deviation = finite(returns.std(ddof=1))
-    return 0.0 if deviation is not None and deviation < NOISE else deviation
-
-
-def total_return(equity: pl.Series) -> float | None:
-    """From the first value to the last."""
-    values = levels(equity)
+    values = curve_of(returns=returns, equity=equity).levels
     return finite(values[-1] / values[0] - 1) if len(values) > 1 and values[0] > 0 else None
 
 
-def annual_return(equity: pl.Series, *, periods_per_year: float) -> float | None:
-    """Count-based: compounded over (number of returns / `periods_per_year`) years. See `cagr` for the calendar's."""
-    returns = _returns(equity)
-    values = levels(equity)
-    return None if returns is None else _compounded(values[-1] / values[0], len(returns) / periods_per_year)
+def annual_return(
+    *, returns: Data | None = None, equity: Data | None = None, periods: float | None = None
+) -> float | None:
+    """Count-based: compounded over (number of returns / `periods`) years. See `cagr` for the calendar's."""
+    curve = curve_of(returns=returns, equity=equity)
+    own, values = curve.defined_returns(), curve.levels
+    return None if own is None else compounded(values[-1] / values[0], len(own) / periods_of(curve, periods))
 
 
-def cagr(equity: pl.Series, start: Instant, end: Instant) -> float | None:
+def cagr(
+    *,
+    returns: Data | None = None,
+    equity: Data | None = None,
+    start: Instant | None = None,
+    end: Instant | None = None,
+) -> float | None:
     """Calendar-based: compounded over (end - start) in days / 365.25, whatever the number of observations.
 
-    `start` and `end` are the times of the first and last value. See `annual_return` for the count-based rate.
+    `start` and `end` are the times of the first and last value, by default as given beside them; None without times.
+    Of returns the first value stands one usual (median) step before the first of them. See `annual_return` for the
+    count-based rate.
 
-    >>> round(cagr(pl.Series([100.0, 121.0]), "2020-01-01", "2021-12-31"), 4)
+    >>> round(cagr(equity=[100.0, 121.0], start="2020-01-01", end="2021-12-31"), 4)
     0.1001
     """
-    values = levels(equity)
-    if len(values) < 2 or values[0] <= 0:
+    curve = curve_of(returns=returns, equity=equity)
+    first, last = (given if given is not None else told for given, told in ((start, curve.start), (end, curve.end)))
+    values = curve.levels
+    if len(values) < 2 or values[0] <= 0 or first is None or last is None:
         return None
-    years = (utc(end, name="end") - utc(start, name="start")) / timedelta(days=DAYS_PER_YEAR)
-    return _compounded(values[-1] / values[0], years)
+    years = (utc(last, name="end") - utc(first, name="start")) / timedelta(days=DAYS_PER_YEAR)
+    return compounded(values[-1] / values[0], years)
 
 
-def annual_volatility(equity: pl.Series, *, periods_per_year: float) -> float | None:
-    """Sample deviation of returns times the root of `periods_per_year`."""
-    returns = _returns(equity, at_least=2)
-    deviation = None if returns is None else _deviation(returns)
-    return None if deviation is None else deviation * sqrt(periods_per_year)
+def annual_volatility(
+    *, returns: Data | None = None, equity: Data | None = None, periods: float | None = None
+) -> float | None:
+    """Sample deviation of returns times the root of `periods`: 0.2 is 20 % a year."""
+    curve = curve_of(returns=returns, equity=equity)
+    own = curve.defined_returns(at_least=2)
+    spread = None if own is None else deviation(own)
+    return None if spread is None else spread * sqrt(periods_of(curve, periods))
 
 
-def sharpe_ratio(equity: pl.Series, *, periods_per_year: float, risk_free: float = 0.0) -> float | None:
-    """Mean excess return by its deviation, annualised (Sharpe 1994)."""
-    returns = _returns(equity, at_least=2)
-    if returns is None:
+def sharpe_ratio(
+    *, returns: Data | None = None, equity: Data | None = None, periods: float | None = None, risk_free: float = 0.0
+) -> float | None:
+    """Mean excess return by its deviation, annualised (Sharpe 1994).
+
+    >>> round(sharpe_ratio(returns=[0.01, -0.005, 0.02], periods=252), 4)
+    10.5131
+    """
+    curve = curve_of(returns=returns, equity=equity)
+    own = curve.defined_returns(at_least=2)
+    if own is None:
         return None
-    excess = returns - _per_period(risk_free, periods_per_year)
-    ratio = _ratio(finite(excess.mean()), _deviation(excess))
-    return None if ratio is None else ratio * sqrt(periods_per_year)
+    year = periods_of(curve, periods)
+    excess = own - per_period(risk_free, year)
+    found = ratio(finite(excess.mean()), deviation(excess))
+    return None if found is None else found * sqrt(year)
 
 
-def sortino_ratio(equity: pl.Series, *, periods_per_year: float, required_return: float = 0.0) -> float | None:
+def sortino_ratio(
+    *,
+    returns: Data | None = None,
+    equity: Data | None = None,
+    periods: float | None = None,
+    required_return: float = 0.0,
+) -> float | None:
     """Mean return above `required_return` by its downside deviation, annualised (Sortino and Price 1994).
 
     The downside deviation is the root of the mean square shortfall over all periods, not only those that fell short.
     """
-    returns = _returns(equity, at_least=2)
-    if returns is None:
+    curve = curve_of(returns=returns, equity=equity)
+    own = curve.defined_returns(at_least=2)
+    if own is None:
         return None
-    excess = returns - _per_period(required_return, periods_per_year)
+    year = periods_of(curve, periods)
+    excess = own - per_period(required_return, year)
     downside = sqrt((excess.clip(upper_bound=0.0) ** 2).mean())  # type: ignore[arg-type]
-    ratio = _ratio(finite(excess.mean()), downside)
-    return None if ratio is None else ratio * sqrt(periods_per_year)
+    found = ratio(finite(excess.mean()), downside)
+    return None if found is None else found * sqrt(year)
 
 
-def omega_ratio(equity: pl.Series, *, periods_per_year: float, required_return: float = 0.0) -> float | None:
+def omega_ratio(
+    *,
+    returns: Data | None = None,
+    equity: Data | None = None,
+    periods: float | None = None,
+    required_return: float = 0.0,
+) -> float | None:
     """Sum of gains above `required_return` by the sum of shortfalls below it (Keating and Shadwick 2002)."""
-    returns = _returns(equity, at_least=2)
-    if returns is None:
+    curve = curve_of(returns=returns, equity=equity)
+    own = curve.defined_returns(at_least=2)
+    if own is None:
         return None
-    excess = returns - _per_period(required_return, periods_per_year)
-    return _ratio(float(excess.clip(lower_bound=0.0).sum()), -float(excess.clip(upper_bound=0.0).sum()))
+    excess = own - per_period(required_return, periods_of(curve, periods))
+    return ratio(float(excess.clip(lower_bound=0.0).sum()), -float(excess.clip(upper_bound=0.0).sum()))
 
 
-def calmar_ratio(equity: pl.Series, *, periods_per_year: float) -> float | None:
+def calmar_ratio(
+    *, returns: Data | None = None, equity: Data | None = None, periods: float | None = None
+) -> float | None:
     """Count-based annual return by the largest drawdown (Young 1991)."""
-    return _ratio(annual_return(equity, periods_per_year=periods_per_year), max_drawdown(equity))
+    curve = curve_of(returns=returns, equity=equity)
+    return ratio(annual_return(equity=curve, periods=periods), max_drawdown(equity=curve))
 
 
-def tail_ratio(equity: pl.Series) -> float | None:
+def tail_ratio(*, returns: Data | None = None, equity: Data | None = None) -> float | None:
     """Size of the 95th percentile of returns by that of the 5th, interpolated; above 1 gains have the fatter tail."""
-    returns = _returns(equity)
-    if returns is None:
+    own = curve_of(returns=returns, equity=equity).defined_returns()
+    if own is None:
         return None
-    high, low = (finite(returns.quantile(q, interpolation="linear")) for q in (0.95, 0.05))
-    return None if high is None or low is None else _ratio(abs(high), abs(low))
+    high, low = (finite(own.quantile(q, interpolation="linear")) for q in (0.95, 0.05))
+    return None if high is None or low is None else ratio(abs(high), abs(low))
 
 
-def value_at_risk(equity: pl.Series, *, cutoff: float = 0.05) -> float | None:
+def value_at_risk(*, returns: Data | None = None, equity: Data | None = None, cutoff: float = 0.05) -> float | None:
     """Loss of one period that a share `cutoff` of periods exceeded, historical and interpolated; negative is a gain."""
-    returns = _returns(equity)
-    value = None if returns is None else finite(returns.quantile(cutoff, interpolation="linear"))
+    own = curve_of(returns=returns, equity=equity).defined_returns()
+    value = None if own is None else finite(own.quantile(cutoff, interpolation="linear"))
     return None if value is None else -value
 
 
-def expected_shortfall(equity: pl.Series, *, cutoff: float = 0.05) -> float | None:
+def expected_shortfall(
+    *, returns: Data | None = None, equity: Data | None = None, cutoff: float = 0.05
+) -> float | None:
     """Mean loss of the worst share `cutoff` of periods, at least of one; negative is a gain."""
-    returns = _returns(equity)
-    if returns is None:
+    own = curve_of(returns=returns, equity=equity).defined_returns()
+    if own is None:
         return None
-    worst = returns.sort().head(int((len(returns) - 1) * cutoff) + 1)
+    worst = own.sort().head(int((len(own) - 1) * cutoff) + 1)
     value = finite(worst.mean())
     return None if value is None else -value
 
 
-def skewness(equity: pl.Series) -> float | None:
+def skewness(*, returns: Data | None = None, equity: Data | None = None) -> float | None:
     """Of returns, corrected for the size of the sample (Fisher-Pearson G1)."""
-    returns = _returns(equity, at_least=3)
-    return None if returns is None or not _deviation(returns) else finite(returns.skew(bias=False))
+    own = curve_of(returns=returns, equity=equity).defined_returns(at_least=3)
+    return None if own is None or not deviation(own) else finite(own.skew(bias=False))
 
 
-def kurtosis(equity: pl.Series) -> float | None:
+def kurtosis(*, returns: Data | None = None, equity: Data | None = None) -> float | None:
     """Excess kurtosis of returns (0 for a normal), corrected for the size of the sample (G2)."""
-    returns = _returns(equity, at_least=4)
-    return None if returns is None or not _deviation(returns) else finite(returns.kurtosis(bias=False))
+    own = curve_of(returns=returns, equity=equity).defined_returns(at_least=4)
+    return None if own is None or not deviation(own) else finite(own.kurtosis(bias=False))
 
 
-def max_drawdown(equity: pl.Series) -> float | None:
+def max_drawdown(*, returns: Data | None = None, equity: Data | None = None) -> float | None:
     """Largest fall from a running peak, as a fraction of that peak: 0.25 is 25 %.
 
-    >>> max_drawdown(pl.Series([100.0, 120.0, 90.0]))
+    >>> max_drawdown(equity=[100.0, 120.0, 90.0])
     0.25
     """
-    values = levels(equity)
+    values = curve_of(returns=returns, equity=equity).levels
     if len(values) < 2 or values[0] <= 0:
         return None
     return finite((1 - values / values.cum_max()).max())
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureRatios:
-    """How much of a benchmark's rises and falls an equity series took part in; 1 is all of it.
-
-    `up` and `down` are count-based annual returns over the periods in which the benchmark rose or fell, by the
-    benchmark's own over the same periods; `ratio` is `up` by `down`.
-    """
-
-    up: float | None
-    down: float | None
-    ratio: float | None
-
-
-def capture_ratios(equity: pl.Series, benchmark: pl.Series, *, periods_per_year: float) -> CaptureRatios:
-    """Capture of `benchmark`, whose values stand beside those of `equity`.
-
-    Raises:
-        InputError: they differ in length.
-    """
-    if len(equity) != len(benchmark):
-        raise InputError(
-            f"equity has {len(equity)} values and the benchmark {len(benchmark)}; join them by time first",
-            given=len(benchmark),
-            expected=len(equity),
-        )
-    own, other = _returns(equity), _returns(benchmark)
-    if own is None or other is None:
-        return CaptureRatios(None, None, None)
-
-    def captured(where: pl.Series) -> float | None:
-        rates = []
-        for returns in (own, other):
-            chosen = returns.filter(where) + 1
-            rates.append(_compounded(float(chosen.product()), len(chosen) / periods_per_year) if len(chosen) else None)
-        return _ratio(*rates)
-
-    up, down = captured(other > 0), captured(other < 0)
-    return CaptureRatios(up, down, _ratio(up, down))

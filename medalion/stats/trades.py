@@ -4,6 +4,8 @@ Money is Decimal and exact. P&L is net, gross less commission, subtracted once; 
 and neither at zero. Losses are positive amounts.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -11,6 +13,7 @@ from decimal import Decimal
 import polars as pl
 
 from medalion.core.errors import InputError
+from medalion.core.frames import Frame, polars_frame
 from medalion.core.money import cash, exact
 
 _SUM = pl.Decimal(38, 8)
@@ -47,12 +50,19 @@ class TradeStatistics:
     average_holding_time: timedelta | None
 
 
-def trade_statistics(trades: pl.DataFrame) -> TradeStatistics:
+def trade_statistics(trades: Frame) -> TradeStatistics:
     """Statistics of `trades`: `opened_at`, `closed_at`, `realized_pnl` (gross, Decimal), `commission` (Decimal).
+
+    >>> from datetime import UTC, datetime
+    >>> one = {"opened_at": datetime(2024, 1, 2, tzinfo=UTC), "closed_at": datetime(2024, 1, 3, tzinfo=UTC)}
+    >>> money = {"realized_pnl": Decimal("12.5"), "commission": Decimal("0.5")}
+    >>> trade_statistics(pl.DataFrame([one | money])).net_profit
+    Decimal('12.00000000')
 
     Raises:
         InputError: a missing column, a null (an open trade has no result yet), or money that is not Decimal.
     """
+    trades = polars_frame(trades)
     net = _net(trades)
     won, lost = net.filter(net > 0), net.filter(net < 0)
     profit, loss = _total(won), _total(-lost)
@@ -80,14 +90,18 @@ def trade_statistics(trades: pl.DataFrame) -> TradeStatistics:
     )
 
 
-def excursions(trades: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+def excursions(trades: Frame, bars: Frame) -> pl.DataFrame:
     """`trades` with how far the price went against (`mae`) and for (`mfe`) each, as fractions of its entry price.
 
     Maximum adverse and favourable excursion (Sweeney 1996), at least 0; from the `high` and `low` of the bars of the
     trade's `symbol` that lie wholly within [opened_at, closed_at], null where there is none. `trades` has `symbol`,
     `side` (long, short), `opened_at`, `closed_at`, `entry_price`; `bars` has `symbol`, `ts`, `available_at` (the
     closing edge), `high`, `low`.
+
+    Raises:
+        InputError: a missing column, or what is no frame.
     """
+    trades, bars = polars_frame(trades), polars_frame(bars)
     _require(trades, ("symbol", "side", "opened_at", "closed_at", "entry_price"))
     _require(bars, ("symbol", "ts", "available_at", "high", "low"))
     numbered = trades.with_row_index("trade")

@@ -26,7 +26,7 @@ from medalion.report import tables
 from medalion.report.tearsheet import Card, Figure, Table, Tone, render_tearsheet, write_tearsheet
 from medalion.stats.forecasts import calibration_table
 from medalion.stats.performance import drawdown_table, drawdowns, monthly_returns, performance
-from medalion.stats.ratios import simple_returns
+from medalion.stats.returns import simple_returns
 from medalion.stats.trades import trade_statistics
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -215,7 +215,7 @@ def full_page() -> str:
     executed = fills().select(
         pl.col("ts").alias("executed_at"), pl.lit("BTC/USD").alias("symbol"), "side", "quantity", "price", commission=0
     )
-    found = performance(frame, periods_per_year=365)
+    found = performance(equity=frame, periods=365)
     return render_tearsheet(
         title="Two & two",
         subtitle="a book",

@@ -1,6 +1,7 @@
 """Statistics agree with their reference implementation, with plain loops, and with themselves."""
 
 import math
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 from medalion.core.enums import InstrumentKind
 from medalion.core.errors import InputError
 from medalion.stats import ratios
+from medalion.stats.benchmark import benchmark_ratios
+from medalion.stats.curve import PERIODS_PER_YEAR
 from medalion.stats.performance import drawdown_table, drawdowns, monthly_returns, performance
+from medalion.stats.returns import simple_returns, time_weighted
 from tests.support.real_data import real
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -41,43 +45,49 @@ def disagreements(
 ) -> dict[str, tuple[object, float]]:
     """Each statistic that differs from empyrical's, with both values."""
     emp = pytest.importorskip("empyrical", reason="empyrical-reloaded is not installed")
-    own = np.asarray(ratios.simple_returns(equity))
-    other = np.asarray(ratios.simple_returns(benchmark))
+    own = np.asarray(simple_returns(equity))
+    other = np.asarray(simple_returns(benchmark))
     per_period = (1 + rate) ** (1 / year) - 1
-    capture = ratios.capture_ratios(equity, benchmark, periods_per_year=year)
+    beside = benchmark_ratios(equity=equity, benchmark=benchmark, periods=year, risk_free=rate)
     with np.errstate(all="ignore"):
         pairs = {
             "annual_return": (
-                ratios.annual_return(equity, periods_per_year=year),
+                ratios.annual_return(equity=equity, periods=year),
                 emp.annual_return(own, annualization=year),
             ),
             "volatility": (
-                ratios.annual_volatility(equity, periods_per_year=year),
+                ratios.annual_volatility(equity=equity, periods=year),
                 emp.annual_volatility(own, annualization=year),
             ),
             "sharpe": (
-                ratios.sharpe_ratio(equity, periods_per_year=year, risk_free=rate),
+                ratios.sharpe_ratio(equity=equity, periods=year, risk_free=rate),
                 emp.sharpe_ratio(own, per_period, annualization=year),
             ),
             "sortino": (
-                ratios.sortino_ratio(equity, periods_per_year=year, required_return=rate),
+                ratios.sortino_ratio(equity=equity, periods=year, required_return=rate),
                 emp.sortino_ratio(own, per_period, annualization=year),
             ),
             "omega": (
-                ratios.omega_ratio(equity, periods_per_year=year, required_return=rate),
+                ratios.omega_ratio(equity=equity, periods=year, required_return=rate),
                 emp.omega_ratio(own, required_return=rate, annualization=year),
             ),
-            "calmar": (ratios.calmar_ratio(equity, periods_per_year=year), emp.calmar_ratio(own, annualization=year)),
-            "max_drawdown": (ratios.max_drawdown(equity), -emp.max_drawdown(own)),
-            "tail": (ratios.tail_ratio(equity), emp.tail_ratio(own)),
-            "value_at_risk": (ratios.value_at_risk(equity), -emp.value_at_risk(own)),
-            "expected_shortfall": (ratios.expected_shortfall(equity), -emp.conditional_value_at_risk(own)),
+            "calmar": (ratios.calmar_ratio(equity=equity, periods=year), emp.calmar_ratio(own, annualization=year)),
+            "max_drawdown": (ratios.max_drawdown(equity=equity), -emp.max_drawdown(own)),
+            "tail": (ratios.tail_ratio(equity=equity), emp.tail_ratio(own)),
+            "value_at_risk": (ratios.value_at_risk(equity=equity), -emp.value_at_risk(own)),
+            "expected_shortfall": (ratios.expected_shortfall(equity=equity), -emp.conditional_value_at_risk(own)),
         }
         if year == 252:  # the reference passes no other factor on to its capture ratios
+            alpha, beta = emp.alpha_beta(own, other, per_period)
+            excess = emp.excess_sharpe(own, other)
             pairs |= {
-                "up_capture": (capture.up, emp.up_capture(own, other)),
-                "down_capture": (capture.down, emp.down_capture(own, other)),
-                "capture": (capture.ratio, emp.up_down_capture(own, other)),
+                "alpha": (beside.alpha, alpha),
+                "beta": (beside.beta, beta),
+                "correlation": (beside.correlation, float(np.corrcoef(own, other)[0, 1])),
+                "information": (beside.information_ratio, excess * np.sqrt(252)),
+                "up_capture": (beside.up_capture, emp.up_capture(own, other)),
+                "down_capture": (beside.down_capture, emp.down_capture(own, other)),
+                "capture": (beside.capture_ratio, emp.up_down_capture(own, other)),
             }
     return {name: pair for name, pair in pairs.items() if not agrees(*pair)}
 
@@ -96,9 +106,9 @@ def test_ratios_of_a_real_backtest_agree_with_empyrical(year: int, rate: float) 
 def test_a_real_backtest_has_the_published_figures() -> None:
     frame = pl.read_csv(real("F11-pyfolio", "test_returns.csv.gz"), has_header=False, new_columns=["ts", "return"])
     equity = grown(frame["return"].to_list())
-    assert ratios.max_drawdown(equity) == pytest.approx(0.6039, abs=5e-5)
-    assert ratios.sharpe_ratio(equity, periods_per_year=252) == pytest.approx(0.4511, abs=5e-5)
-    assert ratios.total_return(equity) == pytest.approx(0.6540, abs=5e-5)
+    assert ratios.max_drawdown(equity=equity) == pytest.approx(0.6039, abs=5e-5)
+    assert ratios.sharpe_ratio(equity=equity, periods=252) == pytest.approx(0.4511, abs=5e-5)
+    assert ratios.total_return(equity=equity) == pytest.approx(0.6540, abs=5e-5)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -117,7 +127,7 @@ def test_short_and_odd_series_agree_with_empyrical(pairs: list[tuple[float, floa
 
 
 def is_settled(equity: pl.Series) -> bool:
-    returns = ratios.simple_returns(equity).to_numpy()
+    returns = simple_returns(equity).to_numpy()
     gains, losses = (np.prod(1 + returns[chosen]) for chosen in (returns > 0, returns < 0))
     figures = [np.std(returns), np.percentile(returns, 5), returns.min(), gains - 1, losses - 1]
     return bool(min(abs(figure) for figure in figures) > 1e-6 and returns.min() < 0)
@@ -126,22 +136,24 @@ def is_settled(equity: pl.Series) -> bool:
 @given(st.floats(-0.1, 0.1), st.integers(2, 50))
 def test_steady_growth_has_no_ratio_to_its_rounding(rate: float, periods: int) -> None:
     equity = grown([rate] * periods)
-    assert ratios.sharpe_ratio(equity, periods_per_year=252) is None
-    assert ratios.annual_volatility(equity, periods_per_year=252) == 0
-    assert ratios.skewness(equity) is None
+    assert ratios.sharpe_ratio(equity=equity, periods=252) is None
+    assert ratios.annual_volatility(equity=equity, periods=252) == 0
+    assert ratios.skewness(equity=equity) is None
 
 
 def test_cagr_goes_by_the_calendar_and_annual_return_by_the_count() -> None:
     equity = pl.Series(np.linspace(100, 121, 101))
-    assert ratios.cagr(equity, date(2020, 1, 1), datetime(2021, 12, 31, 12, tzinfo=UTC)) == pytest.approx(0.1)
-    assert ratios.annual_return(equity, periods_per_year=50) == pytest.approx(0.1)
-    assert ratios.annual_return(equity, periods_per_year=100) == pytest.approx(0.21)
+    assert ratios.cagr(
+        equity=equity, start=date(2020, 1, 1), end=datetime(2021, 12, 31, 12, tzinfo=UTC)
+    ) == pytest.approx(0.1)
+    assert ratios.annual_return(equity=equity, periods=50) == pytest.approx(0.1)
+    assert ratios.annual_return(equity=equity, periods=100) == pytest.approx(0.21)
 
 
 def test_a_year_has_sessions_for_shares_and_days_for_coins() -> None:
-    assert ratios.PERIODS_PER_YEAR[InstrumentKind.STOCK] == 252
-    assert ratios.PERIODS_PER_YEAR[InstrumentKind.CRYPTO] == ratios.PERIODS_PER_YEAR[InstrumentKind.OUTCOME] == 365
-    assert set(ratios.PERIODS_PER_YEAR) == set(InstrumentKind)
+    assert PERIODS_PER_YEAR[InstrumentKind.STOCK] == 252
+    assert PERIODS_PER_YEAR[InstrumentKind.CRYPTO] == PERIODS_PER_YEAR[InstrumentKind.OUTCOME] == 365
+    assert set(PERIODS_PER_YEAR) == set(InstrumentKind)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +170,7 @@ def test_a_year_has_sessions_for_shares_and_days_for_coins() -> None:
     ids=["empty", "one", "constant", "zero", "ruined", "negative", "absurd"],
 )
 def test_what_is_undefined_is_none_and_never_nan_or_infinite(values: list[float]) -> None:
-    found = performance(curve(values), periods_per_year=252, benchmark=curve(values))
+    found = performance(equity=curve(values), periods=252, benchmark=curve(values))
     numbers = {name: getattr(found, name) for name in found.__slots__ if isinstance(getattr(found, name), float)}
     assert all(math.isfinite(number) for number in numbers.values())
     assert found.sharpe_ratio is None
@@ -167,14 +179,14 @@ def test_what_is_undefined_is_none_and_never_nan_or_infinite(values: list[float]
 
 
 def test_losing_everything_is_a_loss_of_one() -> None:
-    found = performance(curve([100.0, 150.0, 0.0]), periods_per_year=252)
+    found = performance(equity=curve([100.0, 150.0, 0.0]), periods=252)
     assert (found.total_return, found.annual_return, found.max_drawdown) == (-1.0, -1.0, 1.0)
 
 
 @pytest.mark.parametrize("bad", [[1.0, None], [1.0, math.nan], [1.0, math.inf]])
 def test_equity_with_holes_is_refused(bad: list[float | None]) -> None:
     with pytest.raises(InputError, match="1 of 2 values"):
-        ratios.max_drawdown(pl.Series(bad))
+        ratios.max_drawdown(equity=pl.Series(bad))
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30))
@@ -209,36 +221,36 @@ def test_months_chain_to_the_whole_return() -> None:
     equity = curve(grown([0.01, -0.02, 0.015] * 40, start=100.0).to_list(), first=date(2023, 11, 20))
     months = monthly_returns(equity)
     assert months.select("year", "month").rows() == [(2023, 11), (2023, 12), (2024, 1), (2024, 2), (2024, 3)]
-    assert (months["return"] + 1).product() - 1 == pytest.approx(ratios.total_return(equity["value"]))
+    assert (months["return"] + 1).product() - 1 == pytest.approx(ratios.total_return(equity=equity["value"]))
 
 
 def test_deposits_are_no_returns() -> None:
-    index = ratios.time_weighted(pl.Series([100.0, 210.0, 231.0, 115.5]), pl.Series([100.0, 100.0, 0.0, -115.5]))
+    index = time_weighted(pl.Series([100.0, 210.0, 231.0, 115.5]), pl.Series([100.0, 100.0, 0.0, -115.5]))
     assert index.to_list() == pytest.approx([1.0, 1.1, 1.21, 1.21])
 
 
 def test_performance_reports_every_statistic_by_its_own_function() -> None:
     equity = curve(grown([0.01, -0.02, 0.015, 0.003] * 30).to_list())
     benchmark = curve(grown([0.008, -0.01, 0.01, -0.001] * 30).to_list())[10:]
-    found = performance(equity, periods_per_year=365, risk_free=0.02, benchmark=benchmark)
+    found = performance(equity=equity, periods=365, risk_free=0.02, benchmark=benchmark)
     values = equity["value"]
     assert (found.start, found.end, found.periods) == (date(2024, 1, 1), date(2024, 4, 30), 120)
-    assert found.sharpe_ratio == ratios.sharpe_ratio(values, periods_per_year=365, risk_free=0.02)
-    assert found.omega_ratio == ratios.omega_ratio(values, periods_per_year=365, required_return=0.02)
-    assert found.cagr == ratios.cagr(values, date(2024, 1, 1), date(2024, 4, 30))
-    capture = ratios.capture_ratios(values[10:], benchmark["value"], periods_per_year=365)
-    assert (found.up_capture, found.down_capture, found.capture_ratio) == (capture.up, capture.down, capture.ratio)
-    assert found.capture_ratio is not None
+    assert found.sharpe_ratio == ratios.sharpe_ratio(equity=values, periods=365, risk_free=0.02)
+    assert found.omega_ratio == ratios.omega_ratio(equity=values, periods=365, required_return=0.02)
+    assert found.cagr == ratios.cagr(equity=values, start=date(2024, 1, 1), end=date(2024, 4, 30))
+    beside = benchmark_ratios(equity=values[10:], benchmark=benchmark["value"], periods=365, risk_free=0.02)
+    assert {name: getattr(found, name) for name in beside.__slots__} == asdict(beside)
+    assert None not in asdict(beside).values()
     assert found.worst_period == pytest.approx(-0.02)
     assert found.positive_periods == 0.75
     scipy = pytest.importorskip("scipy.stats")
-    returns = ratios.simple_returns(values).to_numpy()
+    returns = simple_returns(values).to_numpy()
     assert found.skewness == pytest.approx(scipy.skew(returns, bias=False))
     assert found.kurtosis == pytest.approx(scipy.kurtosis(returns, bias=False))
 
 
 def test_performance_refuses_times_out_of_order_and_missing_columns() -> None:
     with pytest.raises(InputError, match="ascending"):
-        performance(curve([1.0, 2.0]).reverse(), periods_per_year=252)
+        performance(equity=curve([1.0, 2.0]).reverse(), periods=252)
     with pytest.raises(InputError, match="no column value"):
-        performance(curve([1.0]).rename({"value": "equity"}), periods_per_year=252)
+        performance(equity=curve([1.0]).rename({"value": "equity"}), periods=252)

@@ -269,6 +269,15 @@ def test_the_life_of_an_order_is_the_table_of_the_code() -> None:
     assert said == {status.value: {to.value for to in following} for status, following in TRANSITIONS.items()}
 
 
+def test_the_examples_of_statistics_give_what_they_print() -> None:
+    examples = "\n".join(blocks(STATISTICS, "pycon"))
+    parsed = doctest.DocTestParser().get_doctest(examples, {}, "statistics.md", None, 0)
+    said: list[str] = []
+    result = doctest.DocTestRunner().run(parsed, out=said.append)
+    assert not result.failed, "".join(said)
+    assert result.attempted > 7
+
+
 def test_the_examples_of_trading_give_what_they_print(store: Store) -> None:
     examples = "\n".join(blocks(TRADING, "pycon"))
     parsed = doctest.DocTestParser().get_doctest(examples, {"store": store}, "trading.md", None, 0)
@@ -322,6 +331,8 @@ def test_python_of_the_readme_runs_twice_in_order(demo: Path) -> None:
         assert names["decided"]["close"].null_count() == 0
         assert names["decided"].height == 2
         assert names["ratios"].sharpe_ratio is not None
+        assert names["own"].beta == pytest.approx(0.9669, abs=1e-4)
+        assert names["chart"].to_dict()["layer"]
         assert names["position"].status == "closed"
         assert names["summary"].open_positions_count == 0
         with medalion.open() as store:

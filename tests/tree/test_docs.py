@@ -310,7 +310,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             store.mirror.run()
             account = store.accounts.create(name="demo")
             store.trading.deposit(account, 10_000, at=days[0])
-            for side, day in (("buy", days[2]), ("sell", days[9])):
+            for side, day in (("buy", days[2]), ("sell", days[30])):
                 store.trading.execute_market_order(account=account, symbol="AAPL", side=side, quantity=10, at=day)
         (data_dir / "reports").mkdir()
         patch.chdir(folder)

@@ -20,7 +20,7 @@ LOCKED := .venv/.locked-$(PLACE)
 READY := .venv/.ready-$(PLACE)
 PEERS := .venv-bench/.ready-$(PLACE)
 
-.PHONY: help demo test soak mutants faces lint types check bench bench-lake notebooks wheel constraints clean
+.PHONY: help demo test soak mutants faces lint types check bench bench-lake notebooks docs wheel constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -90,6 +90,9 @@ bench-lake: $(READY) $(PEERS)  ## Compare the lake with its peers; writes docs/b
 notebooks: $(READY)  ## Run every notebook again, in place
 	.venv/bin/jupyter execute --inplace notebooks/*.ipynb
 
+docs: $(READY)  ## Build the site of guides and reference into build/docs; a warning is an error
+	.venv/bin/python -m sphinx -W --keep-going --quiet docs build/docs
+
 wheel: $(READY)  ## Build the wheel and the source distribution into dist/
 	.venv/bin/python -m hatchling build
 
@@ -97,7 +100,7 @@ constraints: $(READY)  ## Resolve the newest versions into constraints.txt
 	$(PIP) install "uv>=0.9"
 	.venv/bin/python -m uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 --only-binary :all: \
-		--extra dev --output-file constraints.txt pyproject.toml
+		--extra dev --extra docs --output-file constraints.txt pyproject.toml
 
 clean:  ## Remove what the other targets made, but for medalion-data/
-	rm -rf .venv .venv-bench dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

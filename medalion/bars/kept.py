@@ -41,6 +41,11 @@ class KeptBars:
 
     def split(self, asked: ReadRequest, route: Route) -> KeptRoutes:
         """The route with kept bars in the place of what has not changed since they were made."""
+        # A write marks no bars as out of date: every write would pay for looking up every rollup. Instead a read asks
+        # the ledger what has come in above the number up to which the series are complete. Of several series the lowest
+        # number counts for all, so one question serves; what another holds already is made once more, which costs time
+        # and never an answer. The question is only as good as the ledger's memory: where entries above the number have
+        # been folded away, nothing kept is taken.
         whole = KeptRoutes([route])
         if not route.is_made:
             return whole
@@ -72,6 +77,12 @@ class KeptBars:
 
     def still_hold(self, asked: ReadRequest, route: Route, evidence: Evidence) -> bool:
         """Whether nothing has come in since that could have changed what was read meanwhile, or tear it."""
+        # The parts of a split are read one after the other, each at a moment of its own. A write between two of them
+        # would show in the one and not in the other, and a refresh between them would rewrite kept bars under the
+        # reader. Both leave a trace in what is asked here again, above the number of before and not that of now: a
+        # refresh moves the number on, but the entries that it answered are still above the old one. A series that was
+        # removed and built anew meanwhile has another `built_at`. One snapshot over all parts cannot do it, since
+        # the lake is no part of PostgreSQL's.
         with self._postgres.connection() as connection:
             found = series_of(connection, asked.dataset.name, asked.timeframe or "", sorted(evidence.series))
             now = _evidence(connection, asked.dataset, route, evidence.series, evidence.until)

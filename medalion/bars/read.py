@@ -116,6 +116,11 @@ class Bars:
 
     def routes(self, asked: ReadRequest, symbols: Symbols) -> list[Route]:
         """One for each timeframe that answers for some series; the read as it was asked where nothing is made."""
+        # The asked timeframe has the first word, then finer ones from the coarsest (fewest rows to add up), and quotes
+        # the last; a series that one of them answers for is not offered to the next, so that it is wholly stored or
+        # wholly made. What decides is whether the series has a stored bar at any time, and not whether it has one in
+        # the asked range: else a bar would be there in a read of its day and another in a read of its year, and a hole
+        # in a vendor's bars would be filled in the one and not in the other.
         grid = grid_of(asked)
         feeds = self._feeds(asked)
         with self._postgres.connection() as connection:
@@ -148,6 +153,9 @@ class Bars:
 
     def _stored(self, asked: ReadRequest, held: Sequence[HeldSeries]) -> set[Feed]:
         """Those of the series that have a row, at `as_of` if it is given: then, and where it is stale, reads tell."""
+        # The last-value table remembers series of which every row may be deleted by now, and knows nothing of the past.
+        # So a stale entry, or any with `as_of`, is only a hint. The asked range is looked at first, since most often it
+        # has a row; only a series without one there is searched ever further back.
         doubtful = {(s.source, s.instrument_id): s.newest_ts for s in held if s.is_stale or asked.as_of is not None}
         stored = {feed for s in held if (feed := (s.source, s.instrument_id)) not in doubtful}
         if doubtful:

@@ -55,6 +55,8 @@ class Refresh:
 
     def build(self, route: Route, series: Sequence[KeptSeries]) -> RefreshRun:
         """Make the series from the beginning; until one is whole, reads make it."""
+        # The entry goes first and comes back last: between the two a reader finds none, and a refresh that dies leaves
+        # bars that nobody takes. The next one finds them held, and writes only those that differ.
         total = RefreshRun()
         for first in range(0, len(series), _SERIES_AT_ONCE):
             some = series[first : first + _SERIES_AT_ONCE]
@@ -144,6 +146,12 @@ class Refresh:
         self, asked: ReadRequest, feeds: Sequence[Feed], during: TimeRange, rows_of: Callable[[TimeRange], TimeRange]
     ) -> Iterator[tuple[Sequence[Feed], TimeRange]]:
         """Series and spans of bars, each of about so many rows as are taken at once: whole series apart, then times."""
+        # Series are halved before times, because rows lie in files by instrument: a few series for all times are few row
+        # groups, while all series for a day touch every file of it. Times are cut only at an edge between two bars: a
+        # bar is read whole wherever the cut is, so that halving within one makes no piece smaller, and would never end.
+        # Where no edge lies inside (one bar is the whole span, or all rows are unmirrored, of which no file tells a
+        # middle) the piece is taken as it is, though it is larger than planned. The sizes are estimates, as if rows
+        # were spread evenly over instruments and time; where they err it costs memory, and never a row.
         if not feeds:
             return
         span = rows_of(during)

@@ -123,6 +123,9 @@ class Copier:
                 f"batch {expected[0]} with nonce {expected[1]}: the lake is that of another store, or one of the two "
                 "is a backup; nothing was written, see `medalion mirror rebind`"
             )
+        # Whoever died left one of two states behind: the batch is claimed and the lake is still before it, or the lake
+        # has it and the note is missing. The lake's own number and nonce tell which; a number alone would not,
+        # for a copy of the lake may have gone on under another ledger, to the same number with other rows.
         if last and last[0].status is BatchStatus.CLAIMED:
             finish = self._note if pin.mark == marks[0] else self._copy
             finish(connection, dataset, last[0], pin)

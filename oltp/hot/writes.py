@@ -109,6 +109,8 @@ class OpenWrite:
 
 def begin(connection: Connection, dataset: Dataset) -> OpenWrite:
     """Take the open-write mark in a statement of its own, then draw id and time, in the caller's transaction."""
+    # In one statement with what follows, id and time could be drawn before the mark is held. `settle` would then find
+    # no open write, call a time settled, and this write appear below it.
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", open_write_mark(dataset))
     drawn = connection.execute(
         """SELECT nextval('write_id_seq'), greatest(clock_timestamp(), settled + interval '1 microsecond'), slot

@@ -1,0 +1,1 @@
+"""PostgreSQL: books, hot rows and the ledger. Internal: it may change in any version."""

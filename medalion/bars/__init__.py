@@ -22,8 +22,8 @@ What must hold of kept bars at all times, what keeps it, and what would break it
 5. **Nobody takes a kept bar for a stored one.** They lie in the bars' dataset under the source `rollup:…`, which never
    becomes an instrument's primary source and to which no caller may write (`oltp.hot.instruments.is_made`). Only what
    shows the rows of every source, as `store.sql`, shows them too.
-6. **One refresh at a time writes a rollup.** An advisory lock says so, and all its writes go through the connection that
-   holds it: a refresh that has lost the lock has lost its connection, and cannot write any more.
+6. **One refresh at a time writes a rollup.** An advisory lock says so, and all its writes go through the connection
+   that holds it: a refresh that has lost the lock has lost its connection, and cannot write any more.
 7. **A refresh can die at any step.** Reads do not depend on it: a series that is being built has no entry, and one that
    is brought up keeps its old N until the end, so that what was changed counts as changed still. The next refresh
    compares with what is held, and writes only what differs.

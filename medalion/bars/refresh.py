@@ -146,9 +146,9 @@ class Refresh:
         self, asked: ReadRequest, feeds: Sequence[Feed], during: TimeRange, rows_of: Callable[[TimeRange], TimeRange]
     ) -> Iterator[tuple[Sequence[Feed], TimeRange]]:
         """Series and spans of bars, each of about so many rows as are taken at once: whole series apart, then times."""
-        # Series are halved before times, because rows lie in files by instrument: a few series for all times are few row
-        # groups, while all series for a day touch every file of it. Times are cut only at an edge between two bars: a
-        # bar is read whole wherever the cut is, so that halving within one makes no piece smaller, and would never end.
+        # Series are halved before times, because rows lie in files by instrument: a few series for all times are few
+        # row groups, while all series for a day touch every file of it. Times are cut only at an edge between two bars:
+        # a bar is read whole wherever the cut is, so that halving within one makes no piece smaller, and never ends.
         # Where no edge lies inside (one bar is the whole span, or all rows are unmirrored, of which no file tells a
         # middle) the piece is taken as it is, though it is larger than planned. The sizes are estimates, as if rows
         # were spread evenly over instruments and time; where they err it costs memory, and never a row.

@@ -40,15 +40,18 @@ class Route:
 
     @property
     def feeds(self) -> list[Feed]:
+        """Every source with each of the instruments that it answers for."""
         return [(source, one) for source, group in (self.asked.series or {}).items() for one in group or ()]
 
 
 def grid_of(asked: ReadRequest) -> Grid:
+    """Where the bars that are asked for open and close; those of stocks by the exchange's days."""
     sessions = sessions_between if asked.dataset.kind is InstrumentKind.STOCK else None
     return Grid(Timeframe.parse(asked.timeframe or ""), sessions)
 
 
 def by_source(feeds: Iterable[Feed]) -> dict[str, list[int]]:
+    """The instruments of each source, both ascending."""
     series: dict[str, list[int]] = {}
     for source, instrument in sorted(feeds):
         series.setdefault(source, []).append(instrument)

@@ -47,6 +47,7 @@ class Column:
 
 
 def optional(name: str, type: pa.DataType, doc: str = "") -> Column:
+    """A column that may be null, and that a write may leave out."""
     return Column(name, type, doc, nullable=True, optional=True)
 
 
@@ -80,6 +81,7 @@ class Dataset:
 
     @property
     def has_timeframe(self) -> bool:
+        """Whether its rows are bars, of which each instrument has a series per timeframe."""
         return TIMEFRAME.name in self.key
 
     @property

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 
 class AssetType(StrEnum):
+    """What kind of thing an asset is; symbols are unique within one."""
+
     STOCK = "stock"
     CRYPTO = "crypto"
     OPTION = "option"
@@ -23,6 +25,8 @@ class InstrumentKind(StrEnum):
 
 
 class SignalType(StrEnum):
+    """What a strategy advises."""
+
     BUY = "buy"
     SELL = "sell"
     HOLD = "hold"
@@ -31,6 +35,8 @@ class SignalType(StrEnum):
 
 
 class TradeType(StrEnum):
+    """What an order asks of its venue: at which price, and from when on."""
+
     MARKET = "market"
     LIMIT = "limit"
     STOP = "stop"
@@ -39,6 +45,8 @@ class TradeType(StrEnum):
 
 
 class TradeSide(StrEnum):
+    """Whether an order or fill buys or sells."""
+
     BUY = "buy"
     SELL = "sell"
 
@@ -49,6 +57,8 @@ class TradeSide(StrEnum):
 
 
 class TradeStatus(StrEnum):
+    """How far an order is; `medalion.venues.states` has what may follow what."""
+
     PENDING = "pending"
     SUBMITTED = "submitted"
     PARTIALLY_FILLED = "partially_filled"
@@ -59,11 +69,15 @@ class TradeStatus(StrEnum):
 
 
 class PositionSide(StrEnum):
+    """Whether a position gains when the price rises (long) or falls (short)."""
+
     LONG = "long"
     SHORT = "short"
 
 
 class PositionStatus(StrEnum):
+    """How much of a position is left; one whose fills were all undone is cancelled."""
+
     OPEN = "open"
     PARTIALLY_CLOSED = "partially_closed"
     CLOSED = "closed"
@@ -71,22 +85,30 @@ class PositionStatus(StrEnum):
 
 
 class OptionType(StrEnum):
+    """The right to buy (call) or to sell (put)."""
+
     CALL = "call"
     PUT = "put"
 
 
 class OptionStyle(StrEnum):
+    """Whether an option may be exercised at any time (American) or at its expiry alone (European)."""
+
     AMERICAN = "american"
     EUROPEAN = "european"
 
 
 class AccountType(StrEnum):
+    """Whose money an account trades: none (paper, backtest), or the owner's."""
+
     PAPER = "paper"
     BACKTEST = "backtest"
     LIVE = "live"
 
 
 class CashMovementType(StrEnum):
+    """Why cash moved; deposits and withdrawals are flows and no result."""
+
     DEPOSIT = "deposit"
     WITHDRAWAL = "withdrawal"
     TRADE = "trade"
@@ -97,6 +119,8 @@ class CashMovementType(StrEnum):
 
 
 class SettlementType(StrEnum):
+    """What other than a fill changed a position."""
+
     EXPIRY = "expiry"
     EXERCISE = "exercise"
     ASSIGNMENT = "assignment"
@@ -106,12 +130,16 @@ class SettlementType(StrEnum):
 
 
 class CorporateActionType(StrEnum):
+    """What a company did to its shares."""
+
     SPLIT = "split"
     DIVIDEND = "dividend"
     RENAME = "rename"
 
 
 class LogLevel(StrEnum):
+    """How much a log entry matters, the least first."""
+
     TRACE = "trace"
     DEBUG = "debug"
     INFORMATION = "information"
@@ -121,6 +149,8 @@ class LogLevel(StrEnum):
 
 
 class ErrorSeverity(StrEnum):
+    """How bad an error is, the mildest first."""
+
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
@@ -128,6 +158,8 @@ class ErrorSeverity(StrEnum):
 
 
 class JobStatus(StrEnum):
+    """How a run of a job stands or ended."""
+
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -141,5 +173,7 @@ class WriteKind(StrEnum):
 
 
 class BatchStatus(StrEnum):
+    """Whether a batch of the mirror is on its way (claimed) or in the lake (done)."""
+
     CLAIMED = "claimed"
     DONE = "done"

@@ -24,6 +24,7 @@ def stack_trace(exception: BaseException | None) -> str | None:
 
 
 def type_name(exception: BaseException) -> str:
+    """Module and name of the exception's class, as a traceback has it."""
     return f"{type(exception).__module__}.{type(exception).__qualname__}"
 
 

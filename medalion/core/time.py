@@ -11,6 +11,8 @@ from medalion.core.errors import InputError
 
 
 class TimeUnit(StrEnum):
+    """Units of the length of a bar, as they are written."""
+
     MINUTE = "Min"
     HOUR = "Hour"
     DAY = "Day"
@@ -58,6 +60,7 @@ class Timeframe:
 
     @property
     def is_intraday(self) -> bool:
+        """Whether it is of minutes or hours, which are counted in UTC whatever the exchange."""
         return self.unit in (TimeUnit.MINUTE, TimeUnit.HOUR)
 
     def __str__(self) -> str:

@@ -37,6 +37,7 @@ class RecordedOrder:
 
     @property
     def token_id(self) -> str:
+        """The token of the outcome that was traded."""
         return token(self.trade.market_id, self.trade.outcome)
 
     @property
@@ -100,6 +101,7 @@ class Record:
         return report
 
     async def find_order(self, account_id: UUID, client_order_id: str) -> OrderReport | None:
+        """The order as the bot's record has it; None if it has none."""
         order = self._orders.get(client_order_id)
         if order is None:
             return None
@@ -107,6 +109,7 @@ class Record:
         return OrderReport(account_id, client_order_id, client_order_id, TradeStatus.FILLED, order.at, fills=(fill,))
 
     async def executions(self, account_id: UUID, since: datetime) -> list[FillReport]:
+        """The fills that the bot recorded since then, by time."""
         fills = [self._fill(order, account_id) for order in self._orders.values() if order.at >= since]
         return sorted(fills, key=lambda fill: (fill.executed_at, fill.execution_id))
 

@@ -97,6 +97,7 @@ class Book:
             return self.cash + sum((held * self.closes[symbol] for symbol, held in self.shares.items()), ZERO)
 
     def fill(self, trade: TradeDto) -> None:
+        """Take the shares and the cash of a trade's fills in or out."""
         with exact():
             self.shares[trade.symbol] = self.shares.get(trade.symbol, ZERO) + trade.side.sign * trade.filled_quantity
             self.cash -= trade.side.sign * trade.total_value + trade.commission
@@ -167,6 +168,7 @@ class Broker:
         )
 
     def execute(self, decision: Decision, signal: TradingSignal, at: datetime) -> TradeDto:
+        """The trade of a decision; the one of an earlier run where there is one."""
         known = self._trades.get(decision.client_order_id)
         if known is not None:
             return TradeDto.of(known)

@@ -65,6 +65,7 @@ class StagedImport:
     instruments: set[int] = field(default_factory=set)
 
     def add(self, part: "StagedImport") -> None:
+        """Count another part in."""
         self.files += part.files
         self.rows += part.rows
         self.content += part.content

@@ -61,6 +61,7 @@ class InstrumentLookup:
         self._lock = threading.Lock()
 
     def __call__(self, symbols: Sequence[str]) -> dict[str, int]:
+        """The number of each symbol that has one."""
         with self._lock:
             new = [symbol for symbol in symbols if symbol not in self._numbers]
             if new:

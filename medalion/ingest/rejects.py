@@ -28,12 +28,14 @@ class Faults:
         self.reasons: dict[int, str] = {}
 
     def __call__(self, bad: pl.Series, where: str, given: pl.Series, expected: str) -> None:
+        """Note why each bad row is; the first reason of a row counts."""
         rows = bad.arg_true()
         for row, value in zip(rows.to_list(), given.gather(rows).to_list(), strict=True):
             said = "null" if value is None else str(value).replace("\0", "\\0")
             self.reasons.setdefault(row, f"{where} is {said}; {expected}")
 
     def rows(self) -> list[int]:
+        """The places of the bad rows, ascending."""
         return sorted(self.reasons)
 
     def rejected(self, dataset: Dataset, piece: Piece, named: pl.DataFrame) -> pl.DataFrame:

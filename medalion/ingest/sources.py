@@ -87,6 +87,7 @@ class Source:
             self._total_rows = len(given)
 
     def progress(self) -> ImportProgress:
+        """How many rows and bytes have been read, of how many where that is known."""
         return ImportProgress(
             rows=self._rows,
             total_rows=self._total_rows,

@@ -59,6 +59,7 @@ class Metrics:
         return self._writer.flush(timeout)
 
     def close(self) -> None:
+        """Store what waits, for at most two seconds; nothing is recorded any more."""
         self._writer.close(timeout=2.0)
 
 
@@ -77,6 +78,7 @@ class MirrorMeter:
 
     @property
     def is_on(self) -> bool:
+        """Whether anybody records; if not, measuring can be spared."""
         return self._record is not ignore
 
     def copied(self, dataset: str, *, lag: float, rows: int, bytes: int, seconds: float) -> None:

@@ -99,12 +99,15 @@ class StoredMarket:
         self._timeframes = timeframes
 
     async def now(self, instrument: Instrument) -> Quote | None:
+        """The newest quote that is stored; None if there is none."""
         return _quoted(await self._newest(instrument, None))
 
     async def at(self, instrument: Instrument, t: datetime) -> Quote | None:
+        """The newest quote that was available at `t`; None if there was none."""
         return _quoted(await self._newest(instrument, t))
 
     async def snapshot(self, instrument: Instrument, t: datetime) -> Row | None:
+        """The newest row that was available at `t`, as it is stored; None if there was none."""
         return await self._newest(instrument, t)
 
     async def _newest(self, instrument: Instrument, t: datetime | None) -> Row | None:

@@ -72,6 +72,7 @@ class Sums:
     held: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, dataset: Dataset, rows: pl.DataFrame) -> None:
+        """Count these rows in, each with its write."""
         names = [column.name for column in (*dataset.columns, *HOT_ARRIVAL)]
         hashes = row_hashes(rows.select(names).to_arrow(), names)
         writes, place, counts = np.unique(rows["write_id"].to_numpy(), return_inverse=True, return_counts=True)

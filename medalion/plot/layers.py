@@ -59,6 +59,7 @@ def trade_marks(marks: alt.Chart, side: TradeSide, scale: alt.Scale, axis: alt.A
 
 
 def resolution(at: date | datetime, outcome: bool | None, scale: alt.Scale, axis: alt.Axis) -> alt.LayerChart:
+    """A line where a market was resolved, and what it came to, if that is given."""
     label = "resolved" if outcome is None else f"resolved {'YES' if outcome else 'NO'}"
     color = ORANGE if outcome is None else BUY if outcome else SELL
     row = pl.DataFrame({"ts": [utc(at)], "level": [0.5 if outcome is None else float(outcome)]})

@@ -45,6 +45,7 @@ class Split(_SettlementTerms):
     ratio: Fraction
 
     def applied(self, holding: Holding) -> tuple[Step, ...]:
+        """What it does to that holding; nothing if that is flat."""
         if holding.is_flat:
             return ()
         after = replace(holding, quantity=restated(holding.quantity, self.ratio))
@@ -61,9 +62,11 @@ class Dividend(_SettlementTerms):
 
     @property
     def per_unit(self) -> Decimal | None:
+        """What is paid for one unit."""
         return self.each
 
     def applied(self, holding: Holding) -> tuple[Step, ...]:
+        """What it does to that holding; nothing if that is flat."""
         if holding.is_flat:
             return ()
         paid = value_of(holding.quantity, self.each, holding.multiplier)
@@ -79,9 +82,11 @@ class Ending(_SettlementTerms):
 
     @property
     def per_unit(self) -> Decimal | None:
+        """What is paid for one unit."""
         return self.price
 
     def applied(self, holding: Holding) -> tuple[Step, ...]:
+        """What it does to that holding; nothing if that is flat."""
         if holding.is_flat:
             return ()
         return holding.apply(_side(-holding.quantity), abs(holding.quantity), self.price)
@@ -96,9 +101,11 @@ class Delivery(_SettlementTerms):
 
     @property
     def per_unit(self) -> Decimal | None:
+        """What is paid for one unit."""
         return self.price
 
     def applied(self, holding: Holding) -> tuple[Step, ...]:
+        """The steps that buying or selling the units makes, also where nothing was held."""
         return holding.apply(_side(self.quantity), abs(self.quantity), self.price)
 
 

@@ -28,6 +28,7 @@ class Holding:
 
     @property
     def is_flat(self) -> bool:
+        """Whether nothing is held."""
         return not self.quantity
 
     @property

@@ -30,9 +30,13 @@ class BookEntry(Protocol):
     """What changes a holding: an execution, or one of `medalion.positions.events`."""
 
     @property
-    def at(self) -> datetime: ...
+    def at(self) -> datetime:
+        """When it happened."""
+
     @property
-    def place(self) -> EventOrder: ...
+    def place(self) -> EventOrder:
+        """Where it stands among the entries of its instrument."""
+
     def applied(self, holding: Holding) -> tuple[Step, ...]:
         """What it does to that holding, as `Holding.apply`; nothing where it does not concern it."""
         ...
@@ -54,13 +58,16 @@ class Execution:
 
     @property
     def at(self) -> datetime:
+        """When it happened."""
         return self.executed_at
 
     @property
     def place(self) -> EventOrder:
+        """Where it stands among the entries of its instrument."""
         return self.executed_at, 1, self.execution_id
 
     def applied(self, holding: Holding) -> tuple[Step, ...]:
+        """The steps that buying or selling so much makes: one, or two where it crosses zero."""
         return holding.apply(self.side, self.quantity, self.price, commission=self.commission)
 
 
@@ -93,6 +100,7 @@ class RoundTrip:
 
     @property
     def is_open(self) -> bool:
+        """Whether something of it is held still."""
         return self.closed_at is None
 
     @property

@@ -75,27 +75,33 @@ class MarketDataService:
     async def store_stock_quote(
         self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
+        """Store quotes of stocks: one or several records, or the values of one by name; see `store`."""
         return await self.store(STOCK_QUOTES, given(quote, values), source=source)
 
     async def store_stock_bar(
         self, bar: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
+        """Store bars of stocks: one or several records, or the values of one by name; see `store`."""
         return await self.store(STOCK_BARS, given(bar, values), source=source)
 
     async def store_stock_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
+        """Store bars of stocks as one write; see `store`."""
         return await self.store(STOCK_BARS, bars, source=source)
 
     async def store_crypto_quote(
         self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
+        """Store quotes of coins: one or several records, or the values of one by name; see `store`."""
         return await self.store(CRYPTO_QUOTES, given(quote, values), source=source)
 
     async def store_crypto_bar(
         self, bar: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
+        """Store bars of coins: one or several records, or the values of one by name; see `store`."""
         return await self.store(CRYPTO_BARS, given(bar, values), source=source)
 
     async def store_crypto_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
+        """Store bars of coins as one write; see `store`."""
         return await self.store(CRYPTO_BARS, bars, source=source)
 
     async def store_option_quote(
@@ -107,6 +113,7 @@ class MarketDataService:
     async def store_polymarket_snapshot(
         self, snapshot: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
+        """Store snapshots of outcomes, named by their token: records, or values by name; see `store`."""
         return await self.store(POLYMARKET_SNAPSHOTS, given(snapshot, values), source=source)
 
     async def store_polymarket_trade(
@@ -136,20 +143,25 @@ class MarketDataService:
         return await self._last(STOCK_BARS, symbol, count, timeframe)
 
     async def get_latest_crypto_quote(self, symbol: str) -> dict[str, Any] | None:
+        """The newest quote of a coin, or None."""
         return await self._latest(CRYPTO_QUOTES, symbol)
 
     async def get_crypto_bars(
         self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
     ) -> pl.DataFrame:
+        """Stored bars of a coin in `[start, end)`, oldest first."""
         return await self._range(CRYPTO_BARS, symbol, start, end, timeframe)
 
     async def get_latest_crypto_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
+        """The last `count` stored bars of a coin, oldest first."""
         return await self._last(CRYPTO_BARS, symbol, count, timeframe)
 
     async def get_latest_option_quote(self, symbol: str) -> dict[str, Any] | None:
+        """The newest quote of an option contract, with its Greeks, or None."""
         return await self._latest(OPTION_QUOTES, symbol)
 
     async def get_latest_polymarket_snapshot(self, token: str) -> dict[str, Any] | None:
+        """The newest snapshot of an outcome, named by its token, or None."""
         return await self._latest(POLYMARKET_SNAPSHOTS, token)
 
     async def get_polymarket_snapshots(
@@ -174,10 +186,12 @@ class MarketDataService:
         return await self._saving(upsert)
 
     async def get_asset_by_symbol(self, symbol: str, asset_type: AssetType | None = None) -> Asset:
+        """The asset; raises NotFoundError without one, InputError where several types share the symbol."""
         async with self._units() as unit:
             return await unit.assets.by_symbol(symbol, asset_type)
 
     async def get_active_assets(self) -> list[Asset]:
+        """The assets that are followed, by symbol."""
         async with self._units() as unit:
             return await unit.assets.active()
 

@@ -29,6 +29,7 @@ class LoopThread:
         self.portal = self._started.result()
 
     def stop(self) -> None:
+        """End the loop, and wait until its thread is over."""
         self.portal.call(self.portal.stop)
         self._thread.join()
 

@@ -104,6 +104,7 @@ class PositionDto(ReadModel):
 
     @property
     def is_open(self) -> bool:
+        """Whether something of it is held still."""
         return self.closed_at is None
 
     @property

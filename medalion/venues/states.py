@@ -45,15 +45,24 @@ class PricedOrder(Protocol):
     """A type of order and the prices it was given."""
 
     @property
-    def trade_type(self) -> TradeType: ...
+    def trade_type(self) -> TradeType:
+        """The type of order."""
+
     @property
-    def limit_price(self) -> Decimal | int | None: ...
+    def limit_price(self) -> Decimal | int | None:
+        """The worst price to trade at, in quote currency."""
+
     @property
-    def stop_price(self) -> Decimal | int | None: ...
+    def stop_price(self) -> Decimal | int | None:
+        """The price that makes it active, in quote currency."""
+
     @property
-    def trail_price(self) -> Decimal | int | None: ...
+    def trail_price(self) -> Decimal | int | None:
+        """How far the stop stands from the best price seen, in quote currency."""
+
     @property
-    def trail_percent(self) -> Decimal | int | None: ...
+    def trail_percent(self) -> Decimal | int | None:
+        """The same in per cent of that price."""
 
 
 def price_fault(order: PricedOrder) -> str | None:

@@ -318,4 +318,5 @@ class Lake:
         self.place.open()
 
     def table(self, dataset: Dataset) -> LakeTable:
+        """The dataset's table, the same object each time."""
         return self._tables.setdefault(dataset.name, LakeTable(self.place, dataset, blocks=self.blocks))

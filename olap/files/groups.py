@@ -36,6 +36,7 @@ class Group:
 
     @cached_property
     def rows(self) -> int:
+        """How many rows it has."""
         return int(self.footer.row_group(self.number).num_rows)
 
     @cached_property

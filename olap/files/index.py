@@ -64,6 +64,7 @@ class Files:
             yield period, self.where(place == number)
 
     def boxes(self) -> Boxes:
+        """What each file spans."""
         return Boxes(self.period, self.first_instrument, self.last_instrument, self.first_ts, self.last_ts)
 
     def newest(self) -> dict[str, int]:

@@ -41,6 +41,7 @@ class StagedFile:
     period: str
 
     def action(self, *, data_change: bool = True) -> AddAction:
+        """What a commit says of it; `data_change` is False where it only rewrites rows that were there."""
         return AddAction(
             path=self.path,
             size=self.size,

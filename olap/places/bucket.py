@@ -101,6 +101,7 @@ class Access:
 
     @cached_property
     def arrow(self) -> "S3FileSystem":
+        """Arrow's client, with the limits for requests at work."""
         from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
         key, secret, token = self.keys
@@ -118,6 +119,7 @@ class Access:
         )
 
     def store(self, bucket: str, patience: RequestLimits) -> "S3Store":
+        """The client for writes that must not overwrite; raises InputError without the extra `s3`."""
         try:
             from obstore.store import S3Store
         except ImportError as error:
@@ -173,14 +175,17 @@ class Bucket:
 
     @property
     def delta_options(self) -> Options:
+        """What deltalake needs to reach it."""
         retries = {"max_retries": str(AT_WORK.retries), "retry_timeout": _seconds(AT_WORK.request)}
         return self.access.options() | retries | {"aws_s3_allow_unsafe_rename": "false"}
 
     @property
     def polars_options(self) -> Options:
+        """What Polars needs to reach it."""
         return self.access.options() | {"max_retries": AT_WORK.retries, "retry_timeout": _seconds(AT_WORK.request)}
 
     def within(self, name: str) -> "Bucket":
+        """The place below this one."""
         return Bucket(self.bucket, self._key(name), self.access)
 
     def open(self) -> None:
@@ -265,6 +270,7 @@ class Bucket:
                         yield FileEntry(self._name(found["path"]), found["size"], found["last_modified"])
 
     def remove(self, names: Iterable[str]) -> None:
+        """Remove the objects; those that are not there are passed over."""
         if keys := [self._key(name) for name in names]:
             with self._asking("written to"):
                 self._store.delete(keys)

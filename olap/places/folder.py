@@ -32,13 +32,16 @@ class Folder:
 
     @property
     def delta_options(self) -> Options:
+        """Nothing: a path is enough."""
         return None
 
     @property
     def polars_options(self) -> Options:
+        """Nothing: a path is enough."""
         return None
 
     def within(self, name: str) -> "Folder":
+        """The place below this one."""
         return Folder(self.path / name)
 
     def open(self) -> None:
@@ -60,6 +63,7 @@ class Folder:
             ) from error
 
     def make(self) -> None:
+        """Make the folder, readable by its owner alone, with those above it."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def write(self, name: str, content: pa.Buffer) -> None:
@@ -104,6 +108,7 @@ class Folder:
             yield FileEntry(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     def remove(self, names: Iterable[str]) -> None:
+        """Remove the files; those that are not there are passed over."""
         for name in names:
             (self.path / name).unlink(missing_ok=True)
 
@@ -126,6 +131,7 @@ class Folder:
 
 
 def sync(path: Path) -> None:
+    """Force a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -31,6 +31,7 @@ def uuid7() -> UUID:
 
 
 def now() -> datetime:
+    """The present, in UTC."""
     return datetime.now(UTC)
 
 

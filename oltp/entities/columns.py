@@ -28,9 +28,11 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Checked on its way to the server: what does not fit is refused."""
         return None if value is None else utc(value)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """In UTC, whatever the session's zone."""
         return in_utc(value)
 
 
@@ -45,6 +47,7 @@ class Exact(TypeDecorator[Decimal]):
         self.precision = precision
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Decimal | None:
+        """Checked on its way to the server: what does not fit is refused."""
         return None if value is None else _decimal(value, "value", self.precision)
 
 

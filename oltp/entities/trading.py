@@ -33,34 +33,42 @@ class InstrumentReference:
 
     @declared_attr
     def asset_id(cls) -> Mapped[UUID | None]:  # noqa: N805
+        """The asset, if it is of one; of an option its underlying is not meant."""
         return reference("assets.id", index=False)
 
     @declared_attr
     def option_contract_id(cls) -> Mapped[UUID | None]:  # noqa: N805
+        """The contract, if it is of one."""
         return reference("option_contracts.id")
 
     @declared_attr
     def outcome_id(cls) -> Mapped[UUID | None]:  # noqa: N805
+        """The outcome of a prediction market, if it is of one."""
         return reference("polymarket_outcomes.id")
 
     @declared_attr
     def polymarket_event_id(cls) -> Mapped[UUID | None]:  # noqa: N805
+        """The event that the outcome belongs to."""
         return reference("polymarket_events.id", index=False)
 
     @declared_attr
     def asset(cls) -> Mapped[Asset | None]:  # noqa: N805
+        """The asset; to be loaded on purpose."""
         return relationship(lazy="raise")
 
     @declared_attr
     def option_contract(cls) -> Mapped[OptionContract | None]:  # noqa: N805
+        """The contract; to be loaded on purpose."""
         return relationship(lazy="raise")
 
     @declared_attr
     def outcome(cls) -> Mapped[PolymarketOutcome | None]:  # noqa: N805
+        """The outcome; to be loaded on purpose."""
         return relationship(lazy="raise")
 
     @declared_attr
     def polymarket_event(cls) -> Mapped[PolymarketEvent | None]:  # noqa: N805
+        """The event; to be loaded on purpose."""
         return relationship(lazy="raise")
 
 

@@ -56,10 +56,12 @@ def last_table(dataset: Dataset, metadata: sa.MetaData) -> sa.Table:
 
 
 def last_name(dataset: Dataset) -> str:
+    """The table of a dataset's last values."""
     return f"{dataset.name}_last"
 
 
 def partition_name(dataset: Dataset, slot: int) -> str:
+    """The partition of a dataset's hot table that is one slot of its ring."""
     return f"{dataset.name}_slot_{slot}"
 
 

@@ -49,6 +49,7 @@ def open_write_mark(dataset: Dataset) -> tuple[int, int]:
 
 
 def signed32(word: int) -> int:
+    """An unsigned 32-bit word as PostgreSQL's integer, which is signed."""
     return word - (1 << 32) if word >= 1 << 31 else word
 
 

@@ -72,6 +72,7 @@ class Note:
 
     @classmethod
     def of(cls, number: int, digest: bytes) -> "Note":
+        """The note of an anchor with this digest."""
         return cls(number, int.from_bytes(digest[:8]) >> 2, int.from_bytes(digest[8:16], signed=True))
 
     def is_of(self, other: "Note") -> bool:

@@ -67,6 +67,7 @@ def without_writers(connection: Connection, dataset: Dataset) -> Iterator[None]:
 
 
 def entries_of(connection: Connection, dataset: Dataset) -> list[WriteEntry]:
+    """The dataset's entries by number, with what is still there of each."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             """SELECT writes.id, writes.kind, recorded_at, writes.rows - dropped_rows - lost_rows AS rows,
@@ -111,6 +112,7 @@ def reserve(connection: Connection, *, write_id: int, instrument_id: int) -> Non
 
 
 def fresh_id(connection: Connection) -> int:
+    """A write number that nobody had."""
     (number,) = one(connection.execute("SELECT nextval('write_id_seq')").fetchone())
     return int(number)
 

@@ -31,6 +31,7 @@ class RetentionBounds:
 
 
 def retention_bounds(connection: Connection, dataset: Dataset) -> RetentionBounds:
+    """What retention has taken from the dataset so far."""
     row = connection.execute(
         """SELECT known_from, kept_from, dropped_at, coalesce((removal->>'drops')::boolean, false)
            FROM mirror_state WHERE dataset = %s""",

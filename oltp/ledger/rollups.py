@@ -90,6 +90,7 @@ def keep(connection: Connection, rollup: KeptRollup) -> None:
 
 
 def kept_rollups(connection: Connection) -> list[KeptRollup]:
+    """Every rollup that is kept, by dataset and timeframe."""
     rows = connection.execute(
         "SELECT dataset, timeframe, instruments, refreshed_at FROM rollups ORDER BY dataset, timeframe"
     ).fetchall()
@@ -97,6 +98,7 @@ def kept_rollups(connection: Connection) -> list[KeptRollup]:
 
 
 def note_refreshed(connection: Connection, rollup: KeptRollup, at: datetime) -> None:
+    """The rollup was last brought up to date by a refresh that began then."""
     connection.execute(
         "UPDATE rollups SET refreshed_at = %s WHERE dataset = %s AND timeframe = %s",
         (at, rollup.dataset, rollup.timeframe),
@@ -201,6 +203,7 @@ def complete_until(connection: Connection, dataset: Dataset) -> int:
 
 
 def removed(connection: Connection, dataset: Dataset, made_from: Dataset) -> RemovalMarks:
+    """What retention and folding have taken from the bars' dataset and from what they are made from."""
     row = connection.execute(
         """SELECT max(folded_until) FILTER (WHERE dataset = %(made_from)s), max(kept_from), max(dropped_at),
                   bool_or(coalesce((removal->>'drops')::boolean, false))

@@ -58,9 +58,11 @@ class AssetRepository(Repository[Asset]):
         return await self._named(Asset.symbol, symbol)
 
     async def by_type(self, asset_type: AssetType) -> list[Asset]:
+        """The assets of a type, by symbol."""
         return await self.find(asset_type=asset_type)
 
     async def active(self) -> list[Asset]:
+        """The assets that are followed, by symbol."""
         return await self.find(is_active=True)
 
     async def tradable(self) -> list[Asset]:
@@ -75,9 +77,11 @@ class OptionContractRepository(Repository[OptionContract]):
     order = (OptionContract.symbol,)
 
     async def by_symbol(self, symbol: str) -> OptionContract:
+        """The contract with this OCC symbol; raises NotFoundError without one."""
         return await self._named(OptionContract.symbol, symbol)
 
     async def by_underlying(self, symbol: str, *, expiration: date | None = None) -> list[OptionContract]:
+        """The contracts on a symbol, of one expiration or of all."""
         if expiration is None:
             return await self.find(underlying_symbol=symbol)
         return await self.find(underlying_symbol=symbol, expiration_date=expiration)
@@ -103,6 +107,7 @@ class PolymarketEventRepository(Repository[PolymarketEvent]):
         return await self.find(is_monitored=True, is_active=True)
 
     async def by_category(self, category: str) -> list[PolymarketEvent]:
+        """The events of a category."""
         return await self.find(category=category)
 
     async def with_markets(self, which: UUID | str) -> PolymarketEvent:
@@ -118,9 +123,11 @@ class PolymarketMarketRepository(Repository[PolymarketMarket]):
     order = (PolymarketMarket.question,)
 
     async def by_condition_id(self, condition_id: str) -> PolymarketMarket:
+        """The market with this condition id; raises NotFoundError without one."""
         return await self._named(PolymarketMarket.condition_id, condition_id)
 
     async def by_event(self, event: Which) -> list[PolymarketMarket]:
+        """The markets of an event."""
         return await self.find(polymarket_event_id=id_of(event))
 
     async def with_outcomes(self, which: UUID | str) -> PolymarketMarket:
@@ -141,6 +148,7 @@ class PolymarketOutcomeRepository(Repository[PolymarketOutcome]):
         return await self._loaded(found.id, path)
 
     async def by_market(self, market: Which) -> list[PolymarketOutcome]:
+        """The outcomes of a market."""
         return await self.find(polymarket_market_id=id_of(market))
 
 
@@ -151,6 +159,7 @@ class CorporateActionRepository(Repository[CorporateAction]):
     order = (CorporateAction.ex_date,)
 
     async def for_asset(self, asset: Which) -> list[CorporateAction]:
+        """The corporate actions of an asset."""
         return await self.find(asset_id=id_of(asset))
 
 
@@ -161,6 +170,7 @@ class AccountRepository(Repository[Account]):
     order = (Account.name,)
 
     async def by_name(self, name: str) -> Account:
+        """The account with this name; raises NotFoundError without one."""
         return await self._named(Account.name, name)
 
 
@@ -171,9 +181,11 @@ class StrategyRepository(Repository[Strategy]):
     order = (Strategy.name,)
 
     async def active(self) -> list[Strategy]:
+        """The strategies that may trade."""
         return await self.find(is_active=True)
 
     async def by_type(self, strategy_type: str) -> list[Strategy]:
+        """The strategies of a type."""
         return await self.find(strategy_type=strategy_type)
 
     async def by_name(self, name: str, version: str | None = None) -> Strategy:
@@ -202,9 +214,11 @@ class TradingSignalRepository(Repository[TradingSignal]):
         return await self.find(was_acted_upon=False)
 
     async def by_strategy(self, strategy: Which) -> list[TradingSignal]:
+        """Those of a strategy."""
         return await self.find(strategy_id=id_of(strategy))
 
     async def by_asset(self, asset: Which) -> list[TradingSignal]:
+        """Those of an asset."""
         return await self.find(asset_id=id_of(asset))
 
 
@@ -215,18 +229,23 @@ class TradeRepository(_AccountRepository[Trade]):
     order = (Trade.executed_at.desc().nulls_first(), Trade.id.desc())
 
     async def by_asset(self, asset: Which, *, account: Which | None = None) -> list[Trade]:
+        """Those of an asset, in one account or all."""
         return await self._in(account, asset_id=id_of(asset))
 
     async def by_polymarket_event(self, event: Which, *, account: Which | None = None) -> list[Trade]:
+        """Those of an event, in one account or all."""
         return await self._in(account, polymarket_event_id=id_of(event))
 
     async def by_strategy(self, strategy: Which, *, account: Which | None = None) -> list[Trade]:
+        """Those of a strategy, in one account or all."""
         return await self._in(account, strategy_id=id_of(strategy))
 
     async def by_position(self, position: Which) -> list[Trade]:
+        """The orders that led to a position or changed it."""
         return await self.find(position_id=id_of(position))
 
     async def by_status(self, *statuses: TradeStatus, account: Which | None = None) -> list[Trade]:
+        """Those with one of these statuses, in one account or all."""
         return await self._in(account, Trade.status.in_(statuses))
 
     async def by_date_range(self, start: Instant, end: Instant, *, account: Which | None = None) -> list[Trade]:
@@ -250,9 +269,11 @@ class FillRepository(_AccountRepository[Fill]):
     order = (Fill.executed_at, Fill.execution_id)
 
     async def by_trade(self, trade: Which) -> list[Fill]:
+        """The executions of an order."""
         return await self.find(trade_id=id_of(trade))
 
     async def by_position(self, position: Which) -> list[Fill]:
+        """The executions of the orders of a position."""
         return await self.find(Fill.trade.has(Trade.position_id == id_of(position)))
 
     async def by_date_range(self, start: Instant, end: Instant, *, account: Which | None = None) -> list[Fill]:
@@ -271,18 +292,23 @@ class PositionRepository(_AccountRepository[Position]):
         return await self._in(account, Position.status.in_(OPEN))
 
     async def closed(self, *, account: Which | None = None) -> list[Position]:
+        """The positions that are closed, in one account or all."""
         return await self._in(account, status=PositionStatus.CLOSED)
 
     async def by_asset(self, asset: Which, *, account: Which | None = None) -> list[Position]:
+        """Those of an asset, in one account or all."""
         return await self._in(account, asset_id=id_of(asset))
 
     async def by_polymarket_event(self, event: Which, *, account: Which | None = None) -> list[Position]:
+        """Those of an event, in one account or all."""
         return await self._in(account, polymarket_event_id=id_of(event))
 
     async def by_strategy(self, strategy: Which, *, account: Which | None = None) -> list[Position]:
+        """Those of a strategy, in one account or all."""
         return await self._in(account, strategy_id=id_of(strategy))
 
     async def by_status(self, *statuses: PositionStatus, account: Which | None = None) -> list[Position]:
+        """Those with one of these statuses, in one account or all."""
         return await self._in(account, Position.status.in_(statuses))
 
     async def by_date_range(self, start: Instant, end: Instant, *, account: Which | None = None) -> list[Position]:
@@ -313,6 +339,7 @@ class CashMovementRepository(_AccountRepository[CashMovement]):
     order = (CashMovement.occurred_at,)
 
     async def by_account(self, account: Which) -> list[CashMovement]:
+        """Every movement of an account's cash."""
         return await self._in(account)
 
     async def balance(self, account: Which, *, before: Instant | None = None) -> Decimal:
@@ -333,6 +360,7 @@ class SettlementRepository(_AccountRepository[Settlement]):
     order = (Settlement.occurred_at,)
 
     async def by_position(self, position: Which) -> list[Settlement]:
+        """The settlements of a position."""
         return await self.find(position_id=id_of(position))
 
 

@@ -19,6 +19,7 @@ class ErrorLogRepository(Repository[ErrorLog]):
     order = (ErrorLog.error_timestamp.desc(),)
 
     async def unhandled(self) -> list[ErrorLog]:
+        """The errors that the program did not handle itself."""
         return await self.find(was_handled=False)
 
 
@@ -47,6 +48,7 @@ class JobRunRepository(Repository[JobRun]):
     order = (JobRun.started_at.desc(),)
 
     async def by_job(self, job: str) -> list[JobRun]:
+        """The runs of a job."""
         return await self.find(job=job)
 
 

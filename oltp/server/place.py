@@ -197,6 +197,7 @@ def _shared_place() -> Path:
 
 
 def path_hash(path: Path) -> str:
+    """Sixteen letters that name the path where itself would be too long."""
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
@@ -271,6 +272,7 @@ def owned_folder(prefix: str, parent: Path, user: ServerUser | None) -> Path:
 def run(
     command: Sequence[str], user: ServerUser | None, *, inherit: Sequence[int] = ()
 ) -> "subprocess.CompletedProcess[str]":
+    """The command's end and what it said; it is killed if the caller is interrupted."""
     process = spawn(command, user, output=subprocess.PIPE, inherit=inherit)
     try:
         output, _ = process.communicate()

@@ -49,6 +49,10 @@ class Mirror:
         With `settle` the time up to which `as_of` may ask is raised too. Once `is_stopping` says so, no further batch
         is begun: the one at hand is finished first, and takes about five seconds at most.
 
+        >>> _ = store.mirror.run()
+        >>> store.mirror.run().rows  # all of it is there
+        0
+
         Raises:
             CorruptLakeError: lake and ledger do not belong together; nothing was written.
         """
@@ -161,7 +165,11 @@ class Mirror:
         return total
 
     def status(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
-        """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back."""
+        """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back.
+
+        >>> store.mirror.status(["stock_bars"])["dataset"].to_list()
+        ['stock_bars']
+        """
         return verification.status(self._postgres, self._lake, map(dataset_named, datasets))
 
     def verify(self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, heal: bool = False) -> pl.DataFrame:
@@ -170,6 +178,9 @@ class Mirror:
         Reads every row once. Each dataset is led meanwhile, so that mirroring waits. With `heal` what can be proven
         is repaired, and a fourth column, `outcome`, says of each problem whether it is `repaired`; rows that nothing
         proves any more are `lost`, and are booked so; `changed` rows stay as they were found; the rest is `left`.
+
+        >>> store.mirror.verify().is_empty()
+        True
         """
         drift: list[tuple[str, ...]] = []
         for dataset in map(dataset_named, datasets):

@@ -74,6 +74,13 @@ class Observations:
         for bars `timeframe`. A row with the key of an earlier one corrects it. A repeated `idempotency_key` writes
         nothing and returns the first result.
 
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 8, tzinfo=UTC), "volume": 59}
+        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 185.5)])
+        >>> store.write("stock_bars", frame).rows
+        1
+
         Raises:
             InputError: a column is missing or unknown, a type is wrong, a key is null, a number does not fit.
             NotFoundError: a symbol has no asset, option contract or outcome.
@@ -113,6 +120,13 @@ class Observations:
         whole numbers `time_unit` (s, ms, us, ns). Bad rows go to the new file `rejects`, each with its reason, at most
         `max_rejects` of them; without it one bad row refuses all. `progress` is called as rows are read.
 
+        >>> import polars as pl
+        >>> daily = pl.DataFrame({"Date": ["2023-12-28", "2023-12-29"], "Close": [193, 192]})
+        >>> names = {"ts": "Date"} | dict.fromkeys(("open", "high", "low", "close"), "Close")
+        >>> same = {"symbol": "AAPL", "timeframe": "1Day", "volume": 0}
+        >>> store.import_history("stock_bars", daily, columns=names, constants=same, time_zone="UTC").rows
+        2
+
         Raises:
             InputError, NotFoundError: as `write`; or the source cannot be read.
             CorruptLakeError: lake and ledger do not belong together.
@@ -134,6 +148,9 @@ class Observations:
         """Hide the rows of `[start, end)` by writing tombstones; the number of rows hidden.
 
         What was read with an earlier `as_of` stays as it was.
+
+        >>> store.delete("stock_bars", symbols="AAPL", start="2024-02-01", end="2024-03-01")
+        0
         """
         declared = dataset_named(dataset)
         columns = [column.name for column in declared.columns]
@@ -155,6 +172,9 @@ class Observations:
         `symbols` None reads every instrument; `source` None reads each instrument's primary source; `as_of` reads what
         this store held at that time.
 
+        >>> store.read("stock_bars", symbols="AAPL", start="2024-01-02", end="2024-01-04").height
+        2
+
         Raises:
             NotFoundError: the dataset or a symbol is not known.
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
@@ -169,6 +189,10 @@ class Observations:
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
         The frame owns its pinned files and unmirrored rows: collecting it twice gives the same answer.
+
+        >>> import polars as pl
+        >>> store.scan("stock_bars", end="2024-01-06").select(pl.col("close").max()).collect().item() > 180
+        True
         """
         asked = read_request(self._postgres, dataset, **rows)
         names = columns_of(asked.dataset, columns)
@@ -179,6 +203,9 @@ class Observations:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
 
         With `rollup` how `bars` would: the reason says what its bars are made from, if they are not stored.
+
+        >>> store.explain("stock_bars", symbols="AAPL", end="2024-01-06").engine
+        'polars'
         """
         asked = read_request(self._postgres, dataset, **rows)
         return (
@@ -203,6 +230,11 @@ class Observations:
         Where a symbol has no bars of the timeframe, they are made from the coarsest finer bars that fit, else from
         quotes, unless `rollup` is False; `explain(..., rollup=True)` tells. A bar made is known when it closes.
 
+        >>> store.bars("AAPL", "1Day", start="2024-01-02", end="2024-01-06")["close"].cast(float).to_list()
+        [184.0, 182.5, 181.5, 181.0]
+        >>> store.bars("AAPL", "1Week", start="2024-01-01", end="2024-01-08")["volume"].cast(int).to_list()
+        [273]
+
         Raises:
             NotFoundError: the symbol is neither a stock's nor a coin's.
             InputError: `adjust` or the timeframe is not known, or a sum of volumes does not fit.
@@ -225,7 +257,15 @@ class Observations:
         end: Instant | None = None,
         as_of: Instant | None = None,
     ) -> pl.DataFrame:
-        """Quotes of a stock, coin or option contract, with `mid_price`."""
+        """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
+
+        >>> store.quotes("BTC/USD", start="2024-01-01", end="2024-02-01")["mid_price"].cast(float).to_list()
+        [43999.5]
+
+        Raises:
+            NotFoundError: the symbol is not known, or of none of these kinds.
+            InputError: a naive time, or `end` before `start`.
+        """
         declared = self._dataset_for(symbol, (STOCK_QUOTES, CRYPTO_QUOTES, OPTION_QUOTES))
         return self.read(declared, symbols=symbol, start=start, end=end, as_of=as_of)
 
@@ -239,6 +279,10 @@ class Observations:
         source: str | None = None,
     ) -> dict[str, Any] | None:
         """The newest row of a symbol, or None where there is none.
+
+        >>> quote = store.latest("crypto_quote_snapshots", "BTC/USD")
+        >>> quote["bid_price"], quote["ask_price"]
+        (Decimal('67250.00000000'), Decimal('67251.00000000'))
 
         Raises:
             NotFoundError: the dataset or symbol is not known.
@@ -267,6 +311,12 @@ class Observations:
         `left` needs `symbol` and `ts`; its rows and their order stay. Columns that both have get the suffix `_right`.
         A row older than `tolerance` is not taken; nulls where there is none. `as_of` and `source` as `read`.
 
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> mine = pl.DataFrame({"symbol": ["AAPL"], "ts": [datetime(2024, 1, 4, 15, tzinfo=UTC)]})
+        >>> store.asof(mine, "stock_bars", timeframe="1Day")["close"].cast(float).item()  # that of the 3rd
+        182.5
+
         Raises:
             InputError: `left` lacks a column, or its times have no zone; bars without `timeframe`.
         """
@@ -288,6 +338,10 @@ class Observations:
         Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
         relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
         `as_of` reads what this store held at that time: of entities, what the audit says that they were.
+
+        >>> highest = store.sql("SELECT max(close) FROM stock_bars WHERE symbol = $symbol", symbol="AAPL")
+        >>> highest.pl().item() > 180
+        True
 
         Raises:
             InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.

@@ -109,6 +109,10 @@ def open(
     is a folder, by default `data_dir`/lake, or `s3://bucket/prefix` with keys in the environment's `AWS_*`. Further
     settings are those of `medalion.core.settings.Settings`.
 
+    >>> with medalion.open() as store:  # doctest: +SKIP
+    ...     bars = store.bars("AAPL", "1Day", start="2024-01-01")
+    >>> store = medalion.open("postgresql://me@db.example/trading", mirror_interval=5)  # doctest: +SKIP
+
     Raises:
         InputError: a setting is wrong, or a folder cannot be written to.
         StoreUnavailableError: PostgreSQL is not reachable.
@@ -124,5 +128,13 @@ def open_async(
     data_dir: str | Path | None = None,
     **settings: Unpack[SettingsFields],
 ) -> AsyncStore:
-    """The same on an event loop: `async with medalion.open_async() as store:`."""
+    """The same on an event loop: every call is awaited, and it is open from `async with` on.
+
+    >>> async def newest():
+    ...     async with medalion.open_async() as store:
+    ...         return await store.latest("crypto_quote_snapshots", "BTC/USD")
+
+    Raises:
+        InputError, StoreUnavailableError, StoreError: as `open`, on entering.
+    """
     return AsyncStore(settings_of(url, lake, data_dir, {**settings}))

@@ -57,6 +57,11 @@ async def execute_market_order(desk: Desk, **order: Unpack[OrderFields]) -> Trad
 
     For what may be left out see `CreateTradeRequest`. The same client order id again is the same order, once.
 
+    >>> from decimal import Decimal
+    >>> order = {"account": "paper", "symbol": "BTC/USD", "side": "buy", "quantity": Decimal("0.5")}
+    >>> store.trading.execute_market_order(**order, client_order_id="first").filled_quantity
+    Decimal('0.50000000')
+
     Raises:
         InputError: a number, time or name that cannot be understood; nothing is written.
         NotFoundError: account, strategy, signal or instrument is not known.
@@ -67,7 +72,14 @@ async def execute_market_order(desk: Desk, **order: Unpack[OrderFields]) -> Trad
 
 
 async def execute_limit_order(desk: Desk, *, limit_price: Decimal | int, **order: Unpack[OrderFields]) -> TradeDto:
-    """The trade: filled at the limit or better, or submitted and resting; raises as `execute_market_order`."""
+    """The trade: filled at the limit or better, or submitted and resting; raises as `execute_market_order`.
+
+    >>> trade = store.trading.execute_limit_order(
+    ...     account="paper", symbol="BTC/USD", side="buy", quantity=1, limit_price=60_000
+    ... )
+    >>> str(trade.status), str(store.trading.cancel_trade(trade.id).status)
+    ('submitted', 'cancelled')
+    """
     return await create_trade(desk, CreateTradeRequest(trade_type=TradeType.LIMIT, limit_price=limit_price, **order))
 
 
@@ -76,6 +88,12 @@ async def execute_stop_order(desk: Desk, *, stop_price: Decimal | int, **order: 
 
     A buy triggers when the ask is at the stop or above, a sell when the bid is at it or below. The fill may be at a
     worse price than the stop. Raises as `execute_market_order`.
+
+    >>> trade = store.trading.execute_stop_order(
+    ...     account="paper", symbol="BTC/USD", side="buy", quantity=1, stop_price=70_000
+    ... )
+    >>> str(trade.status), str(store.trading.cancel_trade(trade.id).status)
+    ('submitted', 'cancelled')
     """
     return await create_trade(desk, CreateTradeRequest(trade_type=TradeType.STOP, stop_price=stop_price, **order))
 
@@ -118,6 +136,10 @@ async def create_trade(desk: Desk, request: CreateTradeRequest) -> TradeDto:
 
 async def open_position(desk: Desk, **position: Unpack[OpeningFields]) -> PositionDto:
     """The position after a market order for it, added to if there is one; raises as `execute_market_order`, and:
+
+    >>> position = store.trading.open_position(account="paper", symbol="BTC/USD", quantity=1)
+    >>> store.trading.partially_close_position(position.id, 1).quantity >= 1
+    True
 
     Raises:
         VenueError: the venue rejected the order.

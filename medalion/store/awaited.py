@@ -122,6 +122,10 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         With `settle` the time up to which `as_of` may ask is raised too. Once `is_stopping` says so, no further batch
         is begun: the one at hand is finished first, and takes about five seconds at most.
 
+        >>> _ = store.mirror.run()
+        >>> store.mirror.run().rows  # all of it is there
+        0
+
         Raises:
             CorruptLakeError: lake and ledger do not belong together; nothing was written.
         """
@@ -211,7 +215,11 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         return await self._run(self._body.fold, datasets, older_than=older_than, keys_older_than=keys_older_than)
 
     async def status(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
-        """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back."""
+        """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back.
+
+        >>> store.mirror.status(["stock_bars"])["dataset"].to_list()
+        ['stock_bars']
+        """
         return await self._run(self._body.status, datasets)
 
     async def verify(self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, heal: bool = False) -> pl.DataFrame:
@@ -220,6 +228,9 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         Reads every row once. Each dataset is led meanwhile, so that mirroring waits. With `heal` what can be proven
         is repaired, and a fourth column, `outcome`, says of each problem whether it is `repaired`; rows that nothing
         proves any more are `lost`, and are booked so; `changed` rows stay as they were found; the rest is `left`.
+
+        >>> store.mirror.verify().is_empty()
+        True
         """
         return await self._run(self._body.verify, datasets, heal=heal)
 
@@ -435,10 +446,12 @@ class AwaitedAssetRepository(AwaitedRepository[Asset]):
             return await self._in(unit).by_symbol(symbol, asset_type)
 
     async def by_type(self, asset_type: AssetType) -> list[Asset]:
+        """The assets of a type, by symbol."""
         async with self._units() as unit:
             return await self._in(unit).by_type(asset_type)
 
     async def active(self) -> list[Asset]:
+        """The assets that are followed, by symbol."""
         async with self._units() as unit:
             return await self._in(unit).active()
 
@@ -481,10 +494,12 @@ class AwaitedOptionContractRepository(AwaitedRepository[OptionContract]):
             return await self._in(unit).update(which, **changes)
 
     async def by_symbol(self, symbol: str) -> OptionContract:
+        """The contract with this OCC symbol; raises NotFoundError without one."""
         async with self._units() as unit:
             return await self._in(unit).by_symbol(symbol)
 
     async def by_underlying(self, symbol: str, *, expiration: date | None = None) -> list[OptionContract]:
+        """The contracts on a symbol, of one expiration or of all."""
         async with self._units() as unit:
             return await self._in(unit).by_underlying(symbol, expiration=expiration)
 
@@ -537,6 +552,7 @@ class AwaitedPolymarketEventRepository(AwaitedRepository[PolymarketEvent]):
             return await self._in(unit).monitored()
 
     async def by_category(self, category: str) -> list[PolymarketEvent]:
+        """The events of a category."""
         async with self._units() as unit:
             return await self._in(unit).by_category(category)
 
@@ -579,10 +595,12 @@ class AwaitedPolymarketMarketRepository(AwaitedRepository[PolymarketMarket]):
             return await self._in(unit).update(which, **changes)
 
     async def by_condition_id(self, condition_id: str) -> PolymarketMarket:
+        """The market with this condition id; raises NotFoundError without one."""
         async with self._units() as unit:
             return await self._in(unit).by_condition_id(condition_id)
 
     async def by_event(self, event: Which) -> list[PolymarketMarket]:
+        """The markets of an event."""
         async with self._units() as unit:
             return await self._in(unit).by_event(event)
 
@@ -630,6 +648,7 @@ class AwaitedPolymarketOutcomeRepository(AwaitedRepository[PolymarketOutcome]):
             return await self._in(unit).by_token(token_id)
 
     async def by_market(self, market: Which) -> list[PolymarketOutcome]:
+        """The outcomes of a market."""
         async with self._units() as unit:
             return await self._in(unit).by_market(market)
 
@@ -667,6 +686,7 @@ class AwaitedCorporateActionRepository(AwaitedRepository[CorporateAction]):
             return await self._in(unit).update(which, **changes)
 
     async def for_asset(self, asset: Which) -> list[CorporateAction]:
+        """The corporate actions of an asset."""
         async with self._units() as unit:
             return await self._in(unit).for_asset(asset)
 
@@ -702,6 +722,7 @@ class AwaitedAccountRepository(AwaitedRepository[Account]):
             return await self._in(unit).update(which, **changes)
 
     async def by_name(self, name: str) -> Account:
+        """The account with this name; raises NotFoundError without one."""
         async with self._units() as unit:
             return await self._in(unit).by_name(name)
 
@@ -737,10 +758,12 @@ class AwaitedStrategyRepository(AwaitedRepository[Strategy]):
             return await self._in(unit).update(which, **changes)
 
     async def active(self) -> list[Strategy]:
+        """The strategies that may trade."""
         async with self._units() as unit:
             return await self._in(unit).active()
 
     async def by_type(self, strategy_type: str) -> list[Strategy]:
+        """The strategies of a type."""
         async with self._units() as unit:
             return await self._in(unit).by_type(strategy_type)
 
@@ -796,10 +819,12 @@ class AwaitedTradingSignalRepository(AwaitedRepository[TradingSignal]):
             return await self._in(unit).unacted()
 
     async def by_strategy(self, strategy: Which) -> list[TradingSignal]:
+        """Those of a strategy."""
         async with self._units() as unit:
             return await self._in(unit).by_strategy(strategy)
 
     async def by_asset(self, asset: Which) -> list[TradingSignal]:
+        """Those of an asset."""
         async with self._units() as unit:
             return await self._in(unit).by_asset(asset)
 
@@ -835,22 +860,27 @@ class AwaitedTradeRepository(AwaitedRepository[Trade]):
             return await self._in(unit).update(which, **changes)
 
     async def by_asset(self, asset: Which, *, account: Which | None = None) -> list[Trade]:
+        """Those of an asset, in one account or all."""
         async with self._units() as unit:
             return await self._in(unit).by_asset(asset, account=account)
 
     async def by_polymarket_event(self, event: Which, *, account: Which | None = None) -> list[Trade]:
+        """Those of an event, in one account or all."""
         async with self._units() as unit:
             return await self._in(unit).by_polymarket_event(event, account=account)
 
     async def by_strategy(self, strategy: Which, *, account: Which | None = None) -> list[Trade]:
+        """Those of a strategy, in one account or all."""
         async with self._units() as unit:
             return await self._in(unit).by_strategy(strategy, account=account)
 
     async def by_position(self, position: Which) -> list[Trade]:
+        """The orders that led to a position or changed it."""
         async with self._units() as unit:
             return await self._in(unit).by_position(position)
 
     async def by_status(self, *statuses: TradeStatus, account: Which | None = None) -> list[Trade]:
+        """Those with one of these statuses, in one account or all."""
         async with self._units() as unit:
             return await self._in(unit).by_status(*statuses, account=account)
 
@@ -901,10 +931,12 @@ class AwaitedFillRepository(AwaitedRepository[Fill]):
             return await self._in(unit).update(which, **changes)
 
     async def by_trade(self, trade: Which) -> list[Fill]:
+        """The executions of an order."""
         async with self._units() as unit:
             return await self._in(unit).by_trade(trade)
 
     async def by_position(self, position: Which) -> list[Fill]:
+        """The executions of the orders of a position."""
         async with self._units() as unit:
             return await self._in(unit).by_position(position)
 
@@ -950,22 +982,27 @@ class AwaitedPositionRepository(AwaitedRepository[Position]):
             return await self._in(unit).open(account=account)
 
     async def closed(self, *, account: Which | None = None) -> list[Position]:
+        """The positions that are closed, in one account or all."""
         async with self._units() as unit:
             return await self._in(unit).closed(account=account)
 
     async def by_asset(self, asset: Which, *, account: Which | None = None) -> list[Position]:
+        """Those of an asset, in one account or all."""
         async with self._units() as unit:
             return await self._in(unit).by_asset(asset, account=account)
 
     async def by_polymarket_event(self, event: Which, *, account: Which | None = None) -> list[Position]:
+        """Those of an event, in one account or all."""
         async with self._units() as unit:
             return await self._in(unit).by_polymarket_event(event, account=account)
 
     async def by_strategy(self, strategy: Which, *, account: Which | None = None) -> list[Position]:
+        """Those of a strategy, in one account or all."""
         async with self._units() as unit:
             return await self._in(unit).by_strategy(strategy, account=account)
 
     async def by_status(self, *statuses: PositionStatus, account: Which | None = None) -> list[Position]:
+        """Those with one of these statuses, in one account or all."""
         async with self._units() as unit:
             return await self._in(unit).by_status(*statuses, account=account)
 
@@ -1020,6 +1057,7 @@ class AwaitedCashMovementRepository(AwaitedRepository[CashMovement]):
             return await self._in(unit).update(which, **changes)
 
     async def by_account(self, account: Which) -> list[CashMovement]:
+        """Every movement of an account's cash."""
         async with self._units() as unit:
             return await self._in(unit).by_account(account)
 
@@ -1060,6 +1098,7 @@ class AwaitedSettlementRepository(AwaitedRepository[Settlement]):
             return await self._in(unit).update(which, **changes)
 
     async def by_position(self, position: Which) -> list[Settlement]:
+        """The settlements of a position."""
         async with self._units() as unit:
             return await self._in(unit).by_position(position)
 
@@ -1128,6 +1167,7 @@ class AwaitedErrorLogRepository(AwaitedRepository[ErrorLog]):
             return await self._in(unit).update(which, **changes)
 
     async def unhandled(self) -> list[ErrorLog]:
+        """The errors that the program did not handle itself."""
         async with self._units() as unit:
             return await self._in(unit).unhandled()
 
@@ -1232,6 +1272,7 @@ class AwaitedJobRunRepository(AwaitedRepository[JobRun]):
             return await self._in(unit).update(which, **changes)
 
     async def by_job(self, job: str) -> list[JobRun]:
+        """The runs of a job."""
         async with self._units() as unit:
             return await self._in(unit).by_job(job)
 
@@ -1379,6 +1420,13 @@ class AwaitedServices(ThreadedFace[Services]):
         for bars `timeframe`. A row with the key of an earlier one corrects it. A repeated `idempotency_key` writes
         nothing and returns the first result.
 
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 8, tzinfo=UTC), "volume": 59}
+        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 185.5)])
+        >>> store.write("stock_bars", frame).rows
+        1
+
         Raises:
             InputError: a column is missing or unknown, a type is wrong, a key is null, a number does not fit.
             NotFoundError: a symbol has no asset, option contract or outcome.
@@ -1414,6 +1462,13 @@ class AwaitedServices(ThreadedFace[Services]):
         whole numbers `time_unit` (s, ms, us, ns). Bad rows go to the new file `rejects`, each with its reason, at most
         `max_rejects` of them; without it one bad row refuses all. `progress` is called as rows are read.
 
+        >>> import polars as pl
+        >>> daily = pl.DataFrame({"Date": ["2023-12-28", "2023-12-29"], "Close": [193, 192]})
+        >>> names = {"ts": "Date"} | dict.fromkeys(("open", "high", "low", "close"), "Close")
+        >>> same = {"symbol": "AAPL", "timeframe": "1Day", "volume": 0}
+        >>> store.import_history("stock_bars", daily, columns=names, constants=same, time_zone="UTC").rows
+        2
+
         Raises:
             InputError, NotFoundError: as `write`; or the source cannot be read.
             CorruptLakeError: lake and ledger do not belong together.
@@ -1447,6 +1502,9 @@ class AwaitedServices(ThreadedFace[Services]):
         """Hide the rows of `[start, end)` by writing tombstones; the number of rows hidden.
 
         What was read with an earlier `as_of` stays as it was.
+
+        >>> store.delete("stock_bars", symbols="AAPL", start="2024-02-01", end="2024-03-01")
+        0
         """
         return await self._run(
             self._body.observations.delete,
@@ -1466,6 +1524,9 @@ class AwaitedServices(ThreadedFace[Services]):
         `symbols` None reads every instrument; `source` None reads each instrument's primary source; `as_of` reads what
         this store held at that time.
 
+        >>> store.read("stock_bars", symbols="AAPL", start="2024-01-02", end="2024-01-04").height
+        2
+
         Raises:
             NotFoundError: the dataset or a symbol is not known.
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
@@ -1479,6 +1540,10 @@ class AwaitedServices(ThreadedFace[Services]):
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
         The frame owns its pinned files and unmirrored rows: collecting it twice gives the same answer.
+
+        >>> import polars as pl
+        >>> store.scan("stock_bars", end="2024-01-06").select(pl.col("close").max()).collect().item() > 180
+        True
         """
         return await self._run(self._body.observations.scan, dataset, columns=columns, **rows)
 
@@ -1486,6 +1551,9 @@ class AwaitedServices(ThreadedFace[Services]):
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
 
         With `rollup` how `bars` would: the reason says what its bars are made from, if they are not stored.
+
+        >>> store.explain("stock_bars", symbols="AAPL", end="2024-01-06").engine
+        'polars'
         """
         return await self._run(self._body.observations.explain, dataset, rollup=rollup, **rows)
 
@@ -1506,6 +1574,11 @@ class AwaitedServices(ThreadedFace[Services]):
         Where a symbol has no bars of the timeframe, they are made from the coarsest finer bars that fit, else from
         quotes, unless `rollup` is False; `explain(..., rollup=True)` tells. A bar made is known when it closes.
 
+        >>> store.bars("AAPL", "1Day", start="2024-01-02", end="2024-01-06")["close"].cast(float).to_list()
+        [184.0, 182.5, 181.5, 181.0]
+        >>> store.bars("AAPL", "1Week", start="2024-01-01", end="2024-01-08")["volume"].cast(int).to_list()
+        [273]
+
         Raises:
             NotFoundError: the symbol is neither a stock's nor a coin's.
             InputError: `adjust` or the timeframe is not known, or a sum of volumes does not fit.
@@ -1525,7 +1598,15 @@ class AwaitedServices(ThreadedFace[Services]):
     async def quotes(
         self, symbol: Symbols, *, start: Instant | None = None, end: Instant | None = None, as_of: Instant | None = None
     ) -> pl.DataFrame:
-        """Quotes of a stock, coin or option contract, with `mid_price`."""
+        """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
+
+        >>> store.quotes("BTC/USD", start="2024-01-01", end="2024-02-01")["mid_price"].cast(float).to_list()
+        [43999.5]
+
+        Raises:
+            NotFoundError: the symbol is not known, or of none of these kinds.
+            InputError: a naive time, or `end` before `start`.
+        """
         return await self._run(self._body.observations.quotes, symbol, start=start, end=end, as_of=as_of)
 
     async def latest(
@@ -1538,6 +1619,10 @@ class AwaitedServices(ThreadedFace[Services]):
         source: str | None = None,
     ) -> dict[str, Any] | None:
         """The newest row of a symbol, or None where there is none.
+
+        >>> quote = store.latest("crypto_quote_snapshots", "BTC/USD")
+        >>> quote["bid_price"], quote["ask_price"]
+        (Decimal('67250.00000000'), Decimal('67251.00000000'))
 
         Raises:
             NotFoundError: the dataset or symbol is not known.
@@ -1568,6 +1653,12 @@ class AwaitedServices(ThreadedFace[Services]):
         `left` needs `symbol` and `ts`; its rows and their order stay. Columns that both have get the suffix `_right`.
         A row older than `tolerance` is not taken; nulls where there is none. `as_of` and `source` as `read`.
 
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> mine = pl.DataFrame({"symbol": ["AAPL"], "ts": [datetime(2024, 1, 4, 15, tzinfo=UTC)]})
+        >>> store.asof(mine, "stock_bars", timeframe="1Day")["close"].cast(float).item()  # that of the 3rd
+        182.5
+
         Raises:
             InputError: `left` lacks a column, or its times have no zone; bars without `timeframe`.
         """
@@ -1587,6 +1678,10 @@ class AwaitedServices(ThreadedFace[Services]):
         Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
         relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
         `as_of` reads what this store held at that time: of entities, what the audit says that they were.
+
+        >>> highest = store.sql("SELECT max(close) FROM stock_bars WHERE symbol = $symbol", symbol="AAPL")
+        >>> highest.pl().item() > 180
+        True
 
         Raises:
             InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.

@@ -134,23 +134,29 @@ class BlockingMarketDataService(BlockingFace[MarketDataService]):
     def store_stock_quote(
         self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
+        """Store quotes of stocks: one or several records, or the values of one by name; see `store`."""
         return self._wait(self._body.store_stock_quote, quote, source=source, **values)
 
     def store_stock_bar(self, bar: Records | None = None, /, *, source: str = "manual", **values: Any) -> WriteResult:
+        """Store bars of stocks: one or several records, or the values of one by name; see `store`."""
         return self._wait(self._body.store_stock_bar, bar, source=source, **values)
 
     def store_stock_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
+        """Store bars of stocks as one write; see `store`."""
         return self._wait(self._body.store_stock_bars, bars, source=source)
 
     def store_crypto_quote(
         self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
+        """Store quotes of coins: one or several records, or the values of one by name; see `store`."""
         return self._wait(self._body.store_crypto_quote, quote, source=source, **values)
 
     def store_crypto_bar(self, bar: Records | None = None, /, *, source: str = "manual", **values: Any) -> WriteResult:
+        """Store bars of coins: one or several records, or the values of one by name; see `store`."""
         return self._wait(self._body.store_crypto_bar, bar, source=source, **values)
 
     def store_crypto_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
+        """Store bars of coins as one write; see `store`."""
         return self._wait(self._body.store_crypto_bars, bars, source=source)
 
     def store_option_quote(
@@ -162,6 +168,7 @@ class BlockingMarketDataService(BlockingFace[MarketDataService]):
     def store_polymarket_snapshot(
         self, snapshot: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
+        """Store snapshots of outcomes, named by their token: records, or values by name; see `store`."""
         return self._wait(self._body.store_polymarket_snapshot, snapshot, source=source, **values)
 
     def store_polymarket_trade(
@@ -191,20 +198,25 @@ class BlockingMarketDataService(BlockingFace[MarketDataService]):
         return self._wait(self._body.get_latest_stock_bars, symbol, timeframe, count)
 
     def get_latest_crypto_quote(self, symbol: str) -> dict[str, Any] | None:
+        """The newest quote of a coin, or None."""
         return self._wait(self._body.get_latest_crypto_quote, symbol)
 
     def get_crypto_bars(
         self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
     ) -> pl.DataFrame:
+        """Stored bars of a coin in `[start, end)`, oldest first."""
         return self._wait(self._body.get_crypto_bars, symbol, timeframe, start, end)
 
     def get_latest_crypto_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
+        """The last `count` stored bars of a coin, oldest first."""
         return self._wait(self._body.get_latest_crypto_bars, symbol, timeframe, count)
 
     def get_latest_option_quote(self, symbol: str) -> dict[str, Any] | None:
+        """The newest quote of an option contract, with its Greeks, or None."""
         return self._wait(self._body.get_latest_option_quote, symbol)
 
     def get_latest_polymarket_snapshot(self, token: str) -> dict[str, Any] | None:
+        """The newest snapshot of an outcome, named by its token, or None."""
         return self._wait(self._body.get_latest_polymarket_snapshot, token)
 
     def get_polymarket_snapshots(
@@ -224,9 +236,11 @@ class BlockingMarketDataService(BlockingFace[MarketDataService]):
         return self._wait(self._body.create_or_update_asset, symbol, asset_type=asset_type, **fields)
 
     def get_asset_by_symbol(self, symbol: str, asset_type: AssetType | None = None) -> Asset:
+        """The asset; raises NotFoundError without one, InputError where several types share the symbol."""
         return self._wait(self._body.get_asset_by_symbol, symbol, asset_type)
 
     def get_active_assets(self) -> list[Asset]:
+        """The assets that are followed, by symbol."""
         return self._wait(self._body.get_active_assets)
 
     def store_option_contract(self, contract: Record | None = None, /, **values: Any) -> OptionContract:
@@ -440,6 +454,11 @@ class BlockingTradingService(BlockingFace[TradingService]):
 
         For what may be left out see `CreateTradeRequest`. The same client order id again is the same order, once.
 
+        >>> from decimal import Decimal
+        >>> order = {"account": "paper", "symbol": "BTC/USD", "side": "buy", "quantity": Decimal("0.5")}
+        >>> store.trading.execute_market_order(**order, client_order_id="first").filled_quantity
+        Decimal('0.50000000')
+
         Raises:
             InputError: a number, time or name that cannot be understood; nothing is written.
             NotFoundError: account, strategy, signal or instrument is not known.
@@ -449,7 +468,14 @@ class BlockingTradingService(BlockingFace[TradingService]):
         return self._wait(self._body.execute_market_order, **order)
 
     def execute_limit_order(self, *, limit_price: Decimal | int, **order: Unpack[OrderFields]) -> TradeDto:
-        """The trade: filled at the limit or better, or submitted and resting; raises as `execute_market_order`."""
+        """The trade: filled at the limit or better, or submitted and resting; raises as `execute_market_order`.
+
+        >>> trade = store.trading.execute_limit_order(
+        ...     account="paper", symbol="BTC/USD", side="buy", quantity=1, limit_price=60_000
+        ... )
+        >>> str(trade.status), str(store.trading.cancel_trade(trade.id).status)
+        ('submitted', 'cancelled')
+        """
         return self._wait(self._body.execute_limit_order, limit_price=limit_price, **order)
 
     def execute_stop_order(self, *, stop_price: Decimal | int, **order: Unpack[OrderFields]) -> TradeDto:
@@ -457,6 +483,12 @@ class BlockingTradingService(BlockingFace[TradingService]):
 
         A buy triggers when the ask is at the stop or above, a sell when the bid is at it or below. The fill may be at a
         worse price than the stop. Raises as `execute_market_order`.
+
+        >>> trade = store.trading.execute_stop_order(
+        ...     account="paper", symbol="BTC/USD", side="buy", quantity=1, stop_price=70_000
+        ... )
+        >>> str(trade.status), str(store.trading.cancel_trade(trade.id).status)
+        ('submitted', 'cancelled')
         """
         return self._wait(self._body.execute_stop_order, stop_price=stop_price, **order)
 
@@ -544,6 +576,10 @@ class BlockingTradingService(BlockingFace[TradingService]):
 
     def open_position(self, **position: Unpack[OpeningFields]) -> PositionDto:
         """The position after a market order for it, added to if there is one; raises as `execute_market_order`, and:
+
+        >>> position = store.trading.open_position(account="paper", symbol="BTC/USD", quantity=1)
+        >>> store.trading.partially_close_position(position.id, 1).quantity >= 1
+        True
 
         Raises:
             VenueError: the venue rejected the order.
@@ -965,9 +1001,11 @@ class BlockingAssetRepository(BlockingRepository[Asset]):
         return self._wait(self._body.by_symbol, symbol, asset_type)
 
     def by_type(self, asset_type: AssetType) -> list[Asset]:
+        """The assets of a type, by symbol."""
         return self._wait(self._body.by_type, asset_type)
 
     def active(self) -> list[Asset]:
+        """The assets that are followed, by symbol."""
         return self._wait(self._body.active)
 
     def tradable(self) -> list[Asset]:
@@ -1002,9 +1040,11 @@ class BlockingOptionContractRepository(BlockingRepository[OptionContract]):
         return self._wait(self._body.update, which, **changes)
 
     def by_symbol(self, symbol: str) -> OptionContract:
+        """The contract with this OCC symbol; raises NotFoundError without one."""
         return self._wait(self._body.by_symbol, symbol)
 
     def by_underlying(self, symbol: str, *, expiration: date | None = None) -> list[OptionContract]:
+        """The contracts on a symbol, of one expiration or of all."""
         return self._wait(self._body.by_underlying, symbol, expiration=expiration)
 
     def expiring(self, start: date, end: date) -> list[OptionContract]:
@@ -1047,6 +1087,7 @@ class BlockingPolymarketEventRepository(BlockingRepository[PolymarketEvent]):
         return self._wait(self._body.monitored)
 
     def by_category(self, category: str) -> list[PolymarketEvent]:
+        """The events of a category."""
         return self._wait(self._body.by_category, category)
 
     def with_markets(self, which: UUID | str) -> PolymarketEvent:
@@ -1083,9 +1124,11 @@ class BlockingPolymarketMarketRepository(BlockingRepository[PolymarketMarket]):
         return self._wait(self._body.update, which, **changes)
 
     def by_condition_id(self, condition_id: str) -> PolymarketMarket:
+        """The market with this condition id; raises NotFoundError without one."""
         return self._wait(self._body.by_condition_id, condition_id)
 
     def by_event(self, event: BaseWhich) -> list[PolymarketMarket]:
+        """The markets of an event."""
         return self._wait(self._body.by_event, event)
 
     def with_outcomes(self, which: UUID | str) -> PolymarketMarket:
@@ -1126,6 +1169,7 @@ class BlockingPolymarketOutcomeRepository(BlockingRepository[PolymarketOutcome])
         return self._wait(self._body.by_token, token_id)
 
     def by_market(self, market: BaseWhich) -> list[PolymarketOutcome]:
+        """The outcomes of a market."""
         return self._wait(self._body.by_market, market)
 
 
@@ -1156,6 +1200,7 @@ class BlockingCorporateActionRepository(BlockingRepository[CorporateAction]):
         return self._wait(self._body.update, which, **changes)
 
     def for_asset(self, asset: BaseWhich) -> list[CorporateAction]:
+        """The corporate actions of an asset."""
         return self._wait(self._body.for_asset, asset)
 
 
@@ -1186,6 +1231,7 @@ class BlockingAccountRepository(BlockingRepository[Account]):
         return self._wait(self._body.update, which, **changes)
 
     def by_name(self, name: str) -> Account:
+        """The account with this name; raises NotFoundError without one."""
         return self._wait(self._body.by_name, name)
 
 
@@ -1216,9 +1262,11 @@ class BlockingStrategyRepository(BlockingRepository[Strategy]):
         return self._wait(self._body.update, which, **changes)
 
     def active(self) -> list[Strategy]:
+        """The strategies that may trade."""
         return self._wait(self._body.active)
 
     def by_type(self, strategy_type: str) -> list[Strategy]:
+        """The strategies of a type."""
         return self._wait(self._body.by_type, strategy_type)
 
     def by_name(self, name: str, version: str | None = None) -> Strategy:
@@ -1265,9 +1313,11 @@ class BlockingTradingSignalRepository(BlockingRepository[TradingSignal]):
         return self._wait(self._body.unacted)
 
     def by_strategy(self, strategy: BaseWhich) -> list[TradingSignal]:
+        """Those of a strategy."""
         return self._wait(self._body.by_strategy, strategy)
 
     def by_asset(self, asset: BaseWhich) -> list[TradingSignal]:
+        """Those of an asset."""
         return self._wait(self._body.by_asset, asset)
 
 
@@ -1298,18 +1348,23 @@ class BlockingTradeRepository(BlockingRepository[Trade]):
         return self._wait(self._body.update, which, **changes)
 
     def by_asset(self, asset: BaseWhich, *, account: BaseWhich | None = None) -> list[Trade]:
+        """Those of an asset, in one account or all."""
         return self._wait(self._body.by_asset, asset, account=account)
 
     def by_polymarket_event(self, event: BaseWhich, *, account: BaseWhich | None = None) -> list[Trade]:
+        """Those of an event, in one account or all."""
         return self._wait(self._body.by_polymarket_event, event, account=account)
 
     def by_strategy(self, strategy: BaseWhich, *, account: BaseWhich | None = None) -> list[Trade]:
+        """Those of a strategy, in one account or all."""
         return self._wait(self._body.by_strategy, strategy, account=account)
 
     def by_position(self, position: BaseWhich) -> list[Trade]:
+        """The orders that led to a position or changed it."""
         return self._wait(self._body.by_position, position)
 
     def by_status(self, *statuses: TradeStatus, account: BaseWhich | None = None) -> list[Trade]:
+        """Those with one of these statuses, in one account or all."""
         return self._wait(self._body.by_status, *statuses, account=account)
 
     def by_date_range(self, start: Instant, end: Instant, *, account: BaseWhich | None = None) -> list[Trade]:
@@ -1352,9 +1407,11 @@ class BlockingFillRepository(BlockingRepository[Fill]):
         return self._wait(self._body.update, which, **changes)
 
     def by_trade(self, trade: BaseWhich) -> list[Fill]:
+        """The executions of an order."""
         return self._wait(self._body.by_trade, trade)
 
     def by_position(self, position: BaseWhich) -> list[Fill]:
+        """The executions of the orders of a position."""
         return self._wait(self._body.by_position, position)
 
     def by_date_range(self, start: Instant, end: Instant, *, account: BaseWhich | None = None) -> list[Fill]:
@@ -1393,18 +1450,23 @@ class BlockingPositionRepository(BlockingRepository[Position]):
         return self._wait(self._body.open, account=account)
 
     def closed(self, *, account: BaseWhich | None = None) -> list[Position]:
+        """The positions that are closed, in one account or all."""
         return self._wait(self._body.closed, account=account)
 
     def by_asset(self, asset: BaseWhich, *, account: BaseWhich | None = None) -> list[Position]:
+        """Those of an asset, in one account or all."""
         return self._wait(self._body.by_asset, asset, account=account)
 
     def by_polymarket_event(self, event: BaseWhich, *, account: BaseWhich | None = None) -> list[Position]:
+        """Those of an event, in one account or all."""
         return self._wait(self._body.by_polymarket_event, event, account=account)
 
     def by_strategy(self, strategy: BaseWhich, *, account: BaseWhich | None = None) -> list[Position]:
+        """Those of a strategy, in one account or all."""
         return self._wait(self._body.by_strategy, strategy, account=account)
 
     def by_status(self, *statuses: PositionStatus, account: BaseWhich | None = None) -> list[Position]:
+        """Those with one of these statuses, in one account or all."""
         return self._wait(self._body.by_status, *statuses, account=account)
 
     def by_date_range(self, start: Instant, end: Instant, *, account: BaseWhich | None = None) -> list[Position]:
@@ -1451,6 +1513,7 @@ class BlockingCashMovementRepository(BlockingRepository[CashMovement]):
         return self._wait(self._body.update, which, **changes)
 
     def by_account(self, account: BaseWhich) -> list[CashMovement]:
+        """Every movement of an account's cash."""
         return self._wait(self._body.by_account, account)
 
     def balance(self, account: BaseWhich, *, before: Instant | None = None) -> Decimal:
@@ -1485,6 +1548,7 @@ class BlockingSettlementRepository(BlockingRepository[Settlement]):
         return self._wait(self._body.update, which, **changes)
 
     def by_position(self, position: BaseWhich) -> list[Settlement]:
+        """The settlements of a position."""
         return self._wait(self._body.by_position, position)
 
 
@@ -1542,6 +1606,7 @@ class BlockingErrorLogRepository(BlockingRepository[ErrorLog]):
         return self._wait(self._body.update, which, **changes)
 
     def unhandled(self) -> list[ErrorLog]:
+        """The errors that the program did not handle itself."""
         return self._wait(self._body.unhandled)
 
 
@@ -1632,6 +1697,7 @@ class BlockingJobRunRepository(BlockingRepository[JobRun]):
         return self._wait(self._body.update, which, **changes)
 
     def by_job(self, job: str) -> list[JobRun]:
+        """The runs of a job."""
         return self._wait(self._body.by_job, job)
 
 
@@ -1773,6 +1839,13 @@ class BlockingServices(BlockingFace[Services]):
         for bars `timeframe`. A row with the key of an earlier one corrects it. A repeated `idempotency_key` writes
         nothing and returns the first result.
 
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 8, tzinfo=UTC), "volume": 59}
+        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 185.5)])
+        >>> store.write("stock_bars", frame).rows
+        1
+
         Raises:
             InputError: a column is missing or unknown, a type is wrong, a key is null, a number does not fit.
             NotFoundError: a symbol has no asset, option contract or outcome.
@@ -1806,6 +1879,13 @@ class BlockingServices(BlockingFace[Services]):
         whole numbers `time_unit` (s, ms, us, ns). Bad rows go to the new file `rejects`, each with its reason, at most
         `max_rejects` of them; without it one bad row refuses all. `progress` is called as rows are read.
 
+        >>> import polars as pl
+        >>> daily = pl.DataFrame({"Date": ["2023-12-28", "2023-12-29"], "Close": [193, 192]})
+        >>> names = {"ts": "Date"} | dict.fromkeys(("open", "high", "low", "close"), "Close")
+        >>> same = {"symbol": "AAPL", "timeframe": "1Day", "volume": 0}
+        >>> store.import_history("stock_bars", daily, columns=names, constants=same, time_zone="UTC").rows
+        2
+
         Raises:
             InputError, NotFoundError: as `write`; or the source cannot be read.
             CorruptLakeError: lake and ledger do not belong together.
@@ -1838,6 +1918,9 @@ class BlockingServices(BlockingFace[Services]):
         """Hide the rows of `[start, end)` by writing tombstones; the number of rows hidden.
 
         What was read with an earlier `as_of` stays as it was.
+
+        >>> store.delete("stock_bars", symbols="AAPL", start="2024-02-01", end="2024-03-01")
+        0
         """
         return self._body.observations.delete(
             dataset, symbols=symbols, start=start, end=end, timeframe=timeframe, source=source
@@ -1850,6 +1933,9 @@ class BlockingServices(BlockingFace[Services]):
 
         `symbols` None reads every instrument; `source` None reads each instrument's primary source; `as_of` reads what
         this store held at that time.
+
+        >>> store.read("stock_bars", symbols="AAPL", start="2024-01-02", end="2024-01-04").height
+        2
 
         Raises:
             NotFoundError: the dataset or a symbol is not known.
@@ -1864,6 +1950,10 @@ class BlockingServices(BlockingFace[Services]):
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
         The frame owns its pinned files and unmirrored rows: collecting it twice gives the same answer.
+
+        >>> import polars as pl
+        >>> store.scan("stock_bars", end="2024-01-06").select(pl.col("close").max()).collect().item() > 180
+        True
         """
         return self._body.observations.scan(dataset, columns=columns, **rows)
 
@@ -1871,6 +1961,9 @@ class BlockingServices(BlockingFace[Services]):
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
 
         With `rollup` how `bars` would: the reason says what its bars are made from, if they are not stored.
+
+        >>> store.explain("stock_bars", symbols="AAPL", end="2024-01-06").engine
+        'polars'
         """
         return self._body.observations.explain(dataset, rollup=rollup, **rows)
 
@@ -1891,6 +1984,11 @@ class BlockingServices(BlockingFace[Services]):
         Where a symbol has no bars of the timeframe, they are made from the coarsest finer bars that fit, else from
         quotes, unless `rollup` is False; `explain(..., rollup=True)` tells. A bar made is known when it closes.
 
+        >>> store.bars("AAPL", "1Day", start="2024-01-02", end="2024-01-06")["close"].cast(float).to_list()
+        [184.0, 182.5, 181.5, 181.0]
+        >>> store.bars("AAPL", "1Week", start="2024-01-01", end="2024-01-08")["volume"].cast(int).to_list()
+        [273]
+
         Raises:
             NotFoundError: the symbol is neither a stock's nor a coin's.
             InputError: `adjust` or the timeframe is not known, or a sum of volumes does not fit.
@@ -1902,7 +2000,15 @@ class BlockingServices(BlockingFace[Services]):
     def quotes(
         self, symbol: Symbols, *, start: Instant | None = None, end: Instant | None = None, as_of: Instant | None = None
     ) -> pl.DataFrame:
-        """Quotes of a stock, coin or option contract, with `mid_price`."""
+        """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
+
+        >>> store.quotes("BTC/USD", start="2024-01-01", end="2024-02-01")["mid_price"].cast(float).to_list()
+        [43999.5]
+
+        Raises:
+            NotFoundError: the symbol is not known, or of none of these kinds.
+            InputError: a naive time, or `end` before `start`.
+        """
         return self._body.observations.quotes(symbol, start=start, end=end, as_of=as_of)
 
     def latest(
@@ -1915,6 +2021,10 @@ class BlockingServices(BlockingFace[Services]):
         source: str | None = None,
     ) -> dict[str, Any] | None:
         """The newest row of a symbol, or None where there is none.
+
+        >>> quote = store.latest("crypto_quote_snapshots", "BTC/USD")
+        >>> quote["bid_price"], quote["ask_price"]
+        (Decimal('67250.00000000'), Decimal('67251.00000000'))
 
         Raises:
             NotFoundError: the dataset or symbol is not known.
@@ -1943,6 +2053,12 @@ class BlockingServices(BlockingFace[Services]):
         `left` needs `symbol` and `ts`; its rows and their order stay. Columns that both have get the suffix `_right`.
         A row older than `tolerance` is not taken; nulls where there is none. `as_of` and `source` as `read`.
 
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> mine = pl.DataFrame({"symbol": ["AAPL"], "ts": [datetime(2024, 1, 4, 15, tzinfo=UTC)]})
+        >>> store.asof(mine, "stock_bars", timeframe="1Day")["close"].cast(float).item()  # that of the 3rd
+        182.5
+
         Raises:
             InputError: `left` lacks a column, or its times have no zone; bars without `timeframe`.
         """
@@ -1956,6 +2072,10 @@ class BlockingServices(BlockingFace[Services]):
         Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
         relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
         `as_of` reads what this store held at that time: of entities, what the audit says that they were.
+
+        >>> highest = store.sql("SELECT max(close) FROM stock_bars WHERE symbol = $symbol", symbol="AAPL")
+        >>> highest.pl().item() > 180
+        True
 
         Raises:
             InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.

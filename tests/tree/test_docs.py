@@ -295,7 +295,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     days = [datetime(2005, 2, 1, 5, tzinfo=UTC) + timedelta(days=day) for day in range(40)]
     bars = pl.DataFrame({"ts": days}).with_columns(symbol=pl.lit("AAPL"), timeframe=pl.lit("1Day"))
     closes = pl.Series([80 + day / 4 for day in range(20)] + [88.5] * 7 + [44.25] * 13)
-    prices = {name: closes for name in ("open", "high", "low", "close")}
+    prices = dict.fromkeys(("open", "high", "low", "close"), closes)
     with fresh_database() as url, pytest.MonkeyPatch.context() as patch:
         with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
             asset = store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")

@@ -54,10 +54,8 @@ def report(
 
     It is one HTML page that needs no network.
     """
-    from medalion.report.account import write_account_report
-
     with ctx.obj.open() as store:
-        path = write_account_report(store, file, account=account or only_account(store), start=start, end=end)
+        path = store.stats.report(account or only_account(store), file, start, end)
     typer.echo(str(path))
 
 

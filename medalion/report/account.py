@@ -1,13 +1,11 @@
-"""The tearsheet of one account, from what the store holds of it."""
+"""The tearsheet of one account, of values that whoever asks for it has read."""
 
-from __future__ import annotations
-
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from medalion.core.time import Instant, TimeRange
 from medalion.plot.charts import drawdown_curve, equity_curve, monthly_heatmap, return_distribution
 from medalion.report.tables import (
     drawdown_rows,
@@ -19,49 +17,55 @@ from medalion.report.tables import (
     trade_table,
 )
 from medalion.report.tearsheet import Card, Figure, write_tearsheet
-from medalion.stats.performance import drawdown_table, drawdowns, monthly_returns
+from medalion.stats.performance import PerformanceStatistics, drawdown_table, drawdowns, monthly_returns
 from medalion.stats.returns import simple_returns, time_weighted
-
-if TYPE_CHECKING:
-    from medalion.store.store import Store
-    from oltp.entities.trading import Account
-
-_FILLS = """
-    SELECT f.executed_at, t.symbol, f.side, f.quantity, f.price, f.commission
-    FROM fills AS f JOIN trades AS t ON t.id = f.trade_id
-    WHERE f.account_id = $account AND f.busted_at IS NULL
-    ORDER BY f.executed_at, t.symbol
-"""
+from medalion.stats.trades import TradeStatistics
 
 
-def write_account_report(
-    store: Store, path: Path | str, *, account: str, start: Instant | None = None, end: Instant | None = None
-) -> Path:
-    """The path of the page about the sessions of `[start, end)`; `account` is its name or id.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountFigures:
+    """What the page of an account shows; money is in `currency`.
+
+    `equity` has `ts`, `value` and `flow` by session, as `store.stats.equity` gives it; `fills` has `executed_at`,
+    `symbol`, `side`, `quantity`, `price` and `commission`, oldest first.
+    """
+
+    account: str
+    currency: str
+    sessions: int
+    closing_value: Decimal | None
+    profit: Decimal | None
+    performance: PerformanceStatistics
+    trades: TradeStatistics
+    equity: pl.DataFrame
+    fills: pl.DataFrame
+
+
+def write_account_report(path: Path | str, figures: AccountFigures) -> Path:
+    """The path of the page about these figures.
 
     Returns and drawdowns are time-weighted: deposits and withdrawals are no result.
 
     Raises:
-        NotFoundError: there is no such account.
-        InputError: the folder does not exist, a naive time, or `end` before `start`.
+        InputError: the folder does not exist.
     """
-    found = store.stats.summary(account, start, end)
-    equity = store.stats.equity(account, start, end)
-    worth = Card("Account value", f"{money(found.closing_value)} {found.currency}", f"{found.sessions:,} sessions")
-    profit = Card("Profit", money(found.profit, sign=True), "without deposits and withdrawals", tone(found.profit))
+    equity = figures.equity
+    value = f"{money(figures.closing_value)} {figures.currency}"
+    worth = Card("Account value", value, f"{figures.sessions:,} sessions")
+    profit = Card("Profit", money(figures.profit, sign=True), "without deposits and withdrawals", tone(figures.profit))
     growth = pl.DataFrame([equity["ts"], time_weighted(equity["value"], equity["flow"]).alias("value")])
     drawn = [] if growth.height < 2 or growth["value"].null_count() else _growth_charts(growth)
     deepest = [drawdown_rows(drawdown_table(growth))] if drawn else []
     return write_tearsheet(
         path,
-        title=found.account,
+        title=figures.account,
         subtitle=_span(equity),
-        cards=[worth, profit, *performance_cards(found.performance)],
+        cards=[worth, profit, *performance_cards(figures.performance)],
         tables=[
-            performance_table(found.performance),
-            trade_table(found.trades),
+            performance_table(figures.performance),
+            trade_table(figures.trades),
             *deepest,
-            fills_table(_fills(store, store.accounts.by_name(found.account), TimeRange.of(start, end))),
+            fills_table(figures.fills),
         ],
         charts=[*([Figure("Account value", equity_curve(equity))] if equity.height else []), *drawn],
     )
@@ -73,13 +77,6 @@ def _growth_charts(growth: pl.DataFrame) -> list[Figure]:
         Figure("Returns by month", monthly_heatmap(monthly_returns(growth)), wide=False),
         Figure("Returns by session", return_distribution(simple_returns(growth["value"])), wide=False),
     ]
-
-
-def _fills(store: Store, account: Account, during: TimeRange) -> pl.DataFrame:
-    """The account's fills that stand, in the range."""
-    rows: pl.DataFrame = store.sql(_FILLS, account=account.id).pl()
-    inside = [during.overlaps(moment, moment) for moment in rows["executed_at"]]
-    return rows.filter(pl.Series(inside, dtype=pl.Boolean))
 
 
 def _span(equity: pl.DataFrame) -> str:

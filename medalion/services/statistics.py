@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 
 import polars as pl
 from anyio import to_thread
@@ -37,10 +38,20 @@ from medalion.stats.returns import time_weighted
 from medalion.stats.trades import TradeStatistics
 from medalion.trading import summary as summaries
 from oltp.repositories.unit_of_work import UnitOfWork
+from oltp.statements import fills
 
 _EVERY_DAY = (InstrumentKind.CRYPTO, InstrumentKind.OUTCOME)
 DATASETS = (STOCK_BARS, CRYPTO_BARS, OPTION_QUOTES, POLYMARKET_SNAPSHOTS)
 """What the statistics read."""
+_MONEY = pl.Decimal(38, 8)
+_FILLS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "executed_at": pl.Datetime("us", "UTC"),
+    "symbol": pl.String,
+    "side": pl.String,
+    "quantity": _MONEY,
+    "price": _MONEY,
+    "commission": _MONEY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +164,36 @@ class Statistics:
             performance=_performance(valued, risk_free),
             trades=await self.trades(account, start, end),
         )
+
+    async def report(
+        self, account: AccountLike, path: Path | str, start: Instant | None = None, end: Instant | None = None
+    ) -> Path:
+        """The path of the account's tearsheet over the sessions of `[start, end)`: one HTML page that needs no network.
+
+        Raises, besides:
+            MedalionError: the extra `report` is not installed.
+            InputError: the folder does not exist.
+        """
+        # Charts and templates are loaded by whoever asks for a page.
+        from medalion.report.account import AccountFigures, write_account_report
+
+        found = await self.summary(account, start, end)
+        equity = await self.equity(account, start, end)
+        async with self._units() as unit:
+            owner = await account_of(unit, account)
+            executed = await unit.run(fills.of_account, owner.id, TimeRange.of(start, end))
+        figures = AccountFigures(
+            account=found.account,
+            currency=found.currency,
+            sessions=found.sessions,
+            closing_value=found.closing_value,
+            profit=found.profit,
+            performance=found.performance,
+            trades=found.trades,
+            equity=equity,
+            fills=pl.DataFrame(executed, schema=_FILLS, orient="row"),
+        )
+        return await to_thread.run_sync(write_account_report, path, figures)
 
     async def _valued(
         self,

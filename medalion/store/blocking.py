@@ -835,6 +835,17 @@ class BlockingStatistics(BlockingFace[Statistics]):
         """Value, flows, performance and closed trades of the account at once."""
         return self._wait(self._body.summary, account, start, end, risk_free=risk_free, calendar=calendar, as_of=as_of)
 
+    def report(
+        self, account: AccountLike, path: Path | str, start: Instant | None = None, end: Instant | None = None
+    ) -> Path:
+        """The path of the account's tearsheet over the sessions of `[start, end)`: one HTML page that needs no network.
+
+        Raises, besides:
+            MedalionError: the extra `report` is not installed.
+            InputError: the folder does not exist.
+        """
+        return self._wait(self._body.report, account, path, start, end)
+
 
 class BlockingJobs(BlockingFace[Jobs]):
     """Starts batch jobs, and lists and shows their runs."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from medalion.core.time import TimeRange
 from oltp.entities.trading import Fill, Trade
 from oltp.statements.base import made, table_of
 from oltp.statements.lines import LineKey, on_line
@@ -60,3 +61,21 @@ def on_line_since(
     width = len(_FILLS.c)
     made_of = ((made(Fill, row), row[width]) for row in rows)
     return {fill.execution_id: (fill, risk) for fill, risk in made_of}
+
+
+def of_account(connection: sa.Connection, account_id: UUID, during: TimeRange) -> list[dict[str, Any]]:
+    """The executions of the account in the range that stand, with the symbol, oldest first."""
+    columns = _FILLS.c
+    wanted = (
+        sa.select(
+            columns.executed_at, _TRADES.c.symbol, columns.side, columns.quantity, columns.price, columns.commission
+        )
+        .join(_TRADES, _TRADES.c.id == columns.trade_id)
+        .where(columns.account_id == account_id, columns.busted_at.is_(None), sa.not_(columns.is_deleted))
+        .order_by(columns.executed_at, _TRADES.c.symbol)
+    )
+    if during.start is not None:
+        wanted = wanted.where(columns.executed_at >= during.start)
+    if during.end is not None:
+        wanted = wanted.where(columns.executed_at < during.end)
+    return [dict(row._mapping) for row in connection.execute(wanted)]

@@ -1,77 +1,21 @@
-"""What holds for the tree as a whole: who imports whom, how large a module grows, what no file may name."""
+"""What holds for the tree as a whole: which libraries it needs, how large a module grows, what no file may name."""
 
-import ast
 import importlib.metadata
-import os
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("medalion", "oltp", "olap")
+from tests.tree.modules import MODULES, PACKAGES, ROOT, files, imports
+
 LONGEST_MODULE = 400
 GENERATED = {ROOT / "medalion" / "store" / f"{name}.py" for name in ("awaited", "blocking", "fields")}
-# What uses the store as any program does stands at the command line's rank.
-OUTSIDE = {
-    "medalion.store.awaited": 3,
-    "medalion.store.blocking": 3,
-    "medalion.store.parts": 3,
-    "medalion.store.services": 3,
-    "medalion.store.store": 3,
-    "medalion.cli": 4,
-    "medalion.__main__": 4,
-    "medalion.cli.doctor": 4,
-    "medalion.demo": 4,
-    "medalion.report.account": 4,
-}
 ENGINES = ("adbc_driver_postgresql", "deltalake", "duckdb", "polars", "psycopg", "pyarrow", "sqlalchemy")
-
-
-def files(*suffixes: str) -> Iterator[Path]:
-    """The project's own files below its root, but for what `.gitignore` leaves out."""
-    left_out = {".git", *(line.rstrip("/") for line in (ROOT / ".gitignore").read_text("utf-8").split())}
-    for folder, subfolders, names in os.walk(ROOT):
-        subfolders[:] = [name for name in subfolders if name not in left_out]
-        yield from (Path(folder, name) for name in names if not suffixes or Path(name).suffix in suffixes)
-
-
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-MODULES = {module_name(path): path for path in files(".py") if path.relative_to(ROOT).parts[0] in PACKAGES}
-
-
-def is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-
-
-def imports(path: Path, *, for_types: bool = True) -> set[str]:
-    """Every module that `path` imports anywhere, functions included; a name that is a module counts as one.
-
-    Without `for_types`, imports that only a type checker follows are left out.
-    """
-    tree = ast.parse(path.read_text("utf-8"))
-    skipped = {id(inner) for node in ast.walk(tree) if is_for_types(node) and not for_types for inner in ast.walk(node)}
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.module is not None, f"{path.relative_to(ROOT)}:{node.lineno} imports relatively"
-            modules = {name for alias in node.names if (name := f"{node.module}.{alias.name}") in MODULES}
-            found.update(modules or {node.module})
-    return found
 
 
 def distributions_of(*extras: str) -> set[str]:
@@ -87,43 +31,6 @@ def distributions_of(*extras: str) -> set[str]:
         else:
             found.add(canonicalize_name(requirement.name))
     return found
-
-
-def layer(module: str) -> int:
-    """How far out a module is: 0 the shared words, 1 the two stores, 2 services and jobs, 3 the store, 4 its users."""
-    if module == "medalion" or module.startswith("medalion.core"):
-        return 0
-    if module.split(".")[0] in ("oltp", "olap"):
-        return 1
-    return next((rank for name, rank in OUTSIDE.items() if f"{module}.".startswith(f"{name}.")), 2)
-
-
-def crossings(source: str, target: str) -> list[str]:
-    """The imports of package `target` by modules of package `source`."""
-    return [
-        f"{module} imports {name}"
-        for module, path in MODULES.items()
-        if module.split(".")[0] == source
-        for name in imports(path)
-        if name.split(".")[0] == target
-    ]
-
-
-def test_oltp_and_olap_never_import_each_other() -> None:
-    assert crossings("oltp", "olap") == []
-    assert crossings("olap", "oltp") == []
-
-
-def test_imports_point_inwards_only() -> None:
-    # `medalion/__init__.py` is the face of all layers, and binds them on first use.
-    outwards = [
-        f"{module} imports {name}"
-        for module, path in MODULES.items()
-        if module != "medalion"
-        for name in imports(path)
-        if name.split(".")[0] in PACKAGES and layer(name) > layer(module)
-    ]
-    assert outwards == []
 
 
 def test_every_library_imported_is_a_declared_dependency() -> None:
@@ -151,7 +58,7 @@ def test_every_extra_brings_what_a_module_imports() -> None:
         if name in imported | opened
         for owner in owners
     }
-    tools = {"all", "bench", "dev", "notebooks"}  # for who works on the project, or on notebooks
+    tools = {"all", "bench", "dev", "docs", "notebooks"}  # for who works on the project, or on notebooks
     brought = {Requirement(text).name for extra in extras.keys() - tools for text in extras[extra]} - {"medalion"}
     assert {name for name in brought if canonicalize_name(name) not in used} == set()
 

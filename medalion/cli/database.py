@@ -52,12 +52,13 @@ def downgrade(
 def current(ctx: typer.Context) -> None:
     """Print the revision the database is at."""
     from oltp.schema import migrate
+    from oltp.schema.revision import head
 
     with ctx.obj.database() as url:
         found = migrate.current(url)
     typer.echo(found or "none")
-    if found != migrate.head():
-        say(f"this release needs {migrate.head()}; run `medalion db upgrade`")
+    if found != head():
+        say(f"this release needs {head()}; run `medalion db upgrade`")
 
 
 @app.command()

@@ -19,7 +19,7 @@ from medalion.core.errors import InputError, MedalionError
 from medalion.core.settings import Settings
 from olap.places.folder import Folder
 from olap.places.open import Place, lake_place
-from oltp.schema import migrate
+from oltp.schema import migrate, revision
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Postgres
 from oltp.server.place import locate
@@ -204,9 +204,9 @@ def _served(settings: Settings) -> Iterator[str | None]:
 
 def _schema(url: str, *, is_embedded: bool) -> Check:
     found = migrate.current(url)
-    if found != migrate.head():
+    if found != revision.head():
         state = State.WARNING if is_embedded else State.FAILED
-        return Check("schema", state, f"{found or 'none'}, this release needs {migrate.head()}", "medalion db upgrade")
+        return Check("schema", state, f"{found or 'none'}, this release needs {revision.head()}", "medalion db upgrade")
     differences = migrate.check(url)
     if differences:
         return Check(

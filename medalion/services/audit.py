@@ -10,7 +10,8 @@ from anyio import to_thread
 
 from medalion.core.time import Instant, utc
 from medalion.journal.anchors import AnchorRun, Anchors
-from oltp.entities.base import Base, Entity
+from oltp.entities.base import Entity
+from oltp.entities.catalogue import entities
 from oltp.entities.journal import AuditLog
 from oltp.repositories.base import id_of
 from oltp.repositories.unit_of_work import UnitOfWork
@@ -139,8 +140,7 @@ class Audit:
 
 def audited_tables() -> list[str]:
     """The tables whose changes are recorded."""
-    entities = (mapper.class_ for mapper in Base.registry.mappers if issubclass(mapper.class_, Entity))
-    return sorted(entity.__tablename__ for entity in entities if entity.audited and not entity.append_only)
+    return sorted(entity.__tablename__ for entity in entities() if entity.audited and not entity.append_only)
 
 
 def _of(which: Entity | UUID | str, entity_type: str | None) -> dict[str, Any]:

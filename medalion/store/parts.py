@@ -27,7 +27,7 @@ from medalion.store.background import (
 from olap.delta.tables import Lake
 from olap.places.open import lake_place
 from oltp.repositories.unit_of_work import UnitOfWork, sessions
-from oltp.schema import migrate
+from oltp.schema import revision
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Postgres
 
@@ -136,13 +136,18 @@ class Parts:
             self.embedded.stop()
 
     def _check_schema(self, url: str) -> None:
-        if self.embedded:
-            migrate.upgrade(url)
-        elif (found := migrate.current(url)) != migrate.head():
+        with self.postgres.connection() as connection:
+            found = revision.current(connection)
+        if found == revision.head():
+            return
+        if self.embedded is None:
             raise StoreError(
-                f"{self.postgres!r} has schema {found or 'none'}, this release needs {migrate.head()}; "
+                f"{self.postgres!r} has schema {found or 'none'}, this release needs {revision.head()}; "
                 "run `medalion db upgrade`"
             )
+        from oltp.schema import migrate  # loads Alembic, which takes as long as the rest of an opening
+
+        migrate.upgrade(url)
 
 
 def _make_private(folder: Path) -> None:

@@ -8,7 +8,6 @@ from functools import cached_property
 from hashlib import sha256
 
 import polars as pl
-import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -80,7 +79,7 @@ class AnchorTable:
         """
         try:
             with reaching():
-                actions = pl.DataFrame(pa.table(self._open().get_add_actions(flatten=True)))
+                actions = pl.DataFrame(self._open().get_add_actions(flatten=True))
         except TableNotFoundError:
             return pl.DataFrame(schema={"run": pl.Int64, "last_anchored_at": _UTC, "path": pl.String})
         except (DeltaError, OSError) as error:

@@ -283,7 +283,7 @@ class LakeTable:
 
     def _read(self) -> Pin:
         handle = self.open()
-        actions = pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
+        actions = pl.DataFrame(handle.get_add_actions(flatten=True))
         return Pin(
             version=handle.version(),
             batch=handle.transaction_version(_BATCH) or 0,

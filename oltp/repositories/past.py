@@ -8,7 +8,8 @@ import pyarrow as pa
 from psycopg import sql
 
 from medalion.core.errors import InputError
-from oltp.entities.base import Base, Entity
+from oltp.entities.base import Entity
+from oltp.entities.catalogue import entities
 from oltp.repositories.snapshot import entity_table
 from oltp.server.engine import Connection, one
 
@@ -43,19 +44,19 @@ def check_past(connection: Connection, names: Sequence[str], as_of: datetime) ->
     A snapshot taken afterwards sees every change at or before `as_of`. The clock is read first: a transaction that
     begins to change a table later stamps its changes with a later time.
     """
-    entities = _entities()
-    timeless = [name for name in names if name not in entities]
+    kept = _entities()
+    timeless = [name for name in names if name not in kept]
     if timeless:
         raise InputError(
             f"as_of reads datasets, audited entities and append-only ones; of {', '.join(timeless)} only the present "
             "state is kept: leave them out, or as_of",
             given=timeless,
-            expected=sorted(entities),
+            expected=sorted(kept),
         )
     if not names:
         return
     # An entry of the audit is stamped while its entity's table is locked, before that of the audit is.
-    locked = [*entities] if "audit_logs" in names else [*names]
+    locked = [*kept] if "audit_logs" in names else [*names]
     (clock,) = one(connection.execute("SELECT clock_timestamp()").fetchone())
     began, is_hidden = one(connection.execute(_WRITERS, {"tables": locked}).fetchone())
     settled: datetime = min(clock, began or clock) - timedelta(microseconds=1)
@@ -89,5 +90,4 @@ def past_table(connection: Any, name: str, as_of: datetime) -> pa.Table:
 
 def _entities() -> dict[str, type[Entity]]:
     """The entities whose past is known, by table."""
-    mapped = [mapper.class_ for mapper in Base.registry.mappers if issubclass(mapper.class_, Entity)]
-    return {entity.__tablename__: entity for entity in mapped if entity.audited or entity.append_only}
+    return {entity.__tablename__: entity for entity in entities() if entity.audited or entity.append_only}

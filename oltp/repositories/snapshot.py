@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects.postgresql import JSONB
 
-from oltp.entities.base import Base
+from oltp.entities.catalogue import METADATA
 from oltp.server.engine import Postgres
 
 _HIDDEN = frozenset({"mirror_state"})
@@ -19,7 +19,7 @@ def entity_names() -> list[str]:
     """Every table of the books that queries may name, besides the datasets."""
     return sorted(
         name
-        for name, table in Base.metadata.tables.items()
+        for name, table in METADATA.tables.items()
         if name not in _HIDDEN and not {"slot", "is_stale"} & set(table.columns.keys())
     )
 
@@ -42,7 +42,7 @@ def entity_table(
 
     `rows` are read in place of the table's own: what stands after FROM, with `$1` and so on for what is `given`.
     """
-    table = Base.metadata.tables[name]
+    table = METADATA.tables[name]
     columns = list(table.columns)
     statement = sql.SQL("SELECT {} FROM {}").format(
         sql.SQL(", ").join(

@@ -3,8 +3,6 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,23 +10,18 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from medalion.core.datasets import DATASETS
-from medalion.core.errors import StoreError
-from oltp.entities import journal, operations, reference, trading, venue
-from oltp.entities.base import Base
+from oltp.entities.catalogue import METADATA
 from oltp.hot.tables import hot_table, last_table, partition_names
+from oltp.schema import revision as revisions
 from oltp.schema.drift import differences, in_words
 from oltp.server.engine import parse_url
 from oltp.server.translation import translated
 
-MODULES = (journal, operations, reference, trading, venue)
-"""The modules whose classes, with the datasets' tables, make up the schema."""
-
 for dataset in DATASETS.values():
-    hot_table(dataset, Base.metadata)
-    last_table(dataset, Base.metadata)
+    hot_table(dataset, METADATA)
+    last_table(dataset, METADATA)
 
 # Two processes that open a new database at once take turns; the number is the name in ASCII.
 _LOCK = int.from_bytes(b"medalion")
@@ -49,16 +42,7 @@ def downgrade(url: str, revision: str = "base") -> None:
 def current(url: str) -> str | None:
     """The revision the database is at; None if it has no schema yet."""
     with _connection(url) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-@cache
-def head() -> str:
-    """The revision this release needs."""
-    revision = ScriptDirectory(str(folder())).get_current_head()
-    if revision is None:
-        raise StoreError(f"there are no migrations in {folder()}; reinstall medalion")
-    return revision
+        return _revision(connection)
 
 
 def script(url: str = "postgresql+psycopg://") -> str:
@@ -72,27 +56,18 @@ def check(url: str) -> list[str]:
     """Where the database differs from the mapped classes, one line each; empty if nowhere."""
     with _connection(url) as connection:
         context = MigrationContext.configure(connection, opts=options())
-        found = context.get_current_revision()
+        found = _revision(connection)
         return [
-            *([] if found == head() else [f"revision is {found}, expected {head()}"]),
-            *map(in_words, compare_metadata(context, Base.metadata)),
+            *([] if found == revisions.head() else [f"revision is {found}, expected {revisions.head()}"]),
+            *map(in_words, compare_metadata(context, METADATA)),
             *differences(connection),
         ]
-
-
-def folder() -> Path:
-    """Where the migrations are: inside `oltp` when installed, beside it in a checkout."""
-    here = Path(__file__).parents[1]
-    for place in (here / "migrations", here.parent / "migrations"):
-        if (place / "env.py").is_file():
-            return place
-    raise StoreError(f"no migrations in {here} nor in {here.parent}; reinstall medalion")
 
 
 def options() -> dict[str, Any]:
     """How Alembic compares and runs, whoever starts it."""
     return {
-        "target_metadata": Base.metadata,
+        "target_metadata": METADATA,
         "include_name": lambda name, kind, _: kind != "table" or name not in partition_names(),
         # What a column is for may be said better without a migration.
         "autogenerate_plugins": ["alembic.autogenerate.*", "~alembic.autogenerate.comments"],
@@ -101,11 +76,16 @@ def options() -> dict[str, Any]:
     }
 
 
+def _revision(connection: sa.Connection) -> str | None:
+    driver: Any = connection.connection.driver_connection
+    return revisions.current(driver)
+
+
 def _config(
     *, connection: sa.Connection | None = None, url: str | None = None, output: io.StringIO | None = None
 ) -> Config:
     config = Config(output_buffer=output or io.StringIO())
-    config.set_main_option("script_location", str(folder()).replace("%", "%%"))
+    config.set_main_option("script_location", str(revisions.folder()).replace("%", "%%"))
     config.attributes.update(connection=connection, url=url)
     return config
 

@@ -8,7 +8,7 @@ import pytest
 
 from medalion.core.datasets import DATASETS, STOCK_BARS
 from medalion.store.store import Store
-from oltp.schema import migrate
+from oltp.schema import revision
 from tests.support.commands import BARS, process, refused, run
 from tests.support.postgres import empty_database
 
@@ -63,10 +63,10 @@ def test_a_database_is_upgraded_checked_and_taken_back(data_dir: Path) -> None:
         assert "medalion db upgrade" in refused(run(*options[:4], "read", "stock_bars"))
         assert run(*options, "check").exit_code == 1
         assert run(*options, "upgrade").exit_code == 0
-        assert run(*options, "current").stdout == f"{migrate.head()}\n"
+        assert run(*options, "current").stdout == f"{revision.head()}\n"
         assert run(*options, "check").exit_code == 0
         assert run(*options, "downgrade", "base").exit_code == 1
-        assert run(*options, "current").stdout == f"{migrate.head()}\n"
+        assert run(*options, "current").stdout == f"{revision.head()}\n"
         assert run(*options, "downgrade", "base", "--yes").exit_code == 0
         assert run(*options, "current").stdout == "none\n"
 

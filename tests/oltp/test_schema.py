@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from medalion.core.datasets import DATASETS
 from medalion.core.errors import StoreUnavailableError
 from oltp.entities.base import Base, uuid7
-from oltp.schema import migrate
+from oltp.schema import migrate, revision
 from oltp.server.engine import parse_url
 from tests.support.postgres import admin_url, empty_database, fresh_database, libpq
 
@@ -104,7 +104,7 @@ def test_an_empty_database_is_upgraded_downgraded_and_upgraded_again_without_a_d
             ).fetchall()
         assert {name for (name,) in left} == {"alembic_version", "alembic_version_pkc"}
         migrate.upgrade(url)
-        assert (migrate.current(url), migrate.check(url)) == (migrate.head(), [])
+        assert (migrate.current(url), migrate.check(url)) == (revision.head(), [])
 
 
 def test_processes_that_open_a_new_database_at_once_create_it_once() -> None:
@@ -117,7 +117,7 @@ def test_the_offline_script_creates_the_same_schema() -> None:
     with empty_database() as url:
         with connect(url) as client:
             client.execute(migrate.script().encode())
-        assert (migrate.current(url), migrate.check(url)) == (migrate.head(), [])
+        assert (migrate.current(url), migrate.check(url)) == (revision.head(), [])
 
 
 def test_migrations_and_mapped_classes_agree_on_every_column_index_and_constraint(url: str) -> None:

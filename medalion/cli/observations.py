@@ -130,7 +130,8 @@ def read(
     """
     chosen = format_of(format, output)
     names = [name.strip() for name in columns.split(",")] if columns else None
-    with ctx.obj.open() as store, interruptible():
+    with ctx.obj.parts() as parts, interruptible():
+        store = parts.observations
         if explain:
             plan = store.explain(
                 dataset, symbols=symbol, start=start, end=end, as_of=as_of, timeframe=timeframe, source=source

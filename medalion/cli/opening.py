@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medalion.core.settings import Settings
+    from medalion.store.parts import Parts
     from medalion.store.store import Store
 
 
@@ -37,9 +38,17 @@ class Place:
 
     def open(self) -> Store:
         """The store, without a background mirror: a command does what it says and no more."""
-        from medalion.store.store import open as open_store
+        from medalion.store.store import Store
 
-        return open_store(self.url, lake=self.lake, data_dir=self.data_dir, mirror_background=False)
+        return Store(self.settings())
+
+    @contextmanager
+    def parts(self) -> Iterator[Parts]:
+        """The same for what needs datasets alone: loading the services of the books takes as long as a read."""
+        from medalion.store.parts import Parts
+
+        with closing(Parts(self.settings())) as parts:
+            yield parts
 
     @contextmanager
     def database(self) -> Iterator[str]:

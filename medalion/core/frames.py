@@ -216,7 +216,7 @@ def _source(frame: pl.DataFrame, source: str, where: str, on_bad: OnBad) -> pl.S
 @cache
 def polars_schema(schema: pa.Schema) -> pl.Schema:
     """The same columns with Polars' types."""
-    return pl.DataFrame(schema.empty_table()).schema
+    return pl.Schema(schema)
 
 
 def _typed(series: pl.Series, kind: pa.DataType, where: str, on_bad: OnBad) -> pl.Series:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-import duckdb
 import polars as pl
 
 from medalion.bars.read import Bars
@@ -29,14 +28,15 @@ from medalion.observations.latest import LatestRows
 from medalion.observations.plan import ReadPlan, plan_range
 from medalion.observations.request import ReadRange, Symbols, columns_of, names_of, read_request
 from medalion.observations.selection import ReadRequest, select
-from medalion.observations.sql import query as answered
 from olap.delta.tables import Lake
-from olap.reads import sql
 from olap.reads.narrow import read
 from olap.reads.scan import Selection, scan
 from oltp.hot.instruments import kinds_of, unknown_symbol
 from oltp.hot.writes import WriteResult, write
 from oltp.server.engine import Postgres
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class Observations:
@@ -347,6 +347,8 @@ class Observations:
             InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.
             NotFoundError: a table is not known.
         """
+        from medalion.observations.sql import query as answered  # loads DuckDB, which narrow reads do without
+
         moment = None if as_of is None else utc(as_of, name="as_of")
         return answered(self._postgres, self._lake, query, as_of=moment, parameters=params)
 
@@ -383,7 +385,11 @@ class Observations:
     def _rows(self, asked: ReadRequest, columns: Sequence[str]) -> pl.DataFrame:
         def answer() -> pl.DataFrame:
             selection, plan = self._planned(asked)
-            return sql.frame(selection, columns) if plan.engine == "duckdb" else read(selection, columns=columns)
+            if plan.engine == "polars":
+                return read(selection, columns=columns)
+            from olap.reads.sql import frame
+
+            return frame(selection, columns)
 
         return self._read_again(asked.dataset, answer)
 

@@ -1,16 +1,18 @@
-"""What an open store is made of."""
+"""What an open store is made of.
+
+The books' mapped classes are loaded with the first unit of work: they take longer than all that a read needs.
+"""
+
+from __future__ import annotations
 
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
-
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from medalion.core.errors import InputError, StoreError
 from medalion.core.settings import Settings
 from medalion.journal.anchors import Anchors
-from medalion.journal.handler import DatabaseLogHandler
 from medalion.journal.metrics import Metrics
 from medalion.mirror.copy import Copier
 from medalion.services.mirror import Mirror
@@ -26,10 +28,15 @@ from medalion.store.background import (
 )
 from olap.delta.tables import Lake
 from olap.places.open import lake_place
-from oltp.repositories.unit_of_work import UnitOfWork, sessions
 from oltp.schema import revision
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Postgres
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+    from medalion.journal.handler import DatabaseLogHandler
+    from oltp.repositories.unit_of_work import UnitOfWork
 
 _SPAWN = (
     "threads do not outlive a fork: start processes by multiprocessing.get_context('spawn'), "
@@ -97,11 +104,15 @@ class Parts:
 
     def units(self) -> UnitOfWork:
         """A new unit of work over the books."""
+        from oltp.repositories.unit_of_work import UnitOfWork
+
         return UnitOfWork(self.used().sessions)
 
     @cached_property
     def sessions(self) -> async_sessionmaker[AsyncSession]:
         """Where units of work and the simulated venue get their sessions."""
+        from oltp.repositories.unit_of_work import sessions
+
         return sessions(self.postgres.engine)
 
     def used(self) -> Self:

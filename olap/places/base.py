@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-import duckdb
 import polars as pl
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
@@ -62,15 +61,18 @@ def is_unreachable(text: str) -> bool:
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
+def reaching(*others: type[Exception]) -> Iterator[None]:
     """Turns a library's error into the store's where an object store cannot be reached; folders have no such errors.
+
+    `others` are the errors of libraries that not every read uses.
 
     Raises:
         StoreUnavailableError: the object store does not answer, or refuses.
     """
+    kinds: tuple[type[Exception], ...] = (OSError, DeltaError, pl.exceptions.PolarsError, pa.ArrowException, *others)
     try:
         yield
-    except (OSError, DeltaError, pl.exceptions.PolarsError, pa.ArrowException, duckdb.Error) as error:
+    except kinds as error:
         if is_unreachable(str(error)):
             # Not chained: a server's answer may repeat the key that it was given.
             raise StoreUnavailableError(f"the lake's object store is not available: {said(str(error))}") from None

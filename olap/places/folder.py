@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from medalion.core.errors import InputError
 from olap.places.base import FileEntry, Options
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ class Folder:
         return f"{self.path}/{name}"
 
     def table(
-        self, connection: duckdb.DuckDBPyConnection, names: Sequence[str], schema: pa.Schema
+        self, connection: "duckdb.DuckDBPyConnection", names: Sequence[str], schema: pa.Schema
     ) -> tuple[str, list[str]]:
         """The files as SQL of the connection, and the paths that it must be allowed to open for that."""
         paths = [self.at(name) for name in names]

@@ -104,7 +104,7 @@ def run(connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[s
         InputError: a name, type or parameter in it is wrong.
     """
     try:
-        with reaching():
+        with reaching(duckdb.Error):
             return connection.sql(query, params=dict(parameters) or None)
     except (duckdb.IOException, duckdb.HTTPException) as error:
         raise CorruptLakeError(f"a file of the lake cannot be read: {error}; run `medalion mirror verify`") from error
@@ -124,7 +124,7 @@ def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
         f"ORDER BY {', '.join((*dataset.order, 'write_id', 'ordinal'))}"
     )
     try:
-        with reaching(), database([selection], {}) as connection:
+        with reaching(duckdb.Error), database([selection], {}) as connection:
             rows: pl.DataFrame = connection.sql(query).pl()
     except (duckdb.Error, pl.exceptions.PolarsError) as error:  # the query is our own, so what is wrong is a file
         raise CorruptLakeError(f"a file of the lake cannot be read: {error}; run `medalion mirror verify`") from error

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects.postgresql import JSONB
 
-from oltp.entities.catalogue import METADATA
 from oltp.server.engine import Postgres
 
 _HIDDEN = frozenset({"mirror_state"})
@@ -17,6 +16,9 @@ _HIDDEN = frozenset({"mirror_state"})
 
 def entity_names() -> list[str]:
     """Every table of the books that queries may name, besides the datasets."""
+    # Here and below, not for the module: the mirror takes snapshots too, and needs no mapped class.
+    from oltp.entities.catalogue import METADATA
+
     return sorted(
         name
         for name, table in METADATA.tables.items()
@@ -42,6 +44,8 @@ def entity_table(
 
     `rows` are read in place of the table's own: what stands after FROM, with `$1` and so on for what is `given`.
     """
+    from oltp.entities.catalogue import METADATA
+
     table = METADATA.tables[name]
     columns = list(table.columns)
     statement = sql.SQL("SELECT {} FROM {}").format(

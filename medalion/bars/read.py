@@ -12,8 +12,9 @@ from medalion.bars.routes import QUOTES, Feed, Route, by_source, grid_of
 from medalion.core.datasets import ARRIVAL
 from medalion.core.errors import InputError
 from medalion.core.time import Timeframe
+from medalion.observations.arguments import Symbols, names_of
 from medalion.observations.plan import ReadPlan
-from medalion.observations.request import Symbols, names_of, read_request
+from medalion.observations.request import read_request
 from medalion.observations.selection import ReadRequest
 from olap.reads.asof import split_adjusted
 from olap.reads.rollup import mid_bars, minutes, needed, rolled_up

@@ -19,7 +19,7 @@ def upgrade(ctx: typer.Context, revision: Revision = "head") -> None:
 
     from oltp.schema import migrate
 
-    with ctx.obj.database() as url:
+    with ctx.obj.database(make=True) as url:
         try:
             migrate.upgrade(url, revision)
         except CommandError as error:
@@ -51,10 +51,10 @@ def downgrade(
 @app.command()
 def current(ctx: typer.Context) -> None:
     """Print the revision the database is at."""
-    from oltp.schema import migrate
-    from oltp.schema.revision import head
-
     with ctx.obj.database() as url:
+        from oltp.schema import migrate
+        from oltp.schema.revision import head
+
         found = migrate.current(url)
     typer.echo(found or "none")
     if found != head():

@@ -22,7 +22,7 @@ from olap.places.open import Place, lake_place
 from oltp.schema import migrate, revision
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Postgres
-from oltp.server.place import locate
+from oltp.server.place import is_made
 
 FREE_BYTES = 2 << 30
 """Below this much free disk the doctor warns; a full disk is what stops a store most often."""
@@ -195,7 +195,7 @@ def _served(settings: Settings) -> Iterator[str | None]:
     """The URL of a server that runs meanwhile; None where an embedded one has not been made yet."""
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
-    elif not settings.data_dir.is_dir() or not locate(settings.data_dir).initialised:
+    elif not is_made(settings.data_dir):
         yield None
     else:
         with EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout) as server:

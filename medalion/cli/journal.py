@@ -49,8 +49,11 @@ def metrics(
     format: Form = Format.TABLE,
 ) -> None:
     """Print measurements of one name, oldest first."""
+    from medalion.core.time import TimeRange
+
+    during = TimeRange.of(start, end)
     with ctx.obj.open() as store:
-        emit_records(_METRICS, store.journal.metrics(name, start, end), format=format)
+        emit_records(_METRICS, store.journal.metrics(name, during.start, during.end), format=format)
 
 
 @app.command()

@@ -15,6 +15,7 @@ import typer
 from medalion.cli.output import Format, emit, say
 
 if TYPE_CHECKING:
+    from medalion.core.datasets import Dataset
     from medalion.mirror.copy import MirrorRun
 
 app = typer.Typer(no_args_is_help=True, help="Copy new rows to the lake, exactly once, and check the copy.")
@@ -30,7 +31,7 @@ Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 @app.command()
 def run(ctx: typer.Context) -> None:
     """Copy everything committed so far."""
-    with ctx.obj.open() as store:
+    with ctx.obj.parts() as store:
         done = store.mirror.run(settle=True)
     say(_said(done))
 
@@ -46,7 +47,7 @@ def watch(
     from medalion.core.errors import StoreUnavailableError
 
     seconds = interval or ctx.obj.settings().mirror_interval
-    with _stop_signals() as stop, ctx.obj.open() as store:
+    with _stop_signals() as stop, ctx.obj.parts() as store:
         say(f"mirroring every {seconds:g} s; Ctrl-C ends it")
         while not stop.is_asked:
             try:
@@ -63,7 +64,7 @@ def watch(
 @app.command()
 def status(ctx: typer.Context, format: Form = Format.TABLE) -> None:
     """Show, for each dataset, what is mirrored and what waits."""
-    with ctx.obj.open() as store:
+    with ctx.obj.parts() as store:
         emit(store.mirror.status(), format=format)
 
 
@@ -75,8 +76,9 @@ def verify(
     format: Form = Format.TABLE,
 ) -> None:
     """Compare ledger, hot rows and lake; print where they differ and exit with 1 if anywhere, and not repaired."""
-    with ctx.obj.open() as store:
-        drift = store.mirror.verify(_datasets(dataset), heal=heal)
+    datasets = _datasets(dataset)
+    with ctx.obj.parts() as store:
+        drift = store.mirror.verify(datasets, heal=heal)
     if drift.is_empty():
         say("ledger, hot rows and lake agree")
     if drift.height or format is not Format.TABLE:
@@ -88,8 +90,9 @@ def verify(
 @app.command()
 def rebind(ctx: typer.Context, dataset: Chosen = None, format: Form = Format.TABLE) -> None:
     """Bind a lake to its ledger again after one of them was restored from a backup; says what became of what."""
-    with ctx.obj.open() as store:
-        told = store.mirror.rebind(_datasets(dataset))
+    datasets = _datasets(dataset)
+    with ctx.obj.parts() as store:
+        told = store.mirror.rebind(datasets)
     say("ledger and lake are bound")
     if told.height or format is not Format.TABLE:
         emit(told, format=format)
@@ -98,15 +101,16 @@ def rebind(ctx: typer.Context, dataset: Chosen = None, format: Form = Format.TAB
 @app.command()
 def prune(ctx: typer.Context) -> None:
     """Remove from PostgreSQL the rows that are in the lake."""
-    with ctx.obj.open() as store:
+    with ctx.obj.parts() as store:
         say(f"removed {store.mirror.prune():,} rows from PostgreSQL")
 
 
 @app.command()
 def compact(ctx: typer.Context, dataset: Chosen = None) -> None:
     """Merge the small files of each partition of the lake; no row is lost, and reads go on."""
-    with ctx.obj.open() as store:
-        done = store.mirror.compact(_datasets(dataset))
+    datasets = _datasets(dataset)
+    with ctx.obj.parts() as store:
+        done = store.mirror.compact(datasets)
     say(
         f"rewrote {done.files_before:,} files as {done.files_after:,} in {done.partitions:,} partitions, "
         f"{done.rows:,} rows in {done.seconds:.1f} s"
@@ -121,8 +125,9 @@ def vacuum(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:
     """Remove files of the lake that no recent version needs."""
-    with ctx.obj.open() as store:
-        done = store.mirror.vacuum(_datasets(dataset), older_than=timedelta(days=older_than_days), dry_run=dry_run)
+    datasets = _datasets(dataset)
+    with ctx.obj.parts() as store:
+        done = store.mirror.vacuum(datasets, older_than=timedelta(days=older_than_days), dry_run=dry_run)
     if dry_run:
         for path in done.files:
             typer.echo(path)
@@ -147,9 +152,15 @@ def retain(
     ] = None,
 ) -> None:
     """Remove old rows from the lake, for good; reads as of an earlier time are refused from then on."""
-    with ctx.obj.open() as store:
+    datasets = _datasets(dataset)
+    if downsample is not None:
+        from medalion.core.datasets import downsampled
+
+        for declared in datasets:
+            downsampled(declared, downsample)
+    with ctx.obj.parts() as store:
         done = store.mirror.retain(
-            _datasets(dataset),
+            datasets,
             versions_older_than=_days(versions_older_than_days),
             rows_older_than=_days(rows_older_than_days),
             downsample=downsample,
@@ -157,10 +168,11 @@ def retain(
     say(f"removed {done.versions:,} versions, and {done.rows:,} rows of {done.partitions:,} partitions")
 
 
-def _datasets(names: list[str] | None) -> list[str]:
-    from medalion.core.datasets import DATASETS
+def _datasets(names: list[str] | None) -> list[Dataset]:
+    """The datasets named, or all; checked before a store is opened."""
+    from medalion.core.datasets import DATASETS, dataset
 
-    return names or list(DATASETS)
+    return [dataset(name) for name in names or DATASETS]
 
 
 def _days(days: int | None) -> timedelta | None:

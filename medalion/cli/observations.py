@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medalion.cli.interrupting import interruptible
 from medalion.cli.output import TABLE_ROWS, Format, emit, format_of, say
-from medalion.cli.progress import progress_bar
-from medalion.core.errors import InputError, NotFoundError
+from medalion.core.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from medalion.core.datasets import Dataset
-    from medalion.ingest.pieces import ImportPlan
-    from medalion.store.store import Store
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Such as stock_bars or crypto_quote_snapshots.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Read what the store held at that time.")]
@@ -70,33 +65,19 @@ def load(
     from medalion.core.datasets import dataset as dataset_named
 
     declared = dataset_named(dataset)
-    columns = _columns(rename or [])
-    constants = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
-    with ctx.obj.open() as store:
-        if create_assets:
-            from medalion.ingest.columns import ColumnMapping
-            from medalion.ingest.pieces import ImportPlan
+    renamed = _columns(rename or [])
+    from medalion.cli.file_import import FileImport
+    from medalion.ingest.columns import ColumnMapping
 
-            mapped = ColumnMapping(columns, constants, drop or (), tz, time_unit)
-            _create_assets(store, declared, files, ImportPlan(source, mapped, rejects, max_rejects))
-        try:
-            with progress_bar() as progress:
-                result = store.import_history(
-                    declared,
-                    files,
-                    feed=source,
-                    generation=generation,
-                    columns=columns,
-                    constants=constants,
-                    ignore=drop or (),
-                    time_zone=tz,
-                    time_unit=time_unit,
-                    rejects=rejects,
-                    max_rejects=max_rejects,
-                    progress=progress,
-                )
-        except NotFoundError as error:
-            raise NotFoundError(error.kind, error.key, hint="create it first, or pass --create-assets") from error
+    constants = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
+    mapping = ColumnMapping(renamed, constants, drop or (), tz, time_unit)
+    order = FileImport(declared, files, source, generation, mapping, rejects, max_rejects)
+    if create_assets:
+        order.check_assets()
+    with ctx.obj.open(make=True) as store:
+        if create_assets:
+            order.create_assets(store)
+        result = order.run(store)
     if result.rejects is not None:
         say(f"{result.rejected:,} bad rows are in {result.rejects}")
     if result.is_duplicate:
@@ -128,42 +109,31 @@ def read(
     Times without a zone are refused; a date is its midnight UTC. In JSON decimals are strings, so that no digit is
     lost.
     """
+    from medalion.observations.arguments import columns_of, read_arguments
+
     chosen = format_of(format, output)
-    names = [name.strip() for name in columns.split(",")] if columns else None
+    asked = read_arguments(dataset, symbol, start, end, as_of=as_of, timeframe=timeframe, source=source)
+    names = columns_of(asked.dataset, columns and [name.strip() for name in columns.split(",")])
+    most = _most(limit, chosen, output)
+    given: dict[str, Any] = {
+        "symbols": asked.symbols,
+        "start": asked.during.start,
+        "end": asked.during.end,
+        "as_of": asked.as_of,
+        "timeframe": asked.timeframe,
+        "source": asked.source,
+    }
     with ctx.obj.parts() as parts, interruptible():
-        store = parts.observations
+        observations = parts.observations
         if explain:
-            plan = store.explain(
-                dataset, symbols=symbol, start=start, end=end, as_of=as_of, timeframe=timeframe, source=source
-            )
-            typer.echo(str(plan))
+            typer.echo(str(observations.explain(asked.dataset, **given)))
             return
-        most = _most(limit, chosen, output)
         if most is None:
-            rows = store.read(
-                dataset,
-                symbols=symbol,
-                start=start,
-                end=end,
-                as_of=as_of,
-                columns=names,
-                timeframe=timeframe,
-                source=source,
-            )
+            rows = observations.read(asked.dataset, columns=names, **given)
         else:
             from olap.reads.scan import collect
 
-            lazy = store.scan(
-                dataset,
-                symbols=symbol,
-                start=start,
-                end=end,
-                as_of=as_of,
-                columns=names,
-                timeframe=timeframe,
-                source=source,
-            )
-            rows = collect(lazy.head(most + 1))
+            rows = collect(observations.scan(asked.dataset, columns=names, **given).head(most + 1))
     _emit_at_most(rows, most, format=chosen, output=output)
 
 
@@ -179,13 +149,19 @@ def sql(
 
     Every dataset and entity is a table: stock_bars, trades, positions …
     """
-    import duckdb
-    import polars as pl
+    from medalion.core.time import utc
 
     chosen = format_of(format, output)
     most = _most(limit, chosen, output)
-    with ctx.obj.open() as store, interruptible():
-        relation = store.sql(query, as_of=as_of)
+    moment = None if as_of is None else utc(as_of, name="as_of")
+    import duckdb
+    import polars as pl
+
+    from olap.reads.sql import tables_of
+
+    tables_of(query)
+    with ctx.obj.parts() as parts, interruptible():
+        relation = parts.observations.sql(query, as_of=moment)
         try:
             rows = (relation if most is None else relation.limit(most + 1)).pl()
         except (duckdb.Error, pl.exceptions.PolarsError) as error:
@@ -217,25 +193,3 @@ def _columns(texts: list[str]) -> dict[str, str]:
     if not all(old and new for old, new in pairs) or len(columns) < len(pairs):
         raise InputError(f"--rename takes OLD=NEW, each NEW once, not {texts}", given=texts, expected="OLD=NEW")
     return columns
-
-
-def _create_assets(store: Store, dataset: Dataset, files: list[Path], reading: ImportPlan) -> None:
-    """Make what the rows name and nobody knows, after checking that the rows can be stored at all."""
-    from medalion.core.enums import AssetType, InstrumentKind
-    from medalion.ingest.pieces import symbols_of
-    from medalion.ingest.sources import Source
-    from oltp.entities.reference import Asset
-
-    if dataset.kind not in (InstrumentKind.STOCK, InstrumentKind.CRYPTO):
-        raise InputError(
-            f"{dataset.name} is of an {dataset.kind}, of which a symbol alone says too little; create it first",
-            given=dataset.name,
-            expected="stocks or coins",
-        )
-    kind = AssetType(dataset.kind.value)
-    symbols = symbols_of(dataset, Source(files), reading)
-    known = {asset.symbol for asset in store.assets.find(asset_type=kind)}
-    unknown = [symbol for symbol in symbols if symbol not in known]
-    store.assets.add_many([Asset(symbol=symbol, name=symbol, asset_type=kind) for symbol in unknown])
-    if unknown:
-        say(f"created {len(unknown):,} assets: {', '.join(unknown[:10])}{' …' if len(unknown) > 10 else ''}")

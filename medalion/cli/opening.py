@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from medalion.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from medalion.core.settings import Settings
@@ -16,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The options that every command has; what is None comes from the environment."""
+    """The options that every command has; what is None comes from the environment.
+
+    A store is made where `make` says so. Whoever only asks, and has perhaps named the wrong folder, is told that there
+    is none.
+    """
 
     url: str | None = None
     data_dir: Path | None = None
@@ -36,28 +43,65 @@ class Place:
 
         return settings_of(self.url, self.lake, self.data_dir, {"mirror_background": False})
 
-    def open(self) -> Store:
-        """The store, without a background mirror: a command does what it says and no more."""
+    def open(self, *, make: bool = False) -> Store:
+        """The store, without a background mirror: a command does what it says and no more.
+
+        Raises:
+            NotFoundError: the data folder holds none, and `make` is False.
+        """
+        settings = self._settled(make=make)
         from medalion.store.store import Store
 
-        return Store(self.settings())
+        return Store(settings)
 
     @contextmanager
     def parts(self) -> Iterator[Parts]:
-        """The same for what needs datasets alone: loading the services of the books takes as long as a read."""
+        """The same for what needs datasets alone: to load the services of the books takes as long as a read."""
+        settings = self._settled(make=False)
         from medalion.store.parts import Parts
 
-        with closing(Parts(self.settings())) as parts:
+        with closing(Parts(settings)) as parts:
             yield parts
 
     @contextmanager
-    def database(self) -> Iterator[str]:
+    def database(self, *, make: bool = False) -> Iterator[str]:
         """The database's URL, whether it has a schema or not; an embedded server runs meanwhile."""
-        from oltp.server.embedded import EmbeddedPostgres
-
-        settings = self.settings()
+        settings = self._settled(make=make)
         if settings.database_url is not None:
             yield settings.database_url.get_secret_value()
             return
+        from oltp.server.embedded import EmbeddedPostgres
+
         with EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout) as server:
             yield server.url
+
+    def _settled(self, *, make: bool) -> Settings:
+        """The settings of a store that is there, or may be made."""
+        from oltp.server.place import is_made
+
+        settings = self.settings()
+        if not make and settings.database_url is None and not is_made(settings.data_dir):
+            near = nearest(settings.data_dir)
+            hint = (
+                "`medalion demo`, `medalion load` and `medalion db upgrade` make one; or give --data-dir or --url"
+                if near is None
+                else f"the nearest is in {near}: give --data-dir {shlex.quote(str(near))}"
+            )
+            raise NotFoundError("store in", settings.data_dir, hint=hint)
+        return settings
+
+
+def nearest(folder: Path) -> Path | None:
+    """The data folder of a store near `folder`: in it, beside it, or above it and one level down from there."""
+    from medalion.core.settings import DATA_DIR
+    from oltp.server.place import is_used
+
+    around = [*_folders_in(folder), folder.parent, *_folders_in(folder.parent)]
+    above = (place for parent in folder.parent.parents for place in (parent, parent / DATA_DIR))
+    return next((place for place in (*around, *above) if is_used(place)), None)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return sorted(place for place in folder.iterdir() if place.is_dir())
+    return []

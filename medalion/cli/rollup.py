@@ -23,15 +23,18 @@ def keep(
     ] = None,
 ) -> None:
     """Keep bars of a timeframe; a refresh makes them, which a store that mirrors itself does once an hour."""
-    with ctx.obj.open() as store:
-        store.rollups.keep(dataset, timeframe=timeframe, symbols=symbol)
+    from medalion.observations.arguments import read_arguments
+
+    asked = read_arguments(dataset, symbol, timeframe=timeframe)
+    with ctx.obj.parts() as store:
+        store.rollups.keep(asked.dataset, timeframe=timeframe, symbols=asked.symbols)
     say(f"{timeframe} bars of {dataset} are kept from the next refresh on")
 
 
 @app.command("list")
 def list_(ctx: typer.Context, format: Form = Format.TABLE) -> None:
     """Print what is kept, and when it was last brought up to date."""
-    with ctx.obj.open() as store:
+    with ctx.obj.parts() as store:
         emit(store.rollups.list(), format=format)
 
 
@@ -42,13 +45,21 @@ def refresh(
     timeframe: Annotated[str | None, typer.Option("--timeframe", "-t", help="Only this one.")] = None,
 ) -> None:
     """Bring kept bars up to date; only what has changed since the last time is made again."""
-    with ctx.obj.open() as store:
-        done = store.rollups.refresh(dataset, timeframe=timeframe)
+    from medalion.core.datasets import dataset as dataset_named
+    from medalion.core.time import Timeframe
+
+    declared = None if dataset is None else dataset_named(dataset)
+    length = None if timeframe is None else str(Timeframe.parse(timeframe))
+    with ctx.obj.parts() as store:
+        done = store.rollups.refresh(declared, timeframe=length)
     say(f"refreshed {done.series:,} series: wrote {done.written:,} bars, deleted {done.deleted:,}")
 
 
 @app.command()
 def drop(ctx: typer.Context, dataset: Bars, timeframe: Length) -> None:
     """Keep them no longer; reads make them then, and answer the same."""
-    with ctx.obj.open() as store:
-        say(f"deleted {store.rollups.drop(dataset, timeframe=timeframe):,} bars")
+    from medalion.observations.arguments import read_arguments
+
+    asked = read_arguments(dataset, timeframe=timeframe)
+    with ctx.obj.parts() as store:
+        say(f"deleted {store.rollups.drop(asked.dataset, timeframe=timeframe):,} bars")

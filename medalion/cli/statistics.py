@@ -31,8 +31,12 @@ def run(
     format: Form = Format.TABLE,
 ) -> None:
     """Run the statistics of one account, or of all, keep the run, and print what it found."""
+    from medalion.core.time import TimeRange, utc
+
+    during = TimeRange.of(start, end)
+    moment = None if as_of is None else utc(as_of, name="as_of")
     with ctx.obj.open() as store:
-        done = store.jobs.run_statistics(start, end, account=account, risk_free=risk_free, as_of=as_of)
+        done = store.jobs.run_statistics(during.start, during.end, account=account, risk_free=risk_free, as_of=moment)
     _print(done, format)
 
 

@@ -54,8 +54,11 @@ def report(
 
     It is one HTML page that needs no network.
     """
+    from medalion.core.time import TimeRange
+
+    during = TimeRange.of(start, end)
     with ctx.obj.open() as store:
-        path = store.stats.report(account or only_account(store), file, start, end)
+        path = store.stats.report(account or only_account(store), file, during.start, during.end)
     typer.echo(str(path))
 
 

@@ -9,6 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from medalion.core.datasets import dataset, downsampled
 from medalion.core.errors import InputError, NotFoundError
 
+DATA_DIR = "medalion-data"
+"""Where a store is kept if nothing else is said, in the folder one is in."""
+
 
 class LakeRetention(BaseModel):
     """How long the lake keeps rows and superseded versions of a dataset, and which bars stay of dropped quotes."""
@@ -32,7 +35,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MEDALION_", frozen=True, extra="forbid")
 
     database_url: SecretStr | None = None
-    data_dir: Path = Path("medalion-data")
+    data_dir: Path = Path(DATA_DIR)
     lake: str | None = None
     start_timeout: float = Field(default=600.0, gt=0, description="Seconds to wait for the embedded server's recovery.")
     mirror_interval: float = Field(default=2.0, gt=0, description="Seconds between two looks of the background mirror.")

@@ -11,7 +11,8 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError
 from medalion.core.frames import LAST_YEAR, Frame, polars_frame
 from medalion.core.time import MICROSECOND, Instant
-from medalion.observations.request import names_of, read_request
+from medalion.observations.arguments import names_of
+from medalion.observations.request import read_request
 from medalion.observations.selection import select
 from olap.delta.tables import Lake
 from olap.reads.asof import AsofJoin

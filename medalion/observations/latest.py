@@ -12,7 +12,8 @@ from medalion.core.errors import InputError
 from medalion.core.frames import as_read, derive
 from medalion.core.text import checked_name
 from medalion.core.time import MICROSECOND, Instant, Timeframe, TimeRange, utc
-from medalion.observations.request import checked_source, read_request
+from medalion.observations.arguments import checked_source
+from medalion.observations.request import read_request
 from medalion.observations.selection import ReadRequest, backwards
 from olap.reads.scan import Selection, collect, scan
 from oltp.hot.last import last_entry, repair

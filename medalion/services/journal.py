@@ -14,7 +14,7 @@ from medalion.core.enums import ErrorSeverity, LogLevel
 from medalion.core.errors import InputError
 from medalion.core.money import cash, exact
 from medalion.core.text import said, stack_trace, storable, type_name
-from medalion.core.time import Instant, utc
+from medalion.core.time import Instant, TimeRange, utc
 from medalion.journal.handler import DatabaseLogHandler
 from medalion.journal.retention import Age, Retention
 from oltp.entities.base import Entity, now
@@ -196,9 +196,10 @@ class Journal:
         self, name: str, start: Instant | None = None, end: Instant | None = None
     ) -> list[PerformanceMetric]:
         """The measurements of that name in `[start, end)`, oldest first."""
+        during = TimeRange.of(start, end)
         taken = PerformanceMetric.metric_timestamp
-        bounds = [] if start is None else [taken >= utc(start, name="start")]
-        bounds += [] if end is None else [taken < utc(end, name="end")]
+        bounds = [] if during.start is None else [taken >= during.start]
+        bounds += [] if during.end is None else [taken < during.end]
         async with self._units() as unit:
             return await unit.performance_metrics.find(*bounds, metric_name=name, order=(taken,))
 

@@ -23,10 +23,11 @@ from medalion.ingest.sources import ImportData, ImportProgress, Source
 from medalion.journal.metrics import Record, ignore, timed
 from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
+from medalion.observations.arguments import ReadRange, Symbols, columns_of, names_of
 from medalion.observations.asof import asof as joined
 from medalion.observations.latest import LatestRows
 from medalion.observations.plan import ReadPlan, plan_range
-from medalion.observations.request import ReadRange, Symbols, columns_of, names_of, read_request
+from medalion.observations.request import read_request
 from medalion.observations.selection import ReadRequest, select
 from olap.delta.tables import Lake
 from olap.reads.narrow import read
@@ -196,8 +197,7 @@ class Observations:
         """
         asked = read_request(self._postgres, dataset, **rows)
         names = columns_of(asked.dataset, columns)
-        selection, _ = self._planned(asked)
-        return scan(selection, columns=names)
+        return scan(self._planned(asked)[0], columns=names)
 
     def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
@@ -372,12 +372,11 @@ class Observations:
 
     def _planned(self, asked: ReadRequest) -> tuple[Selection, ReadPlan]:
         selection, _, _ = select(self._postgres, self._lake.table(asked.dataset), asked)
-        instruments = asked.instruments
         plan = plan_range(
             asked.dataset,
             files=selection.files,
             hot_rows=selection.hot.height,
-            instruments=None if instruments is None else len(instruments),
+            instruments=None if asked.instruments is None else len(asked.instruments),
             deduplicated=len(selection.paths[1]),
         )
         return selection, plan
@@ -385,11 +384,11 @@ class Observations:
     def _rows(self, asked: ReadRequest, columns: Sequence[str]) -> pl.DataFrame:
         def answer() -> pl.DataFrame:
             selection, plan = self._planned(asked)
-            if plan.engine == "polars":
-                return read(selection, columns=columns)
-            from olap.reads.sql import frame
+            if plan.engine == "duckdb":
+                from olap.reads.sql import frame as read_wide
 
-            return frame(selection, columns)
+                return read_wide(selection, columns)
+            return read(selection, columns=columns)
 
         return self._read_again(asked.dataset, answer)
 

@@ -18,7 +18,8 @@ from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.time import Timeframe, TimeRange
 from medalion.mirror.binding import Binding
-from medalion.observations.request import Symbols, names_of, read_request
+from medalion.observations.arguments import Symbols, names_of
+from medalion.observations.request import read_request
 from medalion.observations.selection import ReadRequest
 from olap.delta.tables import Lake
 from oltp.entities.base import now

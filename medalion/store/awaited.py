@@ -26,8 +26,8 @@ from medalion.mirror.compaction import CompactionRun
 from medalion.mirror.copy import MirrorRun
 from medalion.mirror.removal import RetentionRun
 from medalion.mirror.vacuum import VacuumRun
+from medalion.observations.arguments import ReadRange, Symbols
 from medalion.observations.plan import ReadPlan
-from medalion.observations.request import ReadRange, Symbols
 from medalion.services.audit import Audit
 from medalion.services.jobs import Jobs
 from medalion.services.journal import Journal

@@ -27,8 +27,8 @@ from medalion.journal.handler import DatabaseLogHandler
 from medalion.journal.retention import Age
 from medalion.market.names import AccountLike, Tradable
 from medalion.market.quotes import Market
+from medalion.observations.arguments import ReadRange, Symbols
 from medalion.observations.plan import ReadPlan
-from medalion.observations.request import ReadRange, Symbols
 from medalion.services.audit import Audit, AuditProblem
 from medalion.services.jobs import Jobs
 from medalion.services.journal import Journal

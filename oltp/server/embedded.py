@@ -28,7 +28,7 @@ from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
 from medalion.core.errors import StoreError, StoreUnavailableError
-from oltp.server.place import Cluster, locate, open_private, prepare
+from oltp.server.place import GATE, Cluster, locate, open_private, prepare
 from oltp.server.process import (
     PORT,
     SUPERUSER,
@@ -186,7 +186,7 @@ class EmbeddedPostgres:
     @contextmanager
     def _gate(self, patience: StartWait) -> Iterator[FileLock]:
         """Alone in deciding about this data folder's server."""
-        gate = FileLock(self.data_dir / "postgres.gate")
+        gate = FileLock(self.data_dir / GATE)
         try:
             while not gate.take():
                 patience.wait(f"another process is starting or stopping PostgreSQL in {self.data_dir}")

@@ -24,7 +24,7 @@ from medalion.core.errors import InputError, StoreError, StoreUnavailableError
 
 MAJOR = "18"
 SHARED_PLACE = Path("/var/lib/medalion")
-POINTER = "postgres.location"
+POINTER, CLUSTER, GATE = "postgres.location", "postgres", "postgres.gate"
 # The caller's PGPORT, PGDATA and the like must not reach the server; English messages are easier to search for.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
@@ -91,6 +91,16 @@ def open_private(path: Path, flags: int) -> int:
     return descriptor
 
 
+def is_made(data_dir: Path) -> bool:
+    """Whether the folder holds a cluster, or says where it lies; False where this user may not look."""
+    return any(os.path.lexists(data_dir / name) for name in (POINTER, CLUSTER))
+
+
+def is_used(data_dir: Path) -> bool:
+    """Whether a server has run there: what a folder that only has a name like that of a cluster does not show."""
+    return is_made(data_dir) and os.path.lexists(data_dir / GATE)
+
+
 def locate(data_dir: Path) -> Cluster:
     """The cluster of a data folder; a new one is only planned, `initialise` makes it.
 
@@ -98,7 +108,7 @@ def locate(data_dir: Path) -> Cluster:
     """
     pointer = data_dir / POINTER
     if not pointer.exists():
-        pgdata = data_dir / "postgres"
+        pgdata = data_dir / CLUSTER
         return _existing(data_dir, pgdata) if pgdata.exists() else _planned(data_dir)
     pgdata = Path(pointer.read_text(encoding="utf-8").strip())
     if not pgdata.is_dir() or pgdata.is_symlink():
@@ -139,7 +149,7 @@ def _existing(data_dir: Path, pgdata: Path) -> Cluster:
 def _planned(data_dir: Path) -> Cluster:
     user = _server_user(data_dir)
     if user is None or _may_enter(user, data_dir) or _lets_pass(user, data_dir):
-        return Cluster(data_dir, data_dir / "postgres", user)
+        return Cluster(data_dir, data_dir / CLUSTER, user)
     # The random part keeps a new store from taking the data of a deleted one that had the same path.
     return Cluster(data_dir, _shared_place() / f"{path_hash(data_dir)}-{secrets.token_hex(4)}", user)
 

@@ -109,8 +109,10 @@ def test_a_password_is_never_printed(tmp_path: Path, arguments: list[str]) -> No
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert "cannot be made" in refused(run("--data-dir", str(tmp_path / "file" / "data"), "read", "stock_bars"))
+    file = tmp_path / "bars.csv"
+    file.touch()
+    inside = str(file / "data")
+    assert "cannot be made" in refused(run("--data-dir", inside, "load", str(file), "--dataset", "stock_bars"))
 
 
 def test_a_setting_of_the_environment_counts_and_is_checked(

@@ -1,0 +1,101 @@
+"""What a caller names, checked by declarations alone: no store is open yet, and no engine loaded."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias, TypedDict
+
+from medalion.core.datasets import ARRIVAL, Dataset
+from medalion.core.datasets import dataset as dataset_named
+from medalion.core.errors import InputError, NotFoundError
+from medalion.core.text import checked_name
+from medalion.core.time import Instant, Timeframe, TimeRange, utc
+
+Symbols: TypeAlias = str | Sequence[str] | None
+
+
+class ReadRange(TypedDict, total=False):
+    """Which rows of a dataset a read is about; what is left out does not narrow it.
+
+    `symbols` is one or several (None: every instrument), `[start, end)` bounds `ts`, `as_of` reads what this store held
+    at that time, `timeframe` chooses bars of one length, and `source` rows of one source instead of each instrument's
+    primary one.
+    """
+
+    symbols: Symbols
+    start: Instant | None
+    end: Instant | None
+    as_of: Instant | None
+    timeframe: str | None
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadArguments:
+    """What is asked of a dataset; which instruments the symbols are, only a store knows. None is every one."""
+
+    dataset: Dataset
+    symbols: list[str] | None
+    during: TimeRange
+    timeframe: str | None
+    as_of: datetime | None
+    source: str | None
+
+
+def read_arguments(
+    dataset: str | Dataset,
+    symbols: Symbols = None,
+    start: Instant | None = None,
+    end: Instant | None = None,
+    *,
+    as_of: Instant | None = None,
+    timeframe: str | None = None,
+    source: str | None = None,
+) -> ReadArguments:
+    """The arguments of a read, as they are meant.
+
+    Raises:
+        NotFoundError: the dataset is not known.
+        InputError: a name, time or timeframe that cannot be meant.
+    """
+    declared = dataset_named(dataset)
+    if timeframe is not None and not declared.has_timeframe:
+        raise InputError(f"{declared.name} has no timeframe", given=timeframe, expected=None)
+    checked_source(source)
+    return ReadArguments(
+        dataset=declared,
+        symbols=names_of(symbols),
+        during=TimeRange.of(start, end),
+        timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
+        as_of=None if as_of is None else utc(as_of, name="as_of"),
+        source=source,
+    )
+
+
+def checked_source(source: str | None) -> None:
+    """Raises InputError where it is given and is no name."""
+    if source is not None:
+        checked_name(source, "source", longest=100)
+
+
+def names_of(symbols: Symbols) -> list[str] | None:
+    """The symbols, each once; None is every one."""
+    if symbols is None:
+        return None
+    if not isinstance(symbols, str) and not isinstance(symbols, Iterable):
+        raise InputError(f"symbols {symbols!r} is no name and no list of names", given=symbols, expected="names")
+    given = [symbols] if isinstance(symbols, str) else list(symbols)
+    return list(dict.fromkeys(checked_name(symbol, "symbol") for symbol in given))
+
+
+def columns_of(dataset: Dataset, columns: Sequence[str] | None) -> list[str]:
+    """The columns to return; those of arrival can be asked for by name."""
+    known = [*dataset.schema.names, *(column.name for column in ARRIVAL if column.name != "is_deleted")]
+    for name in columns or ():
+        if name not in known:
+            raise NotFoundError(f"column of {dataset.name}", name, known=known, hint=f"known: {', '.join(known)}")
+    if columns is not None and len(set(columns)) < len(columns):
+        raise InputError(f"a column is asked for twice: {', '.join(columns)}", given=columns, expected="each once")
+    if columns is not None and not columns:
+        raise InputError("no column is asked for", given=columns, expected="one at least, or None for all")
+    return dataset.schema.names if columns is None else list(columns)

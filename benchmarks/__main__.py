@@ -6,8 +6,6 @@ Everything runs on a store of its own in a temporary folder: 100 symbols, 10 day
 import platform
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 import medalion
-from benchmarks import orders
+from benchmarks import commands, orders
 from benchmarks.quotes import FIRST_DAY, day_of_quotes, symbols
-from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
 from medalion.store.store import Store
 
 INSTRUMENTS, EACH, DAYS = 100, 20_000, 10
@@ -118,16 +116,15 @@ def reading(store: Store, folder: Path) -> Iterator[Figure]:
     yield Figure("latest quote", median_ms(lambda: store.latest(STOCK_QUOTES, "Q0042")), "ms", 10)
 
 
-def importing() -> Iterator[Figure]:
-    def load() -> None:
-        subprocess.run([sys.executable, "-c", "import medalion"], check=True)
-
-    def nothing() -> None:
-        subprocess.run([sys.executable, "-c", ""], check=True)
-
-    yield Figure(
-        "import medalion, beyond the interpreter", median_ms(load, times=9) - median_ms(nothing, times=9), "ms", 100
-    )
+def answering() -> Iterator[Figure]:
+    yield Figure("import medalion, beyond the interpreter", commands.importing(), "ms", 15)
+    with scratch() as folder:
+        commands.prepare(folder)
+        yield Figure("`medalion read` of a store whose server is not running", commands.reading(folder), "ms", 1_500)
+        yield Figure("`medalion raed`, until it says so", commands.mistaken(folder, "raed"), "ms", 500)
+        yield Figure("`medalion read stock_barz`", commands.mistaken(folder, "read", "stock_barz"), "ms", 500)
+        wrong = commands.mistaken(folder / "nowhere", "read", STOCK_BARS.name)
+        yield Figure("`medalion read` in a folder without a store", wrong, "ms", 500)
 
 
 def trading(store: Store, folder: Path) -> Iterator[Figure]:
@@ -164,7 +161,7 @@ def main() -> None:
         f"PyArrow {pa.__version__}, {platform.machine()}"
     )
     with scratch() as folder, medalion.open(data_dir=folder, mirror_background=False) as store:
-        parts = (importing(), fill(store, console), writing(store), reading(store, folder), trading(store, folder))
+        parts = (answering(), fill(store, console), writing(store), reading(store, folder), trading(store, folder))
         figures = [figure for part in parts for figure in part]
     table = Table("work", "measured", "limit", "", title="medalion")
     for figure in figures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,17 +50,20 @@ class Place:
             NotFoundError: the data folder holds none, and `make` is False.
         """
         settings = self._settled(make=make)
-        from medalion.store.store import Store
+        with self._server(settings):
+            from medalion.store.store import Store
 
-        return Store(settings)
+            return Store(settings)
 
     @contextmanager
     def parts(self) -> Iterator[Parts]:
         """The same for what needs datasets alone: to load the services of the books takes as long as a read."""
         settings = self._settled(make=False)
-        from medalion.store.parts import Parts
+        with self._server(settings):
+            from medalion.store.parts import Parts
 
-        with closing(Parts(settings)) as parts:
+            parts = Parts(settings)
+        with closing(parts):
             yield parts
 
     @contextmanager
@@ -74,6 +77,17 @@ class Place:
 
         with EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout) as server:
             yield server.url
+
+    def _server(self, settings: Settings) -> AbstractContextManager[object]:
+        """A share in the embedded server, which starts while the block loads engines, and takes a share of its own.
+
+        The server is mostly waited for, loading is mostly the processor's work: side by side they take as long as one.
+        """
+        if settings.database_url is not None:
+            return nullcontext()
+        from oltp.server.embedded import EmbeddedPostgres
+
+        return EmbeddedPostgres.begin(settings.data_dir, timeout=settings.start_timeout)
 
     def _settled(self, *, make: bool) -> Settings:
         """The settings of a store that is there, or may be made."""

@@ -92,6 +92,10 @@ class FileLock:
         self.close()
 
 
+class StillStartingError(StoreUnavailableError):
+    """The server does not answer within the time allowed, and is left to go on: it may be recovering from a crash."""
+
+
 class StartWait:
     """Waits up to `timeout` seconds, and says why after 2 seconds and then every 10."""
 
@@ -107,10 +111,10 @@ class StartWait:
     def wait(self, why: str) -> None:
         """Sleep a moment.
 
-        Raises: StoreUnavailableError once the time is up.
+        Raises: StillStartingError once the time is up.
         """
         if self.elapsed > self._timeout:
-            raise StoreUnavailableError(f"gave up after {self._timeout:g} s: {why}; try again, or allow more time")
+            raise StillStartingError(f"gave up after {self._timeout:g} s: {why}; try again, or allow more time")
         if self.elapsed > self._next_report:
             self.report(f"waiting for {self.elapsed:.0f} s: {why}")
             self._next_report += REPORT_EVERY_SECONDS
@@ -145,12 +149,27 @@ class EmbeddedPostgres:
         programs, StoreError if the server cannot start, with the end of its log.
         """
         server = cls(prepare(data_dir), timeout=timeout, report=report)
+        return server._kept(server._join)
+
+    @classmethod
+    def begin(cls, data_dir: Path, *, timeout: float = 600.0, report: Callable[[str], None] = _logger.warning) -> Self:
+        """A share in the same server, started as needed and not waited for, so that it has no `url`.
+
+        For a program that has to load engines meanwhile; its `start` then finds the server on its way.
+
+        Raises: as `start`, but for what a server that was launched says later.
+        """
+        server = cls(prepare(data_dir), timeout=timeout, report=report)
+        return server._kept(server._attend)
+
+    def _kept(self, enter: Callable[[StartWait], object]) -> Self:
+        """This share once it is entered; given up where that fails, and at the latest when the process ends."""
         with ExitStack() as undo:
-            undo.callback(server.stop)
-            server._join(StartWait(timeout, report))
+            undo.callback(self.stop)
+            enter(StartWait(self._timeout, self._report))
             undo.pop_all()
-        atexit.register(server.stop)
-        return server
+        atexit.register(self.stop)
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +177,10 @@ class EmbeddedPostgres:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        if self._pid is None and isinstance(error, StillStartingError):
+            self._leave()
+        else:
+            self.stop()
 
     def __repr__(self) -> str:
         return f"EmbeddedPostgres({str(self.data_dir)!r}, {'stopped' if self._share is None else 'running'})"
@@ -209,38 +231,49 @@ class EmbeddedPostgres:
         try:
             host = self._served(patience)
         except StoreUnavailableError:
-            # Nobody is served yet, and to stop the server now would throw away what it has recovered so far.
-            if self._share is not None:
-                self._share.release()
-                self._share = None
+            self._leave()
             raise
         _ensure_database(host)
         query = {"host": str(host), "port": str(PORT)}
         url = sa.URL.create("postgresql+psycopg", username=SUPERUSER, database=DATABASE, query=query)
         self.url = url.render_as_string(hide_password=False)
 
+    def _leave(self) -> None:
+        """Give up the share and stop nothing, which would throw away what a server has recovered so far."""
+        if self._share is not None:
+            self._share.release()
+            self._share = None
+
     def _served(self, patience: StartWait) -> Path:
         """The socket folder of a server that answers, with a share in it taken."""
         log_begin: int | None = None
         while True:
-            with self._gate(patience) as gate:
-                self._cluster = cluster = self._cluster or locate(self.data_dir)
-                with self._vacancy(cluster) as vacant:
-                    if vacant is not None and log_begin is not None:
-                        said = log_tail(cluster.log, since=log_begin)
-                        raise StoreError(f"PostgreSQL in {cluster.pgdata} ended while starting; it said:\n{said}")
-                    if vacant is not None:
-                        if not cluster.initialised:
-                            initialise(cluster, hold=gate.descriptor, report=self._report)
-                        log_begin = launch(cluster, hold=vacant.descriptor)
-                if self._share is None:
-                    self._share = self._take_share()
+            cluster, log_begin = self._attend(patience, log_begin)
             self._host = socket_folder(cluster)
             if self._host is not None and _ping(self._host) is pq.Ping.OK:
                 self._pid = postmaster_pid(cluster.pgdata)
                 return self._host
             said = log_tail(cluster.log, lines=1)
             patience.wait(f"PostgreSQL in {cluster.pgdata} starts, or recovers from a crash; it last said: {said}")
+
+    def _attend(self, patience: StartWait, log_begin: int | None = None) -> tuple[Cluster, int | None]:
+        """See that a server is there, launched if none is, and take a share in it; `log_begin` is that of our launch.
+
+        Raises: StoreError if the server that was launched is gone again, with the end of its log.
+        """
+        with self._gate(patience) as gate:
+            self._cluster = cluster = self._cluster or locate(self.data_dir)
+            with self._vacancy(cluster) as vacant:
+                if vacant is not None and log_begin is not None:
+                    said = log_tail(cluster.log, since=log_begin)
+                    raise StoreError(f"PostgreSQL in {cluster.pgdata} ended while starting; it said:\n{said}")
+                if vacant is not None:
+                    if not cluster.initialised:
+                        initialise(cluster, hold=gate.descriptor, report=self._report)
+                    log_begin = launch(cluster, hold=vacant.descriptor)
+            if self._share is None:
+                self._share = self._take_share()
+        return cluster, log_begin
 
     def _take_share(self) -> FileLock:
         share = FileLock(self.data_dir / "postgres.users")
@@ -255,6 +288,8 @@ class EmbeddedPostgres:
             with self._vacancy(cluster) as vacant:
                 if vacant is not None:
                     break
+            # One that was not waited for says only now where it listens.
+            self._host = self._host or socket_folder(cluster)
             pid = postmaster_pid(cluster.pgdata)
             if pid is not None and pid != signalled:
                 with suppress(ProcessLookupError):

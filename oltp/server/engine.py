@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import adbc_driver_manager
@@ -13,9 +13,11 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from medalion.core.errors import InputError, StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
@@ -145,9 +147,11 @@ class Postgres:
         return self._servers.get(connection, "")
 
     @property
-    def engine(self) -> AsyncEngine:
+    def engine(self) -> "AsyncEngine":
         """SQLAlchemy's engine; belongs to the event loop that first uses it."""
         if self._engine is None:
+            from sqlalchemy.ext.asyncio import create_async_engine  # for entities alone, which reads do without
+
             self._engine = create_async_engine(
                 self.url, connect_args={"options": "-c timezone=UTC", "connect_timeout": _CONNECT_SECONDS}
             )

@@ -112,7 +112,9 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path: Path) ->
     file = tmp_path / "bars.csv"
     file.touch()
     inside = str(file / "data")
-    assert "cannot be made" in refused(run("--data-dir", inside, "load", str(file), "--dataset", "stock_bars"))
+    assert "cannot make the data folder" in refused(
+        run("--data-dir", inside, "load", str(file), "--dataset", "stock_bars")
+    )
 
 
 def test_a_setting_of_the_environment_counts_and_is_checked(

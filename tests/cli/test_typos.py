@@ -32,6 +32,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a server was started")
 
     monkeypatch.setattr(EmbeddedPostgres, "start", start)
+    monkeypatch.setattr(EmbeddedPostgres, "begin", start)
     monkeypatch.delenv("MEDALION_DATABASE_URL", raising=False)
     monkeypatch.delenv("MEDALION_DATA_DIR", raising=False)
 

@@ -166,13 +166,18 @@ def _is_function(owner: type, name: str) -> bool:
 
 
 def _made_method(owner: type, name: str) -> Member:
-    """The member that a factory made of a function, whose first parameter is what the method is called on."""
+    """The member that a factory made of a function, whose first parameter is what the method is called on.
+
+    Where the factory gives more than that itself, the method says how many, as `not_given`.
+    """
     made = vars(owner)[name]
     function = inspect.unwrap(made)
     (node,) = ast.parse(dedent(inspect.getsource(function))).body
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         raise RefusedError(f"{owner.__module__}.{owner.__name__}.{name} is made of no function")
-    first = next(iter((*node.args.posonlyargs, *node.args.args)))
+    for _ in range(vars(made).get("not_given", 1) - 1):
+        (node.args.posonlyargs or node.args.args).pop(0)
+    first = (node.args.posonlyargs or node.args.args)[0]
     first.arg, first.annotation = "self", None
     node.name = name
     found = _method(owner, node)

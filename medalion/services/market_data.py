@@ -1,8 +1,8 @@
 """MarketDataService: observations one by one or in lists, the instruments they belong to, and the newest of each."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import polars as pl
 import sqlalchemy as sa
@@ -34,6 +34,77 @@ from oltp.repositories.unit_of_work import UnitOfWork
 
 Values: TypeAlias = Mapping[str, Any]
 E = TypeVar("E", bound=Entity)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _of(
+    dataset: Dataset,
+    work: Callable[Concatenate["MarketDataService", Dataset, P], Coroutine[Any, Any, T]],
+    says: str,
+) -> Callable[Concatenate["MarketDataService", P], Coroutine[Any, Any, T]]:
+    """The method that does the work for one dataset, and what `help` says of it."""
+
+    @wraps(work)
+    async def method(service: "MarketDataService", /, *arguments: P.args, **named: P.kwargs) -> T:
+        return await work(service, dataset, *arguments, **named)
+
+    method.__doc__ = says
+    method.__dict__["not_given"] = 2  # of the work's parameters: service and dataset
+    return method
+
+
+async def _store(
+    service: "MarketDataService",
+    dataset: Dataset,
+    rows: Records | None = None,
+    /,
+    *,
+    source: str = "manual",
+    **values: Any,
+) -> WriteResult:
+    return await service.store(dataset, given(rows, values), source=source)
+
+
+async def _store_all(
+    service: "MarketDataService", dataset: Dataset, rows: Records, /, *, source: str = "manual"
+) -> WriteResult:
+    return await service.store(dataset, rows, source=source)
+
+
+async def _newest(service: "MarketDataService", dataset: Dataset, symbol: str) -> dict[str, Any] | None:
+    return await service.newest(dataset, symbol)
+
+
+async def _newest_of_token(service: "MarketDataService", dataset: Dataset, token: str) -> dict[str, Any] | None:
+    return await service.newest(dataset, token)
+
+
+async def _bars(
+    service: "MarketDataService",
+    dataset: Dataset,
+    symbol: str,
+    timeframe: str,
+    start: Instant | None = None,
+    end: Instant | None = None,
+) -> pl.DataFrame:
+    return await service.between(dataset, symbol, start, end, timeframe=timeframe)
+
+
+async def _snapshots(
+    service: "MarketDataService", dataset: Dataset, token: str, start: Instant | None = None, end: Instant | None = None
+) -> pl.DataFrame:
+    return await service.between(dataset, token, start, end)
+
+
+async def _last_bars(
+    service: "MarketDataService", dataset: Dataset, symbol: str, timeframe: str, count: int = 1
+) -> pl.DataFrame:
+    return await service.last(dataset, symbol, count, timeframe=timeframe)
+
+
+async def _last_snapshots(service: "MarketDataService", dataset: Dataset, token: str, count: int = 1) -> pl.DataFrame:
+    return await service.last(dataset, token, count)
 
 
 class MarketDataService:
@@ -72,107 +143,41 @@ class MarketDataService:
             partial(self._observations.write, declared, made, source=source, idempotency_key=idempotency_key)
         )
 
-    async def store_stock_quote(
-        self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
-    ) -> WriteResult:
-        """Store quotes of stocks: one or several records, or the values of one by name; see `store`."""
-        return await self.store(STOCK_QUOTES, given(quote, values), source=source)
+    store_stock_quote = _of(STOCK_QUOTES, _store, "Store quotes of stocks.")
+    store_stock_bar = _of(STOCK_BARS, _store, "Store bars of stocks.")
+    store_stock_bars = _of(STOCK_BARS, _store_all, "Store bars of stocks as one write.")
+    store_crypto_quote = _of(CRYPTO_QUOTES, _store, "Store quotes of coins.")
+    store_crypto_bar = _of(CRYPTO_BARS, _store, "Store bars of coins.")
+    store_crypto_bars = _of(CRYPTO_BARS, _store_all, "Store bars of coins as one write.")
+    store_option_quote = _of(
+        OPTION_QUOTES,
+        _store,
+        "Store quotes of option contracts, with implied volatility and Greeks where a feed has them.",
+    )
+    store_polymarket_snapshot = _of(POLYMARKET_SNAPSHOTS, _store, "Store snapshots of outcomes, named by their token.")
+    store_polymarket_trade = _of(POLYMARKET_TRADES, _store, "Store public prints, which are no trades of ours.")
+    store_polymarket_order_book = _of(
+        POLYMARKET_BOOKS,
+        _store,
+        "Store books: `bids` and `asks` are lists of (price, size), best first; total sizes not given are added up.",
+    )
 
-    async def store_stock_bar(
-        self, bar: Records | None = None, /, *, source: str = "manual", **values: Any
-    ) -> WriteResult:
-        """Store bars of stocks: one or several records, or the values of one by name; see `store`."""
-        return await self.store(STOCK_BARS, given(bar, values), source=source)
-
-    async def store_stock_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
-        """Store bars of stocks as one write; see `store`."""
-        return await self.store(STOCK_BARS, bars, source=source)
-
-    async def store_crypto_quote(
-        self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
-    ) -> WriteResult:
-        """Store quotes of coins: one or several records, or the values of one by name; see `store`."""
-        return await self.store(CRYPTO_QUOTES, given(quote, values), source=source)
-
-    async def store_crypto_bar(
-        self, bar: Records | None = None, /, *, source: str = "manual", **values: Any
-    ) -> WriteResult:
-        """Store bars of coins: one or several records, or the values of one by name; see `store`."""
-        return await self.store(CRYPTO_BARS, given(bar, values), source=source)
-
-    async def store_crypto_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
-        """Store bars of coins as one write; see `store`."""
-        return await self.store(CRYPTO_BARS, bars, source=source)
-
-    async def store_option_quote(
-        self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
-    ) -> WriteResult:
-        """With implied volatility and Greeks where the feed has them."""
-        return await self.store(OPTION_QUOTES, given(quote, values), source=source)
-
-    async def store_polymarket_snapshot(
-        self, snapshot: Records | None = None, /, *, source: str = "manual", **values: Any
-    ) -> WriteResult:
-        """Store snapshots of outcomes, named by their token: records, or values by name; see `store`."""
-        return await self.store(POLYMARKET_SNAPSHOTS, given(snapshot, values), source=source)
-
-    async def store_polymarket_trade(
-        self, trade: Records | None = None, /, *, source: str = "manual", **values: Any
-    ) -> WriteResult:
-        """A public print, not a trade of ours."""
-        return await self.store(POLYMARKET_TRADES, given(trade, values), source=source)
-
-    async def store_polymarket_order_book(
-        self, book: Records | None = None, /, *, source: str = "manual", **values: Any
-    ) -> WriteResult:
-        """`bids` and `asks` are lists of (price, size), best first; their total sizes are added up where not given."""
-        return await self.store(POLYMARKET_BOOKS, given(book, values), source=source)
-
-    async def get_latest_stock_quote(self, symbol: str) -> dict[str, Any] | None:
-        """The newest quote; None where there is none. Raises NotFoundError for an unknown symbol, as every `get_…`."""
-        return await self._latest(STOCK_QUOTES, symbol)
-
-    async def get_stock_bars(
-        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
-    ) -> pl.DataFrame:
-        """The bars that open in `[start, end)`, oldest first."""
-        return await self._range(STOCK_BARS, symbol, start, end, timeframe)
-
-    async def get_latest_stock_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
-        """The last `count` bars, oldest first."""
-        return await self._last(STOCK_BARS, symbol, count, timeframe)
-
-    async def get_latest_crypto_quote(self, symbol: str) -> dict[str, Any] | None:
-        """The newest quote of a coin, or None."""
-        return await self._latest(CRYPTO_QUOTES, symbol)
-
-    async def get_crypto_bars(
-        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
-    ) -> pl.DataFrame:
-        """Stored bars of a coin in `[start, end)`, oldest first."""
-        return await self._range(CRYPTO_BARS, symbol, start, end, timeframe)
-
-    async def get_latest_crypto_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
-        """The last `count` stored bars of a coin, oldest first."""
-        return await self._last(CRYPTO_BARS, symbol, count, timeframe)
-
-    async def get_latest_option_quote(self, symbol: str) -> dict[str, Any] | None:
-        """The newest quote of an option contract, with its Greeks, or None."""
-        return await self._latest(OPTION_QUOTES, symbol)
-
-    async def get_latest_polymarket_snapshot(self, token: str) -> dict[str, Any] | None:
-        """The newest snapshot of an outcome, named by its token, or None."""
-        return await self._latest(POLYMARKET_SNAPSHOTS, token)
-
-    async def get_polymarket_snapshots(
-        self, token: str, start: Instant | None = None, end: Instant | None = None
-    ) -> pl.DataFrame:
-        """The snapshots of `[start, end)`, oldest first."""
-        return await self._range(POLYMARKET_SNAPSHOTS, token, start, end)
-
-    async def get_latest_polymarket_snapshots(self, token: str, count: int = 1) -> pl.DataFrame:
-        """The last `count` snapshots, oldest first."""
-        return await self._last(POLYMARKET_SNAPSHOTS, token, count)
+    get_latest_stock_quote = _of(STOCK_QUOTES, _newest, "The newest quote of a stock, or None.")
+    get_latest_crypto_quote = _of(CRYPTO_QUOTES, _newest, "The newest quote of a coin, or None.")
+    get_latest_option_quote = _of(OPTION_QUOTES, _newest, "The newest quote of a contract, with its Greeks, or None.")
+    get_latest_polymarket_snapshot = _of(
+        POLYMARKET_SNAPSHOTS, _newest_of_token, "The newest snapshot of an outcome, named by its token, or None."
+    )
+    get_stock_bars = _of(STOCK_BARS, _bars, "The stored bars of a stock that open in `[start, end)`, oldest first.")
+    get_crypto_bars = _of(CRYPTO_BARS, _bars, "The stored bars of a coin that open in `[start, end)`, oldest first.")
+    get_polymarket_snapshots = _of(
+        POLYMARKET_SNAPSHOTS, _snapshots, "The snapshots of an outcome in `[start, end)`, oldest first."
+    )
+    get_latest_stock_bars = _of(STOCK_BARS, _last_bars, "The last `count` stored bars of a stock, oldest first.")
+    get_latest_crypto_bars = _of(CRYPTO_BARS, _last_bars, "The last `count` stored bars of a coin, oldest first.")
+    get_latest_polymarket_snapshots = _of(
+        POLYMARKET_SNAPSHOTS, _last_snapshots, "The last `count` snapshots of an outcome, oldest first."
+    )
 
     async def create_or_update_asset(
         self, symbol: str, *, asset_type: AssetType | str = AssetType.STOCK, **fields: Any
@@ -244,17 +249,28 @@ class MarketDataService:
             async with self._units() as unit:
                 return await upsert(unit)
 
-    async def _latest(self, dataset: Dataset, symbol: str) -> dict[str, Any] | None:
+    async def newest(self, dataset: str | Dataset, symbol: str) -> dict[str, Any] | None:
+        """The newest row of a symbol in any dataset without timeframes, or None; raises NotFoundError if unknown."""
         return await to_thread.run_sync(self._observations.latest, dataset, symbol)
 
-    async def _range(
-        self, dataset: Dataset, symbol: str, start: Instant | None, end: Instant | None, timeframe: str | None = None
+    async def between(
+        self,
+        dataset: str | Dataset,
+        symbol: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        timeframe: str | None = None,
     ) -> pl.DataFrame:
+        """The stored rows of a symbol in `[start, end)`, oldest first."""
         read = partial(self._observations.read, dataset, symbols=symbol, start=start, end=end, timeframe=timeframe)
         return await to_thread.run_sync(read)
 
-    async def _last(self, dataset: Dataset, symbol: str, count: int, timeframe: str | None = None) -> pl.DataFrame:
-        return await to_thread.run_sync(self._read_last, dataset, symbol, count, timeframe)
+    async def last(
+        self, dataset: str | Dataset, symbol: str, count: int = 1, *, timeframe: str | None = None
+    ) -> pl.DataFrame:
+        """The last `count` stored rows of a symbol, oldest first; raises InputError for less than one."""
+        return await to_thread.run_sync(self._read_last, dataset_named(dataset), symbol, count, timeframe)
 
     def _read_last(self, dataset: Dataset, symbol: str, count: int, timeframe: str | None) -> pl.DataFrame:
         if count < 1:

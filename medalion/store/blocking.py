@@ -132,101 +132,101 @@ class BlockingMarketDataService(BlockingFace[MarketDataService]):
         return self._wait(self._body.store, dataset, rows, source=source, idempotency_key=idempotency_key)
 
     def store_stock_quote(
-        self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
+        self, rows: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
-        """Store quotes of stocks: one or several records, or the values of one by name; see `store`."""
-        return self._wait(self._body.store_stock_quote, quote, source=source, **values)
+        """Store quotes of stocks."""
+        return self._wait(self._body.store_stock_quote, rows, source=source, **values)
 
-    def store_stock_bar(self, bar: Records | None = None, /, *, source: str = "manual", **values: Any) -> WriteResult:
-        """Store bars of stocks: one or several records, or the values of one by name; see `store`."""
-        return self._wait(self._body.store_stock_bar, bar, source=source, **values)
+    def store_stock_bar(self, rows: Records | None = None, /, *, source: str = "manual", **values: Any) -> WriteResult:
+        """Store bars of stocks."""
+        return self._wait(self._body.store_stock_bar, rows, source=source, **values)
 
-    def store_stock_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
-        """Store bars of stocks as one write; see `store`."""
-        return self._wait(self._body.store_stock_bars, bars, source=source)
+    def store_stock_bars(self, rows: Records, /, *, source: str = "manual") -> WriteResult:
+        """Store bars of stocks as one write."""
+        return self._wait(self._body.store_stock_bars, rows, source=source)
 
     def store_crypto_quote(
-        self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
+        self, rows: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
-        """Store quotes of coins: one or several records, or the values of one by name; see `store`."""
-        return self._wait(self._body.store_crypto_quote, quote, source=source, **values)
+        """Store quotes of coins."""
+        return self._wait(self._body.store_crypto_quote, rows, source=source, **values)
 
-    def store_crypto_bar(self, bar: Records | None = None, /, *, source: str = "manual", **values: Any) -> WriteResult:
-        """Store bars of coins: one or several records, or the values of one by name; see `store`."""
-        return self._wait(self._body.store_crypto_bar, bar, source=source, **values)
+    def store_crypto_bar(self, rows: Records | None = None, /, *, source: str = "manual", **values: Any) -> WriteResult:
+        """Store bars of coins."""
+        return self._wait(self._body.store_crypto_bar, rows, source=source, **values)
 
-    def store_crypto_bars(self, bars: Records, /, *, source: str = "manual") -> WriteResult:
-        """Store bars of coins as one write; see `store`."""
-        return self._wait(self._body.store_crypto_bars, bars, source=source)
+    def store_crypto_bars(self, rows: Records, /, *, source: str = "manual") -> WriteResult:
+        """Store bars of coins as one write."""
+        return self._wait(self._body.store_crypto_bars, rows, source=source)
 
     def store_option_quote(
-        self, quote: Records | None = None, /, *, source: str = "manual", **values: Any
+        self, rows: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
-        """With implied volatility and Greeks where the feed has them."""
-        return self._wait(self._body.store_option_quote, quote, source=source, **values)
+        """Store quotes of option contracts, with implied volatility and Greeks where a feed has them."""
+        return self._wait(self._body.store_option_quote, rows, source=source, **values)
 
     def store_polymarket_snapshot(
-        self, snapshot: Records | None = None, /, *, source: str = "manual", **values: Any
+        self, rows: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
-        """Store snapshots of outcomes, named by their token: records, or values by name; see `store`."""
-        return self._wait(self._body.store_polymarket_snapshot, snapshot, source=source, **values)
+        """Store snapshots of outcomes, named by their token."""
+        return self._wait(self._body.store_polymarket_snapshot, rows, source=source, **values)
 
     def store_polymarket_trade(
-        self, trade: Records | None = None, /, *, source: str = "manual", **values: Any
+        self, rows: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
-        """A public print, not a trade of ours."""
-        return self._wait(self._body.store_polymarket_trade, trade, source=source, **values)
+        """Store public prints, which are no trades of ours."""
+        return self._wait(self._body.store_polymarket_trade, rows, source=source, **values)
 
     def store_polymarket_order_book(
-        self, book: Records | None = None, /, *, source: str = "manual", **values: Any
+        self, rows: Records | None = None, /, *, source: str = "manual", **values: Any
     ) -> WriteResult:
-        """`bids` and `asks` are lists of (price, size), best first; their total sizes are added up where not given."""
-        return self._wait(self._body.store_polymarket_order_book, book, source=source, **values)
+        """Store books: `bids` and `asks` are lists of (price, size), best first; total sizes not given are added up."""
+        return self._wait(self._body.store_polymarket_order_book, rows, source=source, **values)
 
     def get_latest_stock_quote(self, symbol: str) -> dict[str, Any] | None:
-        """The newest quote; None where there is none. Raises NotFoundError for an unknown symbol, as every `get_…`."""
+        """The newest quote of a stock, or None."""
         return self._wait(self._body.get_latest_stock_quote, symbol)
-
-    def get_stock_bars(
-        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
-    ) -> pl.DataFrame:
-        """The bars that open in `[start, end)`, oldest first."""
-        return self._wait(self._body.get_stock_bars, symbol, timeframe, start, end)
-
-    def get_latest_stock_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
-        """The last `count` bars, oldest first."""
-        return self._wait(self._body.get_latest_stock_bars, symbol, timeframe, count)
 
     def get_latest_crypto_quote(self, symbol: str) -> dict[str, Any] | None:
         """The newest quote of a coin, or None."""
         return self._wait(self._body.get_latest_crypto_quote, symbol)
 
-    def get_crypto_bars(
-        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
-    ) -> pl.DataFrame:
-        """Stored bars of a coin in `[start, end)`, oldest first."""
-        return self._wait(self._body.get_crypto_bars, symbol, timeframe, start, end)
-
-    def get_latest_crypto_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
-        """The last `count` stored bars of a coin, oldest first."""
-        return self._wait(self._body.get_latest_crypto_bars, symbol, timeframe, count)
-
     def get_latest_option_quote(self, symbol: str) -> dict[str, Any] | None:
-        """The newest quote of an option contract, with its Greeks, or None."""
+        """The newest quote of a contract, with its Greeks, or None."""
         return self._wait(self._body.get_latest_option_quote, symbol)
 
     def get_latest_polymarket_snapshot(self, token: str) -> dict[str, Any] | None:
         """The newest snapshot of an outcome, named by its token, or None."""
         return self._wait(self._body.get_latest_polymarket_snapshot, token)
 
+    def get_stock_bars(
+        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
+    ) -> pl.DataFrame:
+        """The stored bars of a stock that open in `[start, end)`, oldest first."""
+        return self._wait(self._body.get_stock_bars, symbol, timeframe, start, end)
+
+    def get_crypto_bars(
+        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
+    ) -> pl.DataFrame:
+        """The stored bars of a coin that open in `[start, end)`, oldest first."""
+        return self._wait(self._body.get_crypto_bars, symbol, timeframe, start, end)
+
     def get_polymarket_snapshots(
         self, token: str, start: Instant | None = None, end: Instant | None = None
     ) -> pl.DataFrame:
-        """The snapshots of `[start, end)`, oldest first."""
+        """The snapshots of an outcome in `[start, end)`, oldest first."""
         return self._wait(self._body.get_polymarket_snapshots, token, start, end)
 
+    def get_latest_stock_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
+        """The last `count` stored bars of a stock, oldest first."""
+        return self._wait(self._body.get_latest_stock_bars, symbol, timeframe, count)
+
+    def get_latest_crypto_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
+        """The last `count` stored bars of a coin, oldest first."""
+        return self._wait(self._body.get_latest_crypto_bars, symbol, timeframe, count)
+
     def get_latest_polymarket_snapshots(self, token: str, count: int = 1) -> pl.DataFrame:
-        """The last `count` snapshots, oldest first."""
+        """The last `count` snapshots of an outcome, oldest first."""
         return self._wait(self._body.get_latest_polymarket_snapshots, token, count)
 
     def create_or_update_asset(
@@ -262,6 +262,28 @@ class BlockingMarketDataService(BlockingFace[MarketDataService]):
             InputError: a field is missing, unknown or does not fit.
         """
         return self._wait(self._body.store_polymarket_event, event, **values)
+
+    def newest(self, dataset: str | Dataset, symbol: str) -> dict[str, Any] | None:
+        """The newest row of a symbol in any dataset without timeframes, or None; raises NotFoundError if unknown."""
+        return self._wait(self._body.newest, dataset, symbol)
+
+    def between(
+        self,
+        dataset: str | Dataset,
+        symbol: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        timeframe: str | None = None,
+    ) -> pl.DataFrame:
+        """The stored rows of a symbol in `[start, end)`, oldest first."""
+        return self._wait(self._body.between, dataset, symbol, start, end, timeframe=timeframe)
+
+    def last(
+        self, dataset: str | Dataset, symbol: str, count: int = 1, *, timeframe: str | None = None
+    ) -> pl.DataFrame:
+        """The last `count` stored rows of a symbol, oldest first; raises InputError for less than one."""
+        return self._wait(self._body.last, dataset, symbol, count, timeframe=timeframe)
 
 
 class BlockingJournal(BlockingFace[Journal]):

@@ -101,9 +101,9 @@ ARBITRARY = {
     r"update_where\.changes": "fields by name, of any type",
     r"create_or_update_asset\.fields": "the fields of an asset, of any type",
     r"(log|error)\.additional_data|metric\.tags|state_at\.return": "a JSON object holds anything",
-    r"(latest|latest_at|get_latest_\w+)\.return": "a row has a value of its column's type under each name",
-    r"store\w*\.values": "columns by name, of any type",
-    r"store\w*\.(rows|bars?|quote|snapshot|trade|book|contract|event)": "rows as feeds have them, as the columns above",
+    r"(latest|latest_at|_?newest\w*|get_latest_\w+)\.return": "a row has a value of its column's type under each name",
+    r"_?store\w*\.values": "columns by name, of any type",
+    r"_?store\w*\.(rows|contract|event)": "rows as feeds have them, as the columns above",
     r"sql\.params": "a query's parameters are of any type",
 }
 """Where a value of any type is what is meant, by method and parameter."""

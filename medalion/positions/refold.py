@@ -75,7 +75,7 @@ def refold(
     lines.lock(connection, line.key)
     known = _load(connection, line, since)
     new = [event for event in settling if event.event not in known.settled]
-    executions: list[BookEntry] = [_execution(fill) for fill in known.fills.values()]
+    executions: list[BookEntry] = [Execution.of(fill) for fill in known.fills.values()]
     events = [*(event_of(rows) for rows in known.settled.values()), *new]
     trips = list(fold([*executions, *events], multiplier=line.multiplier))
     before = {position.id: _state(position) for position in known.positions.values()}
@@ -141,10 +141,6 @@ def _load(connection: sa.Connection, line: Line, since: datetime) -> _StoredLine
         settled=settlements.on_line_since(connection, line.key, flat),
         flat=flat,
     )
-
-
-def _execution(fill: Fill) -> Execution:
-    return Execution(fill.executed_at, fill.execution_id, fill.side, fill.quantity, fill.price, fill.commission)
 
 
 def _state(position: Position) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 from medalion.core.enums import PositionSide, TradeSide
 from medalion.core.errors import InputError
@@ -42,6 +42,34 @@ class BookEntry(Protocol):
         ...
 
 
+class Executed(Protocol):
+    """An execution as it was reported, or as it is booked."""
+
+    @property
+    def executed_at(self) -> datetime:
+        """When it happened, UTC."""
+
+    @property
+    def execution_id(self) -> str:
+        """The venue's id of it."""
+
+    @property
+    def side(self) -> TradeSide:
+        """Bought or sold."""
+
+    @property
+    def quantity(self) -> Decimal:
+        """In units or contracts, without a sign."""
+
+    @property
+    def price(self) -> Decimal:
+        """Per unit, in quote currency."""
+
+    @property
+    def commission(self) -> Decimal:
+        """What it cost apart, in quote currency."""
+
+
 @dataclass(frozen=True, slots=True)
 class Execution:
     """A fill as the venue reported it; `execution_id` is unique among the fills folded together."""
@@ -52,6 +80,11 @@ class Execution:
     quantity: Decimal
     price: Decimal
     commission: Decimal = ZERO
+
+    @classmethod
+    def of(cls, fill: Executed) -> Self:
+        """What of the fill is folded."""
+        return cls(fill.executed_at, fill.execution_id, fill.side, fill.quantity, fill.price, fill.commission)
 
     def __post_init__(self) -> None:
         utc(self.executed_at, name="executed_at")

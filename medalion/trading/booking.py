@@ -203,7 +203,7 @@ def _book(connection: sa.Connection, books: _Books, reported: Sequence[FillRepor
     changed: dict[UUID, Position] = {}
     booked: list[Fill] = []
     for fill in reported:
-        entry, view, steps, led = _execution(fill), looks.get(fill.execution_id), [], []
+        entry, view, steps, led = Execution.of(fill), looks.get(fill.execution_id), [], []
         for step in entry.applied(holding_of(position, trade.multiplier)):
             if position is None:
                 position = books.line.opened(entry, step, (trade.extra or {}).get("risk"), view)
@@ -250,10 +250,6 @@ def _book_late(
     folded = refold(connection, books.line, min(since), views=looks)
     if books.trade.position_id is None and reported:
         books.trade.position_id = folded.led[reported[0].execution_id][0].id
-
-
-def _execution(fill: FillReport) -> Execution:
-    return Execution(fill.executed_at, fill.execution_id, fill.side, fill.quantity, fill.price, fill.commission)
 
 
 def _fill(trade: Trade, fill: FillReport, realized: Decimal, positions: Sequence[UUID | str]) -> Fill:

@@ -9,6 +9,8 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 _numbers = count(1)
+_SMALLEST = 0.7
+"""How far a picture may shrink."""
 
 
 class Mermaid(Directive):
@@ -21,7 +23,10 @@ class Mermaid(Directive):
         source = "\n".join(self.content)
         # Two pictures on a page would share the ids of their arrowheads, and the second lose its own.
         picture = mmdr.render(source).svg().replace("merman", f"picture-{next(_numbers)}")
-        return [nodes.raw("", f'<div class="picture">{picture}</div>', format="html")]
+        # A wide picture would shrink with the page until nobody can read it: below this it scrolls instead.
+        width = float(picture.partition('viewBox="')[2].split()[2]) * _SMALLEST
+        frame = f'<div class="picture"><div style="min-width: {width:.0f}px">{picture}</div></div>'
+        return [nodes.raw("", frame, format="html")]
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

@@ -49,3 +49,9 @@ def test_every_public_name_has_a_place_in_the_reference(site: Path, module: obje
     page = (site / "reference" / f"{name.split('.')[1]}.html").read_text("utf-8")
     missing = [member for member in getattr(module, "__all__") if f'id="{name}.{member}"' not in page]  # noqa: B009
     assert missing in ([], ["MAX_POINTS"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["Store.read", "Store.trading", "Store.trades", "AsyncStore.latest"])
+def test_the_reference_shows_what_a_store_offers(site: Path, name: str) -> None:
+    assert f'id="medalion.{name}"' in (site / "reference" / "store.html").read_text("utf-8")

@@ -62,7 +62,13 @@ class DatabaseLogHandler(QueueHandler):
     ) -> None:
         self._source = source
         self._writer = RowWriter(
-            postgres, ApplicationLog, _COLUMNS, lost=_loss, capacity=capacity, batch=batch, interval=interval
+            postgres,
+            ApplicationLog.__tablename__,
+            _COLUMNS,
+            lost=_loss,
+            capacity=capacity,
+            batch=batch,
+            interval=interval,
         )
         super().__init__(self._writer)  # type: ignore[arg-type]  # a handler takes nothing out of its queue
         self.setLevel(level)

@@ -4,18 +4,17 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from functools import wraps
+from functools import partial, wraps
 from threading import Lock
 from typing import Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from medalion.core.text import storable
 from medalion.journal.writer import Row, RowWriter
-from oltp.entities.base import now
-from oltp.entities.journal import PerformanceMetric
 from oltp.server.engine import Postgres
 
+_TABLE = "performance_metrics"
 _COLUMNS = ("metric_name", "category", "value", "unit", "metric_timestamp", "source", "tags")
 _SOURCE = "medalion"
 _LARGEST = 1e18
@@ -31,7 +30,7 @@ class Metric:
     unit: str
     category: str = ""
     tags: Mapping[str, str | float] = field(default_factory=dict)
-    at: datetime = field(default_factory=now)
+    at: datetime = field(default_factory=partial(datetime.now, UTC))
 
 
 Record: TypeAlias = Callable[[Metric], None]
@@ -45,9 +44,7 @@ class Metrics:
     """Takes measurements at once and writes them later; it never fails or slows what is measured."""
 
     def __init__(self, postgres: Postgres, *, capacity: int = 10_000, interval: float = 1.0) -> None:
-        self._writer = RowWriter(
-            postgres, PerformanceMetric, _COLUMNS, lost=_loss, capacity=capacity, interval=interval
-        )
+        self._writer = RowWriter(postgres, _TABLE, _COLUMNS, lost=_loss, capacity=capacity, interval=interval)
 
     def record(self, metric: Metric) -> None:
         """Queue the measurement; one that is no number, or beyond all measure, is left out."""

@@ -13,8 +13,6 @@ from typing import Any, TypeAlias
 import psycopg
 
 from medalion.core.errors import InputError, StoreUnavailableError
-from oltp.entities.base import Entity, uuid7
-from oltp.repositories.bulk import add_rows
 from oltp.server.engine import Postgres
 
 Row: TypeAlias = Sequence[Any]
@@ -27,7 +25,7 @@ _LONGEST_PAUSE = 10.0
 # none give way while PostgreSQL is away; it can be stopped, which waits for ever, but not flushed. And of its queues
 # `Queue` has a lock at which a signal handler that logs waits for itself, `SimpleQueue` no bound.
 class RowWriter:
-    """Writes rows of one entity about every `interval` seconds or `batch` rows, oldest first.
+    """Writes rows of one table about every `interval` seconds or `batch` rows, oldest first.
 
     `columns` are all but the id. Nothing here raises, and `put_nowait` never waits for PostgreSQL: while it is away the
     queue keeps the newest `capacity` rows. Where rows were lost, the row that `lost` makes of their number follows the
@@ -37,7 +35,7 @@ class RowWriter:
     def __init__(
         self,
         postgres: Postgres,
-        entity: type[Entity],
+        table: str,
         columns: Sequence[str],
         *,
         lost: Callable[[int], Row],
@@ -46,7 +44,7 @@ class RowWriter:
         interval: float = 1.0,
     ) -> None:
         self._postgres = postgres
-        self._entity = entity
+        self._table = table
         self._columns = columns
         self._row_about = lost
         self._capacity = capacity
@@ -117,11 +115,11 @@ class RowWriter:
             self._thread.join(max(0.1, until - time.monotonic()))
         if left := self._queued - self._written - self._lost:
             self._lost += left
-            _logger.warning("%d rows of %s are lost: PostgreSQL is away", left, self._entity.__tablename__)
+            _logger.warning("%d rows of %s are lost: PostgreSQL is away", left, self._table)
 
     def _start(self) -> None:
         # Known before it runs, so that a record made meanwhile does not start another.
-        name = f"medalion-{self._entity.__tablename__}"
+        name = f"medalion-{self._table}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
             self._thread.start()
@@ -138,19 +136,23 @@ class RowWriter:
 
     def _wrote_all(self) -> bool:
         """Whether nothing is left; False where PostgreSQL is away, and the rows in flight wait for it."""
+        # The mapped classes are loaded by whoever has something to write: a read records nothing.
+        from oltp.entities.base import uuid7
+        from oltp.repositories.bulk import add_rows
+
         while self._take():
             lost = self._lost
             told = [(uuid7(), *self._row_about(lost - self._lost_told))] if lost > self._lost_told else []
             try:
                 with self._postgres.connection() as connection:
-                    add_rows(connection, self._entity, ("id", *self._columns), [*self._flight, *told])
+                    add_rows(connection, self._table, ("id", *self._columns), [*self._flight, *told])
             except (InputError, psycopg.IntegrityError):
-                _logger.exception("PostgreSQL refuses %d rows of %s", len(self._flight), self._entity.__tablename__)
+                _logger.exception("PostgreSQL refuses %d rows of %s", len(self._flight), self._table)
                 with self._lock:
                     self._lost += len(self._flight)
             except (StoreUnavailableError, psycopg.Error) as error:
                 if not self._is_away:
-                    _logger.warning("rows of %s wait: %s", self._entity.__tablename__, error)
+                    _logger.warning("rows of %s wait: %s", self._table, error)
                 self._is_away = True
                 return False
             else:
@@ -167,6 +169,8 @@ class RowWriter:
         with self._lock:
             count = min(len(self._rows), self._batch - len(self._flight))
             taken = [self._rows.popleft() for _ in range(count)]
+        from oltp.entities.base import uuid7
+
         # Outside the lock, which is held for nobody else's work.
         self._flight += [(uuid7(), *row) for row in taken]
         return bool(self._flight)

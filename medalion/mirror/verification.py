@@ -16,7 +16,6 @@ from oltp.hot.tables import HOT_ARRIVAL
 from oltp.ledger import batches
 from oltp.ledger.folding import folded
 from oltp.ledger.inspection import WRITES, hot_rows, ledger_writes, mirror_facts, still_hot
-from oltp.repositories.snapshot import snapshot
 from oltp.server.engine import Connection, Postgres
 
 _SMALL_FILE = 1 << 20
@@ -130,6 +129,8 @@ def examine(postgres: Postgres, table: LakeTable, connection: Connection) -> Fin
         pin = table.refresh()
     except CorruptLakeError as error:
         return Findings(problems=[("Delta log", str(error))])
+    from oltp.repositories.snapshot import snapshot  # with what maps the books
+
     with snapshot(postgres) as arrow:
         found = Findings(pin, writes=ledger_writes(arrow, dataset), folded=folded(connection, dataset))
         for rows in hot_rows(arrow, dataset):

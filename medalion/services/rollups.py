@@ -7,6 +7,7 @@ Kept bars are rows of the bars' dataset under a source of their own, which no re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -22,7 +23,6 @@ from medalion.observations.arguments import Symbols, names_of
 from medalion.observations.request import read_request
 from medalion.observations.selection import ReadRequest
 from olap.delta.tables import Lake
-from oltp.entities.base import now
 from oltp.hot.instruments import instrument_ids
 from oltp.ledger import rollups
 from oltp.ledger.rollups import KeptRollup, KeptSeries
@@ -131,7 +131,7 @@ class Rollups:
         return pl.DataFrame(rows, schema=_LISTED, orient="row")
 
     def _refreshed(self, connection: Connection, rollup: KeptRollup, stopping: threading.Event) -> RefreshRun:
-        begun, declared = now(), dataset_named(rollup.dataset)
+        begun, declared = datetime.now(UTC), dataset_named(rollup.dataset)
         known = rollups.series_of(connection, rollup.dataset, rollup.timeframe)
         # Before anything is read: what comes in from here on counts as changed the next time.
         until, gone = {}, {}

@@ -1,58 +1,27 @@
-"""A dataset's tables in PostgreSQL and the way of its rows in and out.
+"""A dataset's tables in PostgreSQL and the way of its rows in and out; `oltp.schema.tables` declares their columns.
 
 The hot table holds what is not yet mirrored, in a fixed ring of slots that are truncated in turn; the last-value table
 holds the newest row of each series. Both are derived from the declaration.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy.dialects.postgresql import JSONB
 
 from medalion.core.datasets import ARRIVAL, DATASETS, LEVELS, Column, Dataset
 from medalion.core.frames import polars_schema
 
 SLOTS = 8
 
-NEWEST: dict[str, Any] = {"ts": sa.DateTime(timezone=True), "write_id": sa.BigInteger(), "ordinal": sa.Integer()}
+NEWEST = ("ts", "write_id", "ordinal")
 """The order in which one row of a series is newer than another; `newest_*` is the greatest seen, with tombstones."""
 
 _ARRIVAL = {column.name: column for column in ARRIVAL}
 HOT_ARRIVAL = tuple(_ARRIVAL[name] for name in ("write_id", "ordinal", "is_deleted"))
 RECORDED_AT = _ARRIVAL["recorded_at"]
 LAST_ARRIVAL = tuple(_ARRIVAL[name] for name in ("write_id", "ordinal", "recorded_at"))
-
-
-def hot_table(dataset: Dataset, metadata: sa.MetaData) -> sa.Table:
-    """The dataset's rows with their order of arrival, partitioned by slot."""
-    return sa.Table(
-        dataset.name,
-        metadata,
-        *(_sql_column(column) for column in (*dataset.columns, *HOT_ARRIVAL)),
-        sa.Column("slot", sa.SmallInteger, nullable=False, comment="Its place in the ring."),
-        sa.Index(f"ix_{dataset.name}_write_id", "write_id"),
-        sa.Index(f"ix_{dataset.name}_instrument_id_ts", "instrument_id", "ts"),
-        postgresql_partition_by="LIST (slot)",
-    )
-
-
-def last_table(dataset: Dataset, metadata: sa.MetaData) -> sa.Table:
-    """The newest row of each series; `is_stale` where only a range read can tell."""
-    key = dataset.series_key
-    return sa.Table(
-        last_name(dataset),
-        metadata,
-        *(_sql_column(column, nullable=column.name not in key) for column in dataset.columns),
-        *(_sql_column(column) for column in LAST_ARRIVAL),
-        sa.Column("is_stale", sa.Boolean, nullable=False, comment="A range read must repair the entry."),
-        sa.Column("touched_by", sa.BigInteger, nullable=False, comment="The write that last changed the entry."),
-        *(sa.Column(f"newest_{name}", kind, nullable=False) for name, kind in NEWEST.items()),
-        sa.PrimaryKeyConstraint(*key, name=f"pk_{last_name(dataset)}"),
-    )
 
 
 def last_name(dataset: Dataset) -> str:
@@ -68,30 +37,6 @@ def partition_name(dataset: Dataset, slot: int) -> str:
 def partition_names() -> frozenset[str]:
     """Every hot partition; they belong to their parents and are not mapped."""
     return frozenset(partition_name(dataset, slot) for dataset in DATASETS.values() for slot in range(SLOTS))
-
-
-def _sql_column(column: Column, *, nullable: bool | None = None) -> sa.Column[Any]:
-    can_be_null = (column.nullable or column.name == "available_at") if nullable is None else nullable
-    return sa.Column(column.name, sql_type(column.type), nullable=can_be_null, comment=column.doc or None)
-
-
-def sql_type(kind: pa.DataType) -> Any:
-    """The column type of PostgreSQL that holds it exactly."""
-    if pa.types.is_decimal(kind):
-        return sa.Numeric(kind.precision, kind.scale)
-    if pa.types.is_timestamp(kind):
-        return sa.DateTime(timezone=True)
-    if kind == LEVELS:
-        return JSONB(none_as_null=True)
-    return _SQL_TYPES[kind]
-
-
-_SQL_TYPES: dict[pa.DataType, sa.types.TypeEngine[Any]] = {
-    pa.string(): sa.Text(),
-    pa.int64(): sa.BigInteger(),
-    pa.int32(): sa.Integer(),
-    pa.bool_(): sa.Boolean(),
-}
 
 
 def plain(rows: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
-from oltp.entities.base import Entity
+from oltp.entities.base import Base
 from oltp.entities.journal import ApplicationLog, ErrorLog, PerformanceMetric
 from oltp.server.engine import Connection
 
@@ -27,16 +27,14 @@ _REMOVABLE = {
 REMOVABLE = tuple(_REMOVABLE)
 
 
-def add_rows(
-    connection: Connection, entity: type[Entity], columns: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> None:
+def add_rows(connection: Connection, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Insert the rows in one statement; one whose id is there already is left as it is, so that this can be repeated.
 
     JSON is passed as text. Values must fit their columns.
     """
-    table = entity.metadata.tables[entity.__tablename__]
+    table = Base.metadata.tables[name]
     statement = sql.SQL("INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) ON CONFLICT (id) DO NOTHING")
-    arrays = sql.SQL(", ").join(sql.SQL(f"%s::{_sql_type(table.c[name])}[]") for name in columns)
+    arrays = sql.SQL(", ").join(sql.SQL(f"%s::{_sql_type(table.c[column])}[]") for column in columns)
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     query = statement.format(table=sql.Identifier(table.name), names=names, arrays=arrays)
     connection.execute(query, [list(values) for values in zip(*rows, strict=True)])

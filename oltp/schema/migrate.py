@@ -13,9 +13,10 @@ from alembic.migration import MigrationContext
 
 from medalion.core.datasets import DATASETS
 from oltp.entities.catalogue import METADATA
-from oltp.hot.tables import hot_table, last_table, partition_names
+from oltp.hot.tables import partition_names
 from oltp.schema import revision as revisions
 from oltp.schema.drift import differences, in_words
+from oltp.schema.tables import hot_table, last_table
 from oltp.server.engine import parse_url
 from oltp.server.translation import translated
 

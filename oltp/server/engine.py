@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import adbc_driver_manager
 import psycopg
-import sqlalchemy as sa
 from psycopg import sql
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
-from sqlalchemy.exc import ArgumentError
 
 from medalion.core.errors import InputError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
@@ -60,12 +60,15 @@ def holding(connection: Connection, lock: tuple[int, int], *, wait: bool) -> Ite
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
 
 
-def parse_url(url: str) -> sa.URL:
+def parse_url(url: str) -> "sa.URL":
     """The URL for SQLAlchemy's psycopg driver.
 
     Raises:
         InputError: not a PostgreSQL URL. The message does not repeat it: it may hold a password.
     """
+    import sqlalchemy as sa
+    from sqlalchemy.exc import ArgumentError
+
     try:
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError) as error:
@@ -79,7 +82,7 @@ def parse_url(url: str) -> sa.URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def shown(url: sa.URL) -> str:
+def shown(url: "sa.URL") -> str:
     """The address without any secret in it."""
     public = {name: "***" if "pass" in name else value for name, value in url.query.items()}
     return url.set(query=public).render_as_string(hide_password=True)
@@ -88,9 +91,14 @@ def shown(url: sa.URL) -> str:
 class Postgres:
     """Connections to one database; safe to use from several threads."""
 
-    def __init__(self, url: str) -> None:
-        self.url = parse_url(url)
-        self.libpq = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    def __init__(self, url: str, *, is_ours: bool = False) -> None:
+        """`is_ours`: the URL is the embedded server's, and no user's, whose every part has to be looked at."""
+        self._given = url
+        self.libpq = (
+            url.replace("+psycopg", "", 1)
+            if is_ours
+            else self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        )
         self._pool = ConnectionPool(
             self.libpq,
             min_size=0,
@@ -108,6 +116,11 @@ class Postgres:
         self._servers: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
         self._arrow: SimpleQueue[Any] = SimpleQueue()
         self._engine: AsyncEngine | None = None
+
+    @cached_property
+    def url(self) -> "sa.URL":
+        """The address, for SQLAlchemy."""
+        return parse_url(self._given)
 
     def __repr__(self) -> str:
         return f"Postgres({shown(self.url)})"

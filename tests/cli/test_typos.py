@@ -177,7 +177,7 @@ def test_a_read_loads_neither_what_migrates_nor_what_it_does_not_use(database_ur
         store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
         store.write("stock_bars", BARS)
         store.mirror.run(settle=True)
-    unused = ("alembic", "mako", "pandas", "duckdb", "oltp.entities.trading", "medalion.trading.orders")
+    unused = ("alembic", "mako", "pandas", "duckdb", "sqlalchemy.orm", "oltp.entities", "medalion.trading")
     code = f"""
 import atexit, json, sys
 from medalion.cli import main

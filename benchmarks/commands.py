@@ -28,8 +28,8 @@ def prepare(folder: Path) -> None:
 
 
 def importing() -> float:
-    """Milliseconds that `import medalion` adds to an interpreter that does nothing."""
-    return _median_ms(["-c", "import medalion"], ends_with=0) - _median_ms(["-c", ""], ends_with=0)
+    """Milliseconds that `import medalion` adds to an interpreter that does nothing, which is run in turns with it."""
+    return statistics.median(_ms(["-c", "import medalion"], 0) - _ms(["-c", ""], 0) for _ in range(3 * TIMES))
 
 
 def reading(folder: Path) -> float:
@@ -43,11 +43,13 @@ def mistaken(folder: Path, *words: str) -> float:
 
 
 def _median_ms(arguments: Sequence[str], *, ends_with: int) -> float:
-    taken = []
-    for _ in range(TIMES + 1):
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
-        taken.append(time.perf_counter() - started)
-        if done.returncode != ends_with:
-            raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
-    return statistics.median(taken[1:]) * 1e3
+    return statistics.median(_ms(arguments, ends_with) for _ in range(TIMES))
+
+
+def _ms(arguments: Sequence[str], ends_with: int) -> float:
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+    taken = (time.perf_counter() - started) * 1e3
+    if done.returncode != ends_with:
+        raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
+    return taken

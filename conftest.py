@@ -1,6 +1,5 @@
 """The examples of what a store offers run like any doctest: `store` in them is one with a few rows in it."""
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,8 +20,6 @@ _DAYS = [datetime(2024, 1, day, tzinfo=UTC) for day in (2, 3, 4, 5)]
 @pytest.fixture(scope="session")
 def example_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A store with four days of Apple, quotes of a coin and an account; every example leaves it as it may be found."""
-    if "MEDALION_TEST_URL" not in os.environ:
-        pytest.skip("the server is started with the tests: add tests/tree/test_layout.py, or any other")
     folder: Path = tmp_path_factory.mktemp("examples")
     with fresh_database() as url, medalion.open(url, data_dir=folder, mirror_background=False) as store:
         store.assets.create(symbol="AAPL", name="Apple", asset_type="stock")
@@ -42,10 +39,21 @@ def _quote(store: Store, ts: datetime, *, bid: int, ask: int) -> None:
     store.write("crypto_quote_snapshots", pl.DataFrame({"symbol": ["BTC/USD"], "ts": [ts], **prices}))
 
 
+def shows_a_store(item: pytest.Item) -> bool:
+    """Whether a doctest is an example of what a store offers."""
+    example: Any = getattr(item, "dtest", None)
+    return example is not None and example.name.startswith(_OFFERING) and "store." in example.docstring
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Examples need the server of the tests."""
+    if shows_a_store(item):
+        item.add_marker("server")
+
+
 @pytest.fixture(autouse=True)
 def _examples(request: pytest.FixtureRequest) -> None:
     """Names for the examples of the modules that show a store; of no other test, so that no other waits for it."""
-    example: Any = getattr(request.node, "dtest", None)
-    if example is not None and example.name.startswith(_OFFERING) and "store." in example.docstring:
-        store = example.globs["store"] = request.getfixturevalue("example_store")
+    if shows_a_store(request.node):
+        store = request.node.dtest.globs["store"] = request.getfixturevalue("example_store")
         _quote(store, datetime.now(UTC), bid=67_250, ask=67_251)  # orders fill at a quote of now

@@ -1,56 +1,50 @@
 """One embedded PostgreSQL for the whole run, shared by its worker processes; a database and a lake for each test."""
 
-import os
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
-import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import medalion
 from medalion.store.store import Store
 from oltp.repositories.unit_of_work import UnitOfWork, sessions
-from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Connection, parse_url
+from tests.support import server
 from tests.support.entities import Units
 from tests.support.interleaved import connected
-from tests.support.postgres import fresh_database, libpq
+from tests.support.postgres import fresh_database
 
 # How long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("medalion", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("medalion")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="run the tests that need no PostgreSQL, and start none")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the server, or in a worker join it; MEDALION_TEST_URL names another server instead."""
-    if "MEDALION_TEST_URL" in os.environ and "MEDALION_TEST_DIR" not in os.environ:
-        return
-    if "MEDALION_TEST_DIR" not in os.environ:
-        # Not pytest's own folder: when root runs the tests, PostgreSQL runs as another user, who must reach it.
-        folder = tempfile.mkdtemp(prefix="medalion-tests-")
-        Path(folder).chmod(0o755)
-        os.environ["MEDALION_TEST_DIR"] = folder
-        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop("MEDALION_TEST_DIR"), ignore_errors=True))
-    server = EmbeddedPostgres.start(Path(os.environ["MEDALION_TEST_DIR"]) / "server")
-    # Killed processes lose nothing by it, only a power cut would; a database for each test costs half as much.
-    with psycopg.connect(libpq(server.url), autocommit=True) as connection:
-        for setting in ("fsync", "full_page_writes"):
-            connection.execute(f"ALTER SYSTEM SET {setting} = off")
-        connection.execute("SELECT pg_reload_conf()")
-    config.add_cleanup(server.stop)
-    os.environ["MEDALION_TEST_URL"] = server.url
+    server.configure(config, is_quick=config.option.quick)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs the server, as its fixtures show."""
+    if "postgres" in getattr(item, "fixturenames", ()):
+        item.add_marker("server")
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The long tests first, or at the end one process would wait for the other's."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    if config.option.quick:
+        left = [item for item in items if item.get_closest_marker("server")]
+        items[:] = [item for item in items if not item.get_closest_marker("server")]
+        config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture(autouse=True)
@@ -77,15 +71,21 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture(scope="session")
+def postgres() -> str:
+    """The URL of the server; whatever uses it, however indirectly, is left out of a quick run."""
+    return server.server_url()
+
+
 @pytest.fixture
-def database_url() -> Iterator[str]:
+def database_url(postgres: str) -> Iterator[str]:
     """A migrated database without rows."""
     with fresh_database() as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(postgres: str) -> Iterator[str]:
     """A migrated database that the tests of a module share, each with accounts of its own."""
     with fresh_database() as url:
         yield url

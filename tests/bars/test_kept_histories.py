@@ -37,6 +37,7 @@ _STEPS = st.one_of(
 _KEPT = ("15Min", "1Hour", "1Day", "1Week")
 
 
+@pytest.mark.server
 @pytest.mark.long
 @settings(max_examples=8)
 @given(st.sampled_from([STOCK_BARS, CRYPTO_BARS]), st.lists(_STEPS, min_size=3, max_size=14))

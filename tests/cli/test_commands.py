@@ -21,13 +21,14 @@ from medalion.cli.output import cell_text, emit, one_line
 from medalion.core.datasets import STOCK_BARS
 from oltp.ledger import batches
 from tests.support.commands import BARS, ROOT, process, refused, run
-from tests.support.postgres import fresh_database, libpq
+from tests.support.postgres import fresh_database
+from tests.support.server import libpq
 
 SECRET = "s3cr3t-pass"  # noqa: S105
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+def place(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
     """The options of a store with daily bars of AAPL, all in the lake; tests only read it."""
     folder = tmp_path_factory.mktemp("cli")
     with fresh_database() as url:

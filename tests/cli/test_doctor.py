@@ -16,6 +16,7 @@ def checks(settings: Settings) -> dict[str, doctor.Check]:
     return {check.name: check for check in diagnose(settings)}
 
 
+@pytest.mark.server
 def test_nothing_is_wrong_with_a_new_store(data_dir: Path) -> None:
     with fresh_database() as url:
         # As a process of its own: what it needs has not been imported by other tests.
@@ -39,6 +40,7 @@ def test_what_is_wrong_is_named_with_a_remedy(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (1, "failed: data folder, lake, database\n")
 
 
+@pytest.mark.server
 def test_a_database_without_a_schema_is_told_to_upgrade(data_dir: Path) -> None:
     with empty_database() as url:
         found = checks(settings_of(url, None, data_dir, {}))

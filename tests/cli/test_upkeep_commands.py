@@ -56,6 +56,7 @@ def test_status_shows_what_waits_and_verify_what_differs(own_place: tuple[str, .
     assert run(*own_place, "mirror", "verify").exit_code == 0
 
 
+@pytest.mark.server
 def test_a_database_is_upgraded_checked_and_taken_back(data_dir: Path) -> None:
     with empty_database() as url:
         options = ("--url", url, "--data-dir", str(data_dir), "db")

@@ -25,7 +25,8 @@ from oltp.entities.reference import Asset
 from oltp.ledger import anchors as books
 from oltp.ledger.anchors import Note
 from tests.support.commands import run
-from tests.support.postgres import fresh_database, libpq
+from tests.support.postgres import fresh_database
+from tests.support.server import libpq
 
 REHASHED = """UPDATE audit_logs AS entry SET hash = sha256(coalesce(previous_hash, ''::bytea)
               || convert_to(medalion_audit_content(entry), 'UTF8'))"""

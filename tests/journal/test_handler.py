@@ -22,7 +22,8 @@ from medalion.store.store import Store
 from oltp.repositories.unit_of_work import acting_as
 from oltp.server.engine import Postgres
 from tests.support.commands import ROOT
-from tests.support.postgres import admin_url, libpq
+from tests.support.postgres import admin_url
+from tests.support.server import libpq
 
 
 @pytest.fixture

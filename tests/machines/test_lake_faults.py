@@ -38,7 +38,7 @@ from tests.machines.lake_scene import Scene
 from tests.machines.lake_victim import KEYS, UPKEEP, Op, die_at, drawn, face_of, live
 from tests.oltp.embedded.processes import await_that, postmasters, short_folder
 from tests.support.observed import instruments
-from tests.support.postgres import libpq
+from tests.support.server import libpq
 
 KILLS = int(os.environ.get("MEDALION_KILLS", "16"))
 

@@ -30,7 +30,7 @@ from tests.machines.lake_faces import Face, opened
 from tests.machines.lake_model import Book
 from tests.machines.lake_upkeep import Ground, Upkeep
 from tests.support.observed import instruments
-from tests.support.postgres import libpq
+from tests.support.server import libpq
 
 T = TypeVar("T")
 

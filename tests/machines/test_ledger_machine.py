@@ -37,7 +37,8 @@ from oltp.entities.trading import Account as StoredAccount
 from tests.machines import ledger_model as model
 from tests.machines.ledger_books import Books, Connection, Row, books_of, check, connect, executed, venue_executions
 from tests.machines.ledger_draws import TIMES, commissions, prices, quantities
-from tests.support.postgres import fresh_database, libpq
+from tests.support.postgres import fresh_database
+from tests.support.server import libpq
 from tests.support.trading_floor import NOON, Floor, floor
 
 DEPOSIT = Decimal(100_000)
@@ -73,7 +74,7 @@ class Exchange:
 
 
 @pytest.fixture
-def exchange() -> Iterator[Exchange]:
+def exchange(postgres: str) -> Iterator[Exchange]:
     with fresh_database() as url, asyncio.Runner() as runner, connect(libpq(url)) as connection:
         stack = AsyncExitStack()
         desk = runner.run(stack.enter_async_context(floor(url, commission=FEES)))

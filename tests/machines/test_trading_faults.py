@@ -36,7 +36,7 @@ from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import parse_url
 from tests.machines.ledger_books import Books, Connection, books_of, check_against_venue, connect, venue_orders
 from tests.oltp.embedded.processes import await_that, postmasters, short_folder
-from tests.support.postgres import libpq
+from tests.support.server import libpq
 from tests.support.trading_floor import Board, Floor, floor
 
 KILLS = int(os.environ.get("MEDALION_KILLS", "60"))

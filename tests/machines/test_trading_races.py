@@ -28,7 +28,7 @@ from medalion.core.errors import ConflictError, MedalionError
 from medalion.store.store import Store
 from tests.machines.ledger_books import Connection, check_against_venue, connect, total
 from tests.support.observed import START
-from tests.support.postgres import libpq
+from tests.support.server import libpq
 
 T = TypeVar("T")
 DEPOSIT = Decimal(1_000_000)

@@ -30,7 +30,8 @@ from oltp.server.engine import Connection, holding
 from tests.support.interleaved import Stopped, connected, first, open_write, stopped_at, waiting
 from tests.support.lake import pin_of, table_of
 from tests.support.observed import START, instruments, rows_at, sample
-from tests.support.postgres import fresh_database, libpq
+from tests.support.postgres import fresh_database
+from tests.support.server import libpq
 
 LONG_AGO = timedelta()
 

@@ -16,7 +16,7 @@ from medalion.store.store import Store
 from oltp.repositories.past import check_past, past_table
 from oltp.repositories.snapshot import entity_names, entity_table, snapshot
 from tests.support.observed import START, instruments, sample
-from tests.support.postgres import libpq
+from tests.support.server import libpq
 from tests.support.trading_floor import Board
 
 MICROSECOND = timedelta(microseconds=1)

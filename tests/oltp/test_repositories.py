@@ -325,6 +325,7 @@ async def test_a_rule_of_the_table_is_an_input_error(units: Units) -> None:
             await unit.assets.create(symbol="MSFT")
 
 
+@pytest.mark.server
 async def test_a_database_that_is_away_is_reported_as_unavailable() -> None:
     engine = create_async_engine(admin_url().set(query={"host": "/nonexistent"}), poolclass=NullPool)
     with pytest.raises(StoreUnavailableError, match="not available"):

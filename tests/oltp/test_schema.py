@@ -17,13 +17,14 @@ from medalion.core.errors import StoreUnavailableError
 from oltp.entities.base import Base, uuid7
 from oltp.schema import migrate, revision
 from oltp.server.engine import parse_url
-from tests.support.postgres import admin_url, empty_database, fresh_database, libpq
+from tests.support.postgres import admin_url, empty_database, fresh_database
+from tests.support.server import libpq
 
 Client = psycopg.Connection[Any]
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(postgres: str) -> Iterator[str]:
     with fresh_database() as made:
         yield made
 
@@ -90,6 +91,7 @@ def audit(client: Client, entity: UUID) -> list[Any]:
     ).fetchall()
 
 
+@pytest.mark.server
 def test_an_empty_database_is_upgraded_downgraded_and_upgraded_again_without_a_difference() -> None:
     with empty_database() as url:
         assert migrate.current(url) is None
@@ -107,12 +109,14 @@ def test_an_empty_database_is_upgraded_downgraded_and_upgraded_again_without_a_d
         assert (migrate.current(url), migrate.check(url)) == (revision.head(), [])
 
 
+@pytest.mark.server
 def test_processes_that_open_a_new_database_at_once_create_it_once() -> None:
     with empty_database() as url, ThreadPoolExecutor(3) as pool:
         list(pool.map(migrate.upgrade, [url] * 3))
         assert migrate.check(url) == []
 
 
+@pytest.mark.server
 def test_the_offline_script_creates_the_same_schema() -> None:
     with empty_database() as url:
         with connect(url) as client:
@@ -173,6 +177,7 @@ def test_the_check_names_what_differs(client: Client, url: str, damage: str, lin
     assert [found[: len(line)] for found in migrate.check(url)] == [line]
 
 
+@pytest.mark.server
 def test_a_server_that_does_not_answer_is_reported_as_unavailable() -> None:
     nowhere = admin_url().set(query={"host": "/nonexistent"}).render_as_string(hide_password=False)
     with pytest.raises(StoreUnavailableError, match="not available"):

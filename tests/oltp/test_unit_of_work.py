@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from medalion.core.errors import StoreUnavailableError
 from oltp.repositories.unit_of_work import UnitOfWork, acting_as, sessions
 from oltp.server.engine import parse_url
-from tests.support.postgres import libpq
+from tests.support.server import libpq
 
 pytestmark = pytest.mark.anyio
 

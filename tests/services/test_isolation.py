@@ -66,6 +66,11 @@ class World:
         for name in ("resting", *(ORDERS if times == 1 else ())):
             self.limit(account, times, name)
 
+    def page(self, account: str) -> str:
+        """The text of the account's report."""
+        path = self.store._parts.settings.data_dir / "report.html"
+        return self.store.stats.report(account, path, end=NOON + 2 * DAY).read_text("utf-8")
+
     def limit(self, account: str, times: int, name: str) -> Any:
         return self.trading.execute_limit_order(
             account=account, symbol="AAPL", side="buy", quantity=times, limit_price=1, client_order_id=name, at=NOON
@@ -73,7 +78,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """What the first account was told before there were others, and then the others."""
     folder: Path = tmp_path_factory.mktemp("isolated")
     with fresh_database() as url, medalion.open(url, data_dir=folder, mirror_background=False) as store:
@@ -172,6 +177,7 @@ READS: dict[str, Ask] = {
     "trading.get_trade_statistics": by("trading", "get_trade_statistics"),
     "stats.equity": by("stats", "equity", end=NOON + 2 * DAY),
     "stats.performance": by("stats", "performance", end=NOON + 2 * DAY),
+    "stats.report": lambda world, account: world.page(account),
     "stats.summary": by("stats", "summary", end=NOON + 2 * DAY),
     "stats.trades": by("stats", "trades"),
 }

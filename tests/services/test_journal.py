@@ -12,7 +12,7 @@ from medalion.core.enums import ErrorSeverity, LogLevel
 from medalion.core.errors import InputError, NotFoundError
 from medalion.store.store import Store
 from oltp.repositories.unit_of_work import acting_as
-from tests.support.postgres import libpq
+from tests.support.server import libpq
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 

@@ -12,7 +12,8 @@ import medalion
 from medalion.core.errors import StoreError
 from oltp.schema import migrate, revision
 from oltp.server.embedded import EmbeddedPostgres
-from tests.support.postgres import empty_database, libpq
+from tests.support.postgres import empty_database
+from tests.support.server import libpq
 
 
 class BorrowedServer:
@@ -81,6 +82,7 @@ def test_migrations_without_one_end_are_refused(
         revision.head.__wrapped__()
 
 
+@pytest.mark.server
 def test_an_embedded_database_without_a_schema_gets_it(
     embedded: Callable[[str], BorrowedServer], data_dir: Path
 ) -> None:

@@ -140,6 +140,7 @@ def test_a_folder_that_cannot_be_made_is_refused(database_url: str, tmp_path: Pa
             medalion.open(database_url, data_dir=data_dir, lake=lake)
 
 
+@pytest.mark.server
 def test_a_server_without_the_schema_is_refused_with_the_command_to_run(data_dir: Path) -> None:
     with empty_database() as url, pytest.raises(StoreError, match="medalion db upgrade"):
         medalion.open(url, data_dir=data_dir)

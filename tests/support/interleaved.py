@@ -14,7 +14,7 @@ from oltp.hot.writes import WriteResult, write
 from oltp.server.engine import Connection
 from tests.oltp.embedded.processes import await_that
 from tests.support.observed import sample
-from tests.support.postgres import libpq
+from tests.support.server import libpq
 
 T = TypeVar("T")
 

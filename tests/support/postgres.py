@@ -1,7 +1,6 @@
 """Databases for tests: copied from a migrated template, and used again once emptied, which is far faster."""
 
 import atexit
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -13,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from medalion.core.datasets import DATASETS
 from oltp.schema import migrate
 from oltp.server.engine import parse_url
+from tests.support.server import server_url
 
 _emptied: list[str] = []
 
@@ -48,13 +48,8 @@ _SHAPE = sa.text("""
 
 
 def admin_url() -> sa.URL:
-    """A server on which databases may be created: MEDALION_TEST_URL."""
-    return parse_url(os.environ["MEDALION_TEST_URL"])
-
-
-def libpq(url: str) -> str:
-    """The URL as psycopg takes it."""
-    return parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    """A server on which databases may be created."""
+    return parse_url(server_url())
 
 
 @contextmanager

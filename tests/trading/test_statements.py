@@ -107,6 +107,9 @@ READS: dict[str, Callable[[Desk], Awaitable[Any]]] = {
     "trading.get_trade_statistics": lambda desk: desk.service.get_trade_statistics("book"),
     "stats.equity": lambda desk: desk.store.stats.equity("book", end=NOON + DAY),
     "stats.performance": lambda desk: desk.store.stats.performance("book", end=NOON + DAY),
+    "stats.report": lambda desk: desk.store.stats.report(
+        "book", desk.store._settings.data_dir / "report.html", end=NOON + DAY
+    ),
     "stats.summary": lambda desk: desk.store.stats.summary("book", end=NOON + DAY),
     "stats.trades": lambda desk: desk.store.stats.trades("book"),
 }

@@ -288,7 +288,7 @@ def test_the_examples_of_trading_give_what_they_print(store: Store) -> None:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def demo(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder as `make demo` leaves it, with less in it: bars of a stock around its split, and an account."""
     folder = tmp_path_factory.mktemp("checkout")
     data_dir = folder / "medalion-data"

@@ -35,7 +35,7 @@ SUBMITTED, PARTIALLY_FILLED, FILLED = TradeStatus.SUBMITTED, TradeStatus.PARTIAL
 
 
 @pytest.fixture(scope="module")
-def crowded_url() -> Iterator[str]:
+def crowded_url(postgres: str) -> Iterator[str]:
     """Of a database in which orders are left resting, which others' advancing would fill."""
     with fresh_database() as made:
         yield made

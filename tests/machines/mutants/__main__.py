@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import psycopg
 from rich.console import Console
 
-from oltp.server.embedded import EmbeddedPostgres
 from tests.machines.mutants import MUTANTS, RULES
 from tests.machines.mutants.base import ROOT, Mutant
-from tests.support.postgres import libpq
+from tests.support.server import started_server
 
 _COPIED = ("medalion", "oltp", "olap", "migrations", "tests", "pyproject.toml", "Makefile", "README.md")
 _SECONDS = 150
@@ -141,12 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="medalion-mutants-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another user when root starts it
-        server = EmbeddedPostgres.start(Path(folder) / "server")
+        server = started_server(Path(folder) / "server")
         try:
-            with psycopg.connect(libpq(server.url), autocommit=True) as connection:
-                for setting in ("fsync", "full_page_writes"):
-                    connection.execute(f"ALTER SYSTEM SET {setting} = off")
-                connection.execute("SELECT pg_reload_conf()")
             copy = Copy(Path(folder).resolve() / "tree", server.url)
             if is_checked:
                 unchanged = copy.run(sorted({test for mutant in mutants for test in mutant.tests}), seconds=1_800)

@@ -159,7 +159,7 @@ FILES = (
         "a zombie is taken for a postmaster",
         "oltp/server/process.py",
         {'return Path(arguments[0]).name == "postgres" and str(pgdata) in arguments': "return True"},
-        ("embedded/test_sharing.py::test_a_stale_pid_file_fools_nobody[zombie]",),
+        ("oltp/embedded/test_sharing.py::test_a_stale_pid_file_fools_nobody[zombie]",),
         hangs=True,
     ),
     Mutant(
@@ -167,6 +167,6 @@ FILES = (
         "the pid file of a dead postmaster stands in the way of the next",
         "oltp/server/process.py",
         {'(cluster.pgdata / "postmaster.pid").unlink(missing_ok=True)': "pass"},
-        ("embedded/test_sharing.py::test_a_stale_pid_file_fools_nobody",),
+        ("oltp/embedded/test_sharing.py::test_a_stale_pid_file_fools_nobody",),
     ),
 )

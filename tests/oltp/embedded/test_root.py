@@ -89,6 +89,7 @@ def troubles(client: Client) -> list[str]:
     return [line for line in client.leave().splitlines() if line and not line.startswith("waiting for")]
 
 
+@pytest.mark.server
 def test_an_ordinary_user_has_his_own_server_which_root_may_share(place: Path, client: Callable[..., Client]) -> None:
     user = pwd.getpwnam("nobody")
     home = place / "home"

@@ -20,7 +20,7 @@ LOCKED := .venv/.locked-$(PLACE)
 READY := .venv/.ready-$(PLACE)
 PEERS := .venv-bench/.ready-$(PLACE)
 
-.PHONY: help demo test soak mutants faces lint types check bench bench-lake notebooks docs wheel constraints clean
+.PHONY: help demo test quick soak mutants faces lint types check bench bench-lake notebooks docs wheel constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -46,6 +46,9 @@ demo: $(READY)  ## Run the main job on real data that ships in wheels; leaves me
 
 test: $(READY)  ## Run every test, with branch coverage (make test TESTS=tests/tree/test_layout.py for a part)
 	.venv/bin/python -m pytest --numprocesses 2 --cov --cov-report term $(TESTS)
+
+quick: $(READY)  ## Run the tests that need no PostgreSQL, in half a minute
+	.venv/bin/python -m pytest --numprocesses 2 --quick $(TESTS)
 
 soak: $(READY)  ## Run the tests of ledger and lake at length: 120,000 steps, 700 kills, 10 minutes of all at once
 	MEDALION_LEDGER_STEPS=6 MEDALION_RACE_SECONDS=30 MEDALION_KILLS=200 .venv/bin/python -m pytest \

@@ -1,6 +1,7 @@
 """Accounts are books of their own: same symbols, strategies and order ids in others change no answer of one."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -66,10 +67,11 @@ class World:
         for name in ("resting", *(ORDERS if times == 1 else ())):
             self.limit(account, times, name)
 
-    def page(self, account: str) -> str:
-        """The text of the account's report."""
+    def page(self, account: str) -> list[str]:
+        """The cells of the tables of the account's report."""
         path = self.store._parts.settings.data_dir / "report.html"
-        return self.store.stats.report(account, path, end=NOON + 2 * DAY).read_text("utf-8")
+        text = self.store.stats.report(account, path, end=NOON + 2 * DAY).read_text("utf-8")
+        return re.findall(r"<td[^>]*>([^<]+)<", text)
 
     def limit(self, account: str, times: int, name: str) -> Any:
         return self.trading.execute_limit_order(

@@ -1,11 +1,13 @@
 """What a caller asks for → what a read needs: symbols as instruments and sources."""
 
+from collections.abc import Sequence
 from typing import Unpack
 
 from medalion.core.datasets import Dataset
-from medalion.observations.arguments import ReadRange, read_arguments
+from medalion.core.errors import InputError
+from medalion.observations.arguments import ReadRange, Symbols, names_of, read_arguments
 from medalion.observations.selection import ReadRequest
-from oltp.hot.instruments import primary_series, unknown_symbol
+from oltp.hot.instruments import kinds_of, primary_series, unknown_symbol
 from oltp.server.engine import Postgres
 
 
@@ -33,3 +35,25 @@ def read_request(postgres: Postgres, dataset: str | Dataset, **rows: Unpack[Read
         timeframe=asked.timeframe,
         as_of=asked.as_of,
     )
+
+
+def dataset_for(postgres: Postgres, symbol: Symbols, candidates: Sequence[Dataset]) -> Dataset:
+    """The one dataset among `candidates` that observes the symbols.
+
+    Raises:
+        NotFoundError: none of them does.
+        InputError: several do.
+    """
+    symbols = names_of(symbol) or []
+    if not symbols:
+        return candidates[0]
+    with postgres.connection() as connection:
+        kinds = kinds_of(connection, symbols)
+        fitting = [c for c in candidates if all(c.kind in kinds.get(name, ()) for name in symbols)]
+        if not fitting:
+            unknown = next((name for name in symbols if name not in kinds), symbols[0])
+            raise unknown_symbol(connection, candidates[0], unknown)
+    if len(fitting) > 1:
+        names = " or ".join(candidate.name for candidate in fitting)
+        raise InputError(f"{symbol!r} names several instruments; read {names} instead", given=symbol, expected=names)
+    return fitting[0]

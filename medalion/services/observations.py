@@ -23,16 +23,15 @@ from medalion.ingest.sources import ImportData, ImportProgress, Source
 from medalion.journal.metrics import Record, ignore, timed
 from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
-from medalion.observations.arguments import ReadRange, Symbols, columns_of, names_of
+from medalion.observations.arguments import ReadRange, Symbols, columns_of
 from medalion.observations.asof import asof as joined
 from medalion.observations.latest import LatestRows
 from medalion.observations.plan import ReadPlan, plan_range
-from medalion.observations.request import read_request
+from medalion.observations.request import dataset_for, read_request
 from medalion.observations.selection import ReadRequest, select
 from olap.delta.tables import Lake
 from olap.reads.narrow import read
 from olap.reads.scan import Selection, scan
-from oltp.hot.instruments import kinds_of, unknown_symbol
 from oltp.hot.writes import WriteResult, write
 from oltp.server.engine import Postgres
 
@@ -238,7 +237,7 @@ class Observations:
         """
         if adjust not in ("none", "split"):
             raise InputError(f"adjust {adjust!r} is not known", given=adjust, expected="'none' or 'split'")
-        declared = self._dataset_for(symbol, (STOCK_BARS, CRYPTO_BARS))
+        declared = dataset_for(self._postgres, symbol, (STOCK_BARS, CRYPTO_BARS))
         length = str(Timeframe.parse(timeframe))
         asked = read_request(
             self._postgres, declared, symbols=symbol, start=start, end=end, as_of=as_of, timeframe=length
@@ -263,7 +262,7 @@ class Observations:
             NotFoundError: the symbol is not known, or of none of these kinds.
             InputError: a naive time, or `end` before `start`.
         """
-        declared = self._dataset_for(symbol, (STOCK_QUOTES, CRYPTO_QUOTES, OPTION_QUOTES))
+        declared = dataset_for(self._postgres, symbol, (STOCK_QUOTES, CRYPTO_QUOTES, OPTION_QUOTES))
         return self.read(declared, symbols=symbol, start=start, end=end, as_of=as_of)
 
     def latest(
@@ -317,16 +316,21 @@ class Observations:
         Raises:
             InputError: `left` lacks a column, or its times have no zone; bars without `timeframe`.
         """
-        return joined(
-            self._postgres,
-            self._lake,
-            left,
-            dataset_named(dataset),
-            tolerance=tolerance,
-            timeframe=timeframe,
-            as_of=as_of,
-            source=source,
-        )
+        declared = dataset_named(dataset)
+
+        def answer() -> pl.DataFrame:
+            return joined(
+                self._postgres,
+                self._lake,
+                left,
+                declared,
+                tolerance=tolerance,
+                timeframe=timeframe,
+                as_of=as_of,
+                source=source,
+            )
+
+        return self._read_again(declared, answer)
 
     @timed
     def sql(self, query: str, /, *, as_of: Instant | None = None, **params: Any) -> duckdb.DuckDBPyRelation:
@@ -347,24 +351,6 @@ class Observations:
 
         moment = None if as_of is None else utc(as_of, name="as_of")
         return answered(self._postgres, self._lake, query, as_of=moment, parameters=params)
-
-    def _dataset_for(self, symbol: Symbols, candidates: Sequence[Dataset]) -> Dataset:
-        """The one dataset among `candidates` that observes the symbols."""
-        symbols = names_of(symbol) or []
-        if not symbols:
-            return candidates[0]
-        with self._postgres.connection() as connection:
-            kinds = kinds_of(connection, symbols)
-            fitting = [c for c in candidates if all(c.kind in kinds.get(name, ()) for name in symbols)]
-            if not fitting:
-                unknown = next((name for name in symbols if name not in kinds), symbols[0])
-                raise unknown_symbol(connection, candidates[0], unknown)
-        if len(fitting) > 1:
-            names = " or ".join(candidate.name for candidate in fitting)
-            raise InputError(
-                f"{symbol!r} names several instruments; read {names} instead", given=symbol, expected=names
-            )
-        return fitting[0]
 
     def _planned(self, asked: ReadRequest) -> tuple[Selection, ReadPlan]:
         selection, _, _ = select(self._postgres, self._lake.table(asked.dataset), asked)

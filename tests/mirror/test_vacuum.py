@@ -214,6 +214,19 @@ def test_a_read_whose_files_were_vacuumed_meanwhile_is_answered_from_the_new_one
         store.read(STOCK_QUOTES, symbols=next(iter(ids)))
 
 
+def test_a_join_whose_files_were_vacuumed_meanwhile_is_answered_from_the_new_ones(
+    store: Store, database_url: str, data_dir: Path
+) -> None:
+    written(store, STOCK_QUOTES)
+    with medalion.open(database_url, data_dir=data_dir, mirror_background=False) as other:
+        left = other.read(STOCK_QUOTES, columns=["symbol", "ts"])
+        joined = other.asof(left, STOCK_QUOTES)
+        store.mirror.compact([STOCK_QUOTES])
+        store.mirror.vacuum([STOCK_QUOTES], older_than=AT_ONCE)
+        assert other.explain(STOCK_QUOTES).files > 1  # it still knows the files that are gone
+        assert_frame_equal(other.asof(left, STOCK_QUOTES), joined)
+
+
 def test_a_lake_of_another_store_is_not_cleaned(store: Store, database_url: str) -> None:
     written(store, STOCK_QUOTES)
     store.mirror.compact([STOCK_QUOTES])

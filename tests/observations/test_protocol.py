@@ -16,8 +16,7 @@ import medalion
 from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.ingest import history
-from medalion.observations import selection, sql
-from medalion.services import observations
+from medalion.observations import latest, selection, sql
 from medalion.store.store import Store
 from olap.delta.tables import LakeTable
 from oltp.hot import tail
@@ -380,6 +379,6 @@ def test_the_latest_value_of_an_import_is_shown_no_earlier_than_its_rows(filled:
 
 def test_a_repair_that_a_write_has_overtaken_changes_nothing(filled: Store) -> None:
     filled.delete(STOCK_QUOTES, symbols="AAA", start=START + timedelta(minutes=2))
-    with first(observations, "repair", lambda: filled.write(STOCK_QUOTES, rows_at(20))):
+    with first(latest, "repair", lambda: filled.write(STOCK_QUOTES, rows_at(20))):
         filled.latest(STOCK_QUOTES, "AAA")
     assert (filled.latest(STOCK_QUOTES, "AAA") or {})["ts"] == START + timedelta(minutes=22)

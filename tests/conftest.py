@@ -20,6 +20,7 @@ from tests.support.postgres import fresh_database
 
 # How long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("medalion", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("medalion"), max_examples=15)
 hypothesis.settings.load_profile("medalion")
 
 
@@ -29,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     server.configure(config, is_quick=config.option.quick)
+    if config.option.quick:
+        hypothesis.settings.load_profile("quick")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -42,9 +45,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """The long tests first, or at the end one process would wait for the other's."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.option.quick:
-        left = [item for item in items if item.get_closest_marker("server")]
-        items[:] = [item for item in items if not item.get_closest_marker("server")]
+        left = [item for item in items if _is_left_out(item)]
+        items[:] = [item for item in items if not _is_left_out(item)]
         config.hook.pytest_deselected(items=left)
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    """Whether a quick run does without it: what needs a server, and what alone would take a third of its time."""
+    return any(item.get_closest_marker(name) for name in ("server", "long"))
 
 
 @pytest.fixture(autouse=True)

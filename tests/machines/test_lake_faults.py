@@ -40,6 +40,8 @@ from tests.oltp.embedded.processes import await_that, postmasters, short_folder
 from tests.support.observed import instruments
 from tests.support.server import libpq
 
+pytestmark = pytest.mark.server
+
 KILLS = int(os.environ.get("MEDALION_KILLS", "16"))
 
 WRITING = Op("write", (1, 5, 30), 0)

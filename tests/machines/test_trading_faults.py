@@ -39,6 +39,8 @@ from tests.oltp.embedded.processes import await_that, postmasters, short_folder
 from tests.support.server import libpq
 from tests.support.trading_floor import Board, Floor, floor
 
+pytestmark = pytest.mark.server
+
 KILLS = int(os.environ.get("MEDALION_KILLS", "60"))
 DEPOSIT = Decimal(100_000)
 FEES = CommissionSchedule(bps=Decimal(5), per_unit=Decimal("0.005"), minimum=Decimal("0.35"))

@@ -27,6 +27,8 @@ from oltp.server.engine import Postgres
 from oltp.server.place import binaries, locate, run
 from tests.support.observed import START, instruments, sample
 
+pytestmark = pytest.mark.server
+
 
 @contextmanager
 def replicated() -> Iterator[tuple[str, str, Path]]:

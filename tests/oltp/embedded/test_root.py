@@ -14,7 +14,7 @@ from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.place import binaries
 from tests.oltp.embedded.processes import Client, answers, has_row, modes, postmasters, processes, write_row
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes user")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="only root changes user"), pytest.mark.server]
 
 
 def test_root_gets_a_server_that_is_not_root_and_changes_no_folder_outside(place: Path) -> None:
@@ -89,7 +89,6 @@ def troubles(client: Client) -> list[str]:
     return [line for line in client.leave().splitlines() if line and not line.startswith("waiting for")]
 
 
-@pytest.mark.server
 def test_an_ordinary_user_has_his_own_server_which_root_may_share(place: Path, client: Callable[..., Client]) -> None:
     user = pwd.getpwnam("nobody")
     home = place / "home"

@@ -25,8 +25,9 @@ from tests.oltp.embedded.processes import (
     write_row,
 )
 
+pytestmark = pytest.mark.server
 
-@pytest.mark.server
+
 def test_two_processes_share_one_server_and_the_last_one_out_stops_it(
     data_dir: Path, client: Callable[..., Client]
 ) -> None:
@@ -60,7 +61,6 @@ def test_a_killed_user_is_not_waited_for_by_the_last_one_out(data_dir: Path, cli
     assert processes(data_dir) == {}
 
 
-@pytest.mark.server
 def test_a_server_whose_users_were_all_killed_is_found_and_stopped_by_the_next(
     data_dir: Path, client: Callable[..., Client]
 ) -> None:
@@ -134,7 +134,6 @@ def test_deleted_lock_files_do_not_lead_to_a_second_server(data_dir: Path) -> No
     assert processes(data_dir) == {}
 
 
-@pytest.mark.server
 def test_six_processes_at_once_get_one_server_also_after_a_start_that_was_killed_inside_initdb(
     place: Path, client: Callable[..., Client]
 ) -> None:

@@ -47,7 +47,7 @@ demo: $(READY)  ## Run the main job on real data that ships in wheels; leaves me
 test: $(READY)  ## Run every test, with branch coverage (make test TESTS=tests/tree/test_layout.py for a part)
 	.venv/bin/python -m pytest --numprocesses 2 --cov --cov-report term $(TESTS)
 
-quick: $(READY)  ## Run the tests that need no PostgreSQL, in half a minute
+quick: $(READY)  ## Run the tests that need neither PostgreSQL nor long
 	.venv/bin/python -m pytest --numprocesses 2 --quick $(TESTS)
 
 soak: $(READY)  ## Run the tests of ledger and lake at length: 120,000 steps, 700 kills, 10 minutes of all at once

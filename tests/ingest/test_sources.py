@@ -337,6 +337,7 @@ print(json.dumps(peaks))
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     rows = 300_000
     quotes = pl.select(symbol=pl.lit("AAA"), ts=START + pl.int_range(rows) * timedelta(milliseconds=1)).with_columns(

@@ -83,6 +83,7 @@ groups = st.none() | st.lists(st.sampled_from(INSTRUMENTS), min_size=1, unique=T
 series = st.none() | st.dictionaries(feed, groups, min_size=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dataset", [STOCK_QUOTES, STOCK_BARS, POLYMARKET_BOOKS], ids=lambda each: each.name)
 @settings(max_examples=40)
 @given(data=st.data())

@@ -144,6 +144,7 @@ def stored_rows(seed: int) -> pl.DataFrame:
     ).select(pl.col(name).cast(kind) for name, kind in polars_schema(STOCK_QUOTES.stored).items())
 
 
+@pytest.mark.long
 def test_of_two_processes_that_commit_the_same_version_one_wins_whatever_the_environment_says(
     url: str, server: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,9 @@ LOCKED := .venv/.locked-$(PLACE)
 READY := .venv/.ready-$(PLACE)
 PEERS := .venv-bench/.ready-$(PLACE)
 
+# Or each of the programs that the tests start would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test quick soak mutants faces lint types check bench bench-lake notebooks docs wheel constraints clean
 
 help:  ## Show this list
@@ -51,10 +54,12 @@ quick: $(READY)  ## Run the tests that need neither PostgreSQL nor long
 	.venv/bin/python -m pytest --numprocesses 2 --quick $(TESTS)
 
 soak: $(READY)  ## Run the tests of ledger and lake at length: 120,000 steps, 700 kills, 10 minutes of all at once
-	MEDALION_LEDGER_STEPS=6 MEDALION_RACE_SECONDS=30 MEDALION_KILLS=200 .venv/bin/python -m pytest \
+	MEDALION_EXAMPLES=1 MEDALION_LEDGER_STEPS=6 MEDALION_RACE_SECONDS=30 MEDALION_KILLS=200 .venv/bin/python -m pytest \
 		tests/machines/test_fold_machine.py tests/machines/test_ledger_machine.py tests/machines/test_trading_races.py tests/machines/test_trading_faults.py
-	MEDALION_LAKE_STEPS=125 MEDALION_SOAK_SECONDS=600 MEDALION_KILLS=500 .venv/bin/python -m pytest \
+	MEDALION_EXAMPLES=1 MEDALION_LAKE_STEPS=125 MEDALION_SOAK_SECONDS=600 MEDALION_KILLS=500 .venv/bin/python -m pytest \
 		tests/machines/test_lake_machine.py tests/machines/test_lake_faults.py tests/machines/test_lake_soak.py
+	MEDALION_EXAMPLES=4 .venv/bin/python -m pytest \
+		tests/bars/test_kept_histories.py tests/ingest/test_sources.py tests/olap/test_narrow.py
 
 mutants: $(READY)  ## Switch off each rule of the store's protocol, and show that a test notices (ARGUMENTS=12 for rule 12)
 	.venv/bin/python -m tests.machines.mutants $(ARGUMENTS)

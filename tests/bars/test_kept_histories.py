@@ -17,6 +17,7 @@ from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK
 from medalion.store.store import Store
 from tests.bars.test_rollups import HOUR, MINUTE, MINUTES, bar, frame, quote
 from tests.support.kept_bars import on_reading, reason
+from tests.support.lengths import examples
 from tests.support.observed import START, SYMBOLS, instruments
 from tests.support.postgres import fresh_database
 
@@ -39,7 +40,7 @@ _KEPT = ("15Min", "1Hour", "1Day", "1Week")
 
 @pytest.mark.server
 @pytest.mark.long
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 @given(st.sampled_from([STOCK_BARS, CRYPTO_BARS]), st.lists(_STEPS, min_size=3, max_size=14))
 def test_after_any_history_they_are_what_is_made_on_reading(
     tmp_path_factory: pytest.TempPathFactory, bars: Dataset, steps: list[tuple[Any, ...]]

@@ -24,6 +24,7 @@ from medalion.core.errors import InputError, NotFoundError
 from medalion.ingest import history, pieces, sources
 from medalion.ingest.sources import ImportProgress, Source
 from medalion.store.store import Store
+from tests.support.lengths import examples
 from tests.support.observed import START, as_read, instruments, sample
 
 BARS = sample(STOCK_BARS, 11)
@@ -95,7 +96,7 @@ def test_rows_are_the_same_in_every_shape_and_known_again(store: Store, tmp_path
     block=st.integers(1, 400),
     shapes=st.lists(st.sampled_from(["csv", "parquet", "frame"]), min_size=1, max_size=3),
 )
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_however_the_rows_are_cut_they_are_the_same_import(
     store: Store, tmp_path: Path, cuts: list[int], piece: int, block: int, shapes: list[str]
 ) -> None:

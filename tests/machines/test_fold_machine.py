@@ -20,6 +20,7 @@ from medalion.positions.events import Dividend, SettlementEvent, Split
 from medalion.positions.round_trips import Execution, RoundTrip, fold
 from tests.machines import ledger_model as model
 from tests.machines.ledger_draws import TIMES, commissions, decimals, prices, quantities
+from tests.support.lengths import examples
 from tests.support.trading_floor import NOON
 
 sides = st.sampled_from(TradeSide)
@@ -30,10 +31,10 @@ def test_the_fold_agrees_with_the_model_whatever_comes_late_is_undone_or_settled
     record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     FoldMachine.steps = 0
-    examples = settings(max_examples=10_000 * TIMES // 35, stateful_step_count=40, database=None)
-    run_state_machine_as_test(FoldMachine, settings=examples)
+    length = settings(max_examples=examples(10_000 * TIMES) // 35, stateful_step_count=40, database=None)
+    run_state_machine_as_test(FoldMachine, settings=length)
     record_testsuite_property("steps of the fold", FoldMachine.steps)
-    assert FoldMachine.steps >= 7_000 * TIMES  # how many a history has is drawn, too
+    assert FoldMachine.steps >= examples(7_000 * TIMES)  # how many a history has is drawn, too
 
 
 class FoldMachine(RuleBasedStateMachine):

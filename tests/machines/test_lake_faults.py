@@ -37,12 +37,13 @@ from tests.machines.lake_faces import opened
 from tests.machines.lake_scene import Scene
 from tests.machines.lake_victim import KEYS, UPKEEP, Op, die_at, drawn, face_of, live
 from tests.oltp.embedded.processes import await_that, postmasters, short_folder
+from tests.support.lengths import examples
 from tests.support.observed import instruments
 from tests.support.server import libpq
 
 pytestmark = pytest.mark.server
 
-KILLS = int(os.environ.get("MEDALION_KILLS", "16"))
+KILLS = int(os.environ.get("MEDALION_KILLS", str(examples(16))))
 
 WRITING = Op("write", (1, 5, 30), 0)
 DELETING = Op("delete", tuple(range(10, 20)), 0)

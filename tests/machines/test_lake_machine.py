@@ -29,6 +29,7 @@ from tests.machines.lake_draws import DRIVEN, SYMBOLS, TIMES, Asked, Place, mome
 from tests.machines.lake_faces import Face, opened
 from tests.machines.lake_model import Book
 from tests.machines.lake_upkeep import Ground, Upkeep
+from tests.support.lengths import examples
 from tests.support.observed import instruments
 from tests.support.server import libpq
 
@@ -66,12 +67,12 @@ def test_every_read_is_that_of_the_oracle_after_every_step(
     ground: Ground, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     LakeMachine.ground, LakeMachine.steps = ground, 0
-    examples = settings(max_examples=STEPS * TIMES // 30, stateful_step_count=40, database=None)
+    length = settings(max_examples=examples(STEPS * TIMES) // 30, stateful_step_count=40, database=None)
     started = time.monotonic()
-    run_state_machine_as_test(LakeMachine, settings=examples)
+    run_state_machine_as_test(LakeMachine, settings=length)
     record_testsuite_property("steps of the lake", LakeMachine.steps)
     record_testsuite_property("steps of the lake a second", round(LakeMachine.steps / (time.monotonic() - started)))
-    assert LakeMachine.steps >= STEPS * TIMES // 2  # how many an example has is drawn, too
+    assert LakeMachine.steps >= examples(STEPS * TIMES) // 2  # how many an example has is drawn, too
 
 
 class LakeMachine(Upkeep):

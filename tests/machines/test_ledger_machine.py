@@ -37,6 +37,7 @@ from oltp.entities.trading import Account as StoredAccount
 from tests.machines import ledger_model as model
 from tests.machines.ledger_books import Books, Connection, Row, books_of, check, connect, executed, venue_executions
 from tests.machines.ledger_draws import TIMES, commissions, prices, quantities
+from tests.support.lengths import examples
 from tests.support.postgres import fresh_database
 from tests.support.server import libpq
 from tests.support.trading_floor import NOON, Floor, floor
@@ -110,10 +111,10 @@ def test_the_books_agree_with_the_model_after_every_step(
     exchange: Exchange, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     LedgerMachine.exchange, LedgerMachine.steps = exchange, 0
-    examples = settings(max_examples=1_500 * TIMES // 35, stateful_step_count=40, database=None)
-    run_state_machine_as_test(LedgerMachine, settings=examples)
+    length = settings(max_examples=examples(1_500 * TIMES) // 35, stateful_step_count=40, database=None)
+    run_state_machine_as_test(LedgerMachine, settings=length)
     record_testsuite_property("steps of the books", LedgerMachine.steps)
-    assert LedgerMachine.steps >= 1_000 * TIMES  # how many a history has is drawn, too
+    assert LedgerMachine.steps >= examples(1_000 * TIMES)  # how many a history has is drawn, too
 
 
 class LedgerMachine(RuleBasedStateMachine):

@@ -36,12 +36,13 @@ from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import parse_url
 from tests.machines.ledger_books import Books, Connection, books_of, check_against_venue, connect, venue_orders
 from tests.oltp.embedded.processes import await_that, postmasters, short_folder
+from tests.support.lengths import examples
 from tests.support.server import libpq
 from tests.support.trading_floor import Board, Floor, floor
 
 pytestmark = pytest.mark.server
 
-KILLS = int(os.environ.get("MEDALION_KILLS", "60"))
+KILLS = int(os.environ.get("MEDALION_KILLS", str(examples(60))))
 DEPOSIT = Decimal(100_000)
 FEES = CommissionSchedule(bps=Decimal(5), per_unit=Decimal("0.005"), minimum=Decimal("0.35"))
 PRICES = {"AAPL": ("189.98", "190.02"), "MSFT": ("410.11", "410.27"), "TSLA": ("33.33333333", "33.33333334")}

@@ -27,6 +27,7 @@ from olap.files.parquet import footer_in, sums_of
 from olap.places.folder import Folder
 from olap.reads.narrow import read
 from olap.reads.scan import Selection, scan
+from tests.support.lengths import examples
 from tests.support.observed import START, sample
 
 MINUTES = 8
@@ -85,7 +86,7 @@ series = st.none() | st.dictionaries(feed, groups, min_size=1)
 
 @pytest.mark.long
 @pytest.mark.parametrize("dataset", [STOCK_QUOTES, STOCK_BARS, POLYMARKET_BOOKS], ids=lambda each: each.name)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_the_answer_is_that_of_the_whole_files(dataset: Dataset, data: st.DataObject) -> None:
     *mirrored, last = data.draw(writes(dataset))

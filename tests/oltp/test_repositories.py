@@ -18,8 +18,8 @@ from oltp.entities.base import uuid7
 from oltp.entities.reference import Asset, PolymarketEvent, PolymarketOutcome
 from oltp.entities.trading import Account, Position, Strategy, Trade
 from oltp.repositories.unit_of_work import UnitOfWork, acting, acting_as, sessions
+from oltp.server.engine import parse_url
 from tests.support.entities import NOON, Units, add_asset, add_book, holding_of, order_of
-from tests.support.postgres import admin_url
 
 pytestmark = pytest.mark.anyio
 Attempt = Callable[[UnitOfWork], Awaitable[object]]
@@ -327,7 +327,7 @@ async def test_a_rule_of_the_table_is_an_input_error(units: Units) -> None:
 
 @pytest.mark.server
 async def test_a_database_that_is_away_is_reported_as_unavailable() -> None:
-    engine = create_async_engine(admin_url().set(query={"host": "/nonexistent"}), poolclass=NullPool)
+    engine = create_async_engine(parse_url("postgresql:///medalion?host=/nonexistent"), poolclass=NullPool)
     with pytest.raises(StoreUnavailableError, match="not available"):
         async with UnitOfWork(sessions(engine)) as unit:
             await unit.assets.find()

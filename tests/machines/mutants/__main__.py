@@ -58,6 +58,7 @@ class Copy:
         self._environment = given | {
             "MEDALION_TEST_URL": url,
             "PYTHONPATH": str(place),
+            "MEDALION_EXAMPLES": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "COLUMNS": "300",
         }

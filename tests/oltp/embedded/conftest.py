@@ -11,6 +11,11 @@ from oltp.server.embedded import EmbeddedPostgres
 from tests.oltp.embedded.processes import Client, copied, kill_all, short_folder
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Each test here starts a server of its own, or tries to."""
+    item.add_marker("server")
+
+
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     place = short_folder()

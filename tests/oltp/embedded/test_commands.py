@@ -10,8 +10,6 @@ from oltp.server.embedded import EmbeddedPostgres, StillStartingError
 from tests.oltp.embedded.processes import answers, postmasters, processes
 from tests.support.commands import refused, run
 
-pytestmark = pytest.mark.server
-
 
 @pytest.fixture(autouse=True)
 def no_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,6 @@ from medalion.core.errors import InputError, StoreError, StoreUnavailableError
 from oltp.server.embedded import EmbeddedPostgres
 from tests.oltp.embedded.processes import await_that, connect, copied, has_row, postmasters, processes, write_row
 
-pytestmark = pytest.mark.server
-
 
 @pytest.mark.parametrize("name", ["x" * 90, "a,b"], ids=["long", "comma"])
 def test_a_path_that_no_socket_can_have_gets_a_private_folder_that_goes_with_the_server(

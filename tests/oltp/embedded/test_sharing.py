@@ -25,8 +25,6 @@ from tests.oltp.embedded.processes import (
     write_row,
 )
 
-pytestmark = pytest.mark.server
-
 
 def test_two_processes_share_one_server_and_the_last_one_out_stops_it(
     data_dir: Path, client: Callable[..., Client]

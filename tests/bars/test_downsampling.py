@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.errors import InputError
 from medalion.store.store import Store
-from tests.bars.test_rollups import DAY, MINUTE, bar, frame, quote
+from tests.support.bar_rows import DAY, MINUTE, bar, frame, quote
 from tests.support.commands import run
 from tests.support.kept_bars import on_reading, reason
 from tests.support.lake import pin_of

@@ -15,7 +15,7 @@ from medalion.bars.kept import KeptBars
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError, NotFoundError
 from medalion.store.store import Store
-from tests.bars.test_rollups import DAY, HOUR, MINUTE, MINUTES, bar, frame, quote
+from tests.support.bar_rows import DAY, HOUR, MINUTE, MINUTES, bar, frame, quote
 from tests.support.kept_bars import on_reading, reason
 from tests.support.lake import folder_of, pin_of, table_of
 from tests.support.observed import START, SYMBOLS, instruments

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 import medalion
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.store.store import Store
-from tests.bars.test_rollups import HOUR, MINUTE, MINUTES, bar, frame, quote
+from tests.support.bar_rows import HOUR, MINUTE, MINUTES, bar, frame, quote
 from tests.support.kept_bars import on_reading, reason
 from tests.support.lengths import examples
 from tests.support.observed import START, SYMBOLS, instruments

@@ -1,11 +1,9 @@
 """Bars of a timeframe that is not stored are made from what is, to the last digit and never before they are known."""
 
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -13,44 +11,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
+from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import InputError
-from medalion.core.frames import conform, derive, polars_schema
-from medalion.core.time import Timeframe
-from medalion.market.calendar import sessions_between
+from medalion.core.frames import polars_schema
 from medalion.store.store import Store
-from olap.reads.rollup import Grid, rolled_up
+from tests.support.bar_rows import DAY, HOUR, MINUTE, MINUTES, NEW_YORK, bar, frame, local, made, quote
 from tests.support.observed import START, instruments
 
-NEW_YORK = ZoneInfo("America/New_York")
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 EARLY = {date(2024, 7, 3), date(2024, 11, 29), date(2024, 12, 24)}
 HOLIDAYS = {date(2024, 3, 29), date(2024, 11, 28), date(2024, 12, 25)}
 INTRADAY = {"5Min": 5, "7Min": 7, "15Min": 15, "90Min": 90, "1Hour": 60, "4Hour": 240}
 MONTHS = {"1Month": 1, "3Month": 3, "12Month": 12}
-
-
-def bar(ts: datetime, price: object, volume: object = 1, *, symbol: str = "AAA", **values: object) -> dict[str, Any]:
-    prices = {name: Decimal(str(price)) for name in ("open", "high", "low", "close", "vwap")}
-    row = {"symbol": symbol, "timeframe": "1Min", "ts": ts, **prices, "volume": Decimal(str(volume)), "trade_count": 1}
-    return row | {n: Decimal(v) if isinstance(v, int) and n != "trade_count" else v for n, v in values.items()}
-
-
-def frame(rows: Iterable[dict[str, Any]], dataset: Dataset = STOCK_BARS) -> pl.DataFrame:
-    kinds = polars_schema(dataset.stored)
-    return pl.DataFrame(
-        list(rows), schema_overrides={name: kinds[name] for name in kinds if name not in ("ts", "symbol")}
-    )
-
-
-def quote(ts: datetime, bid: object, ask: object) -> dict[str, Any]:
-    prices = {"bid_price": bid, "ask_price": ask}
-    sizes = {"bid_size": Decimal(1), "ask_size": None}
-    return {"symbol": "AAA", "ts": ts, **{n: p if p is None else Decimal(str(p)) for n, p in prices.items()}, **sizes}
-
-
-def local(day: date, at: str) -> datetime:
-    return datetime.combine(day, time.fromisoformat(at), NEW_YORK).astimezone(UTC)
 
 
 def edges(ts: datetime, timeframe: str, zone: Any) -> tuple[datetime, datetime]:
@@ -110,12 +81,6 @@ def expected(rows: list[dict[str, Any]], timeframe: str, *, is_stock: bool) -> l
     return made
 
 
-def made(rows: pl.DataFrame, timeframe: str, *, is_stock: bool) -> pl.DataFrame:
-    full = conform(STOCK_BARS, rows, source="s").with_columns(derive(STOCK_BARS)).with_columns(instrument_id=pl.lit(7))
-    grid, finer = Grid(Timeframe.parse(timeframe), sessions_between if is_stock else None), Timeframe.parse("1Min")
-    return rolled_up(STOCK_BARS, full, grid, finer, columns=STOCK_BARS.schema.names).sort("ts")
-
-
 def units(most: int) -> st.SearchStrategy[Decimal]:
     return st.integers(0, most).map(lambda whole: Decimal(whole).scaleb(-8))
 
@@ -154,9 +119,6 @@ def test_bars_are_what_their_definition_says(rows: list[dict[str, Any]], timefra
 def stock(store: Store) -> Store:
     instruments(store, STOCK_BARS.kind)
     return store
-
-
-MINUTES = frame(bar(START + n * MINUTE, 10 + n, n + 1) for n in (0, 1, 4, 5, 11))
 
 
 def shown(rows: pl.DataFrame) -> list[tuple[Any, ...]]:

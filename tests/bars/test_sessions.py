@@ -4,7 +4,7 @@ from datetime import date
 
 import exchange_calendars
 
-from tests.bars.test_rollups import NEW_YORK, bar, frame, local, made
+from tests.support.bar_rows import NEW_YORK, bar, frame, local, made
 
 
 def test_sessions_end_early_when_the_exchange_closes_early() -> None:

@@ -4,7 +4,7 @@ import polars as pl
 
 from medalion.core.datasets import STOCK_BARS
 from medalion.store.store import Store
-from tests.bars.test_rollups import MINUTES
+from tests.support.bar_rows import MINUTES
 from tests.support.commands import refused, run
 from tests.support.kept_bars import reason
 from tests.support.observed import instruments

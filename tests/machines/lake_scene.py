@@ -18,8 +18,8 @@ from medalion.core.errors import InputError
 from oltp.server.engine import parse_url
 from tests.machines.lake_faces import Face
 from tests.machines.lake_victim import AT_ONCE, Op, Shelf, face_of, shelf_of
-from tests.oltp.embedded.processes import await_that
 from tests.support.lake import stored
+from tests.support.server_processes import await_that
 
 
 @dataclass

@@ -36,10 +36,10 @@ from oltp.server.embedded import EmbeddedPostgres
 from tests.machines.lake_faces import opened
 from tests.machines.lake_scene import Scene
 from tests.machines.lake_victim import KEYS, UPKEEP, Op, die_at, drawn, face_of, live
-from tests.oltp.embedded.processes import await_that, postmasters, short_folder
 from tests.support.lengths import examples
 from tests.support.observed import instruments
 from tests.support.server import libpq
+from tests.support.server_processes import await_that, postmasters, short_folder
 
 pytestmark = pytest.mark.server
 

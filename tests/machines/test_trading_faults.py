@@ -35,9 +35,9 @@ from oltp.schema import migrate
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import parse_url
 from tests.machines.ledger_books import Books, Connection, books_of, check_against_venue, connect, venue_orders
-from tests.oltp.embedded.processes import await_that, postmasters, short_folder
 from tests.support.lengths import examples
 from tests.support.server import libpq
+from tests.support.server_processes import await_that, postmasters, short_folder
 from tests.support.trading_floor import Board, Floor, floor
 
 pytestmark = pytest.mark.server

@@ -21,11 +21,10 @@ from olap.delta.tables import LakeTable
 from olap.files.index import NO_FILES
 from oltp.hot.writes import begin
 from oltp.server.engine import Connection, parse_url
-from tests.mirror.test_rebinding import backup
 from tests.support.interleaved import connected, first, stopped_at, waiting
 from tests.support.lake import folder_of, pin_of, stored, table_of
 from tests.support.observed import START, instruments, rows_at, sample
-from tests.support.postgres import admin_url
+from tests.support.postgres import admin_url, backup
 from tests.support.server import libpq
 
 ROOT = Path(__file__).resolve().parents[2]

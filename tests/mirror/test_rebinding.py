@@ -4,8 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -20,11 +18,11 @@ import medalion
 from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.store.store import Store
-from oltp.server.engine import Postgres, parse_url
+from oltp.server.engine import Postgres
 from oltp.server.place import binaries
 from tests.support.lake import pin_of, stored, table_of
 from tests.support.observed import START, instruments, rows_at, sample
-from tests.support.postgres import admin_url, fresh_database
+from tests.support.postgres import admin_url, backup, fresh_database
 
 
 def opened(url: str, data_dir: Path) -> Store:
@@ -34,22 +32,6 @@ def opened(url: str, data_dir: Path) -> Store:
 def execute(url: str, statement: sql.Composed | str) -> None:
     with psycopg.connect(Postgres(url).libpq, autocommit=True) as connection:
         connection.execute(statement.encode() if isinstance(statement, str) else statement)
-
-
-@contextmanager
-def backup(url: str) -> Iterator[str]:
-    """A copy of the database as it is now, under a URL of its own."""
-    admin = admin_url().render_as_string(hide_password=False)
-    name, copy = parse_url(url).database or "", f"medalion_test_copy_{uuid4().hex}"
-    execute(
-        admin,
-        sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}").format(sql.Literal(name)),
-    )
-    execute(admin, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(copy), sql.Identifier(name)))
-    try:
-        yield admin_url().set(database=copy).render_as_string(hide_password=False)
-    finally:
-        execute(admin, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(copy)))
 
 
 @pytest.fixture

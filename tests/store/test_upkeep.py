@@ -17,7 +17,7 @@ from medalion.core.settings import settings_of
 from medalion.store.background import BackgroundUpkeep
 from medalion.store.store import Store
 from oltp.ledger import batches, rollups
-from tests.bars.test_rollups import MINUTE, MINUTES, bar, frame, quote
+from tests.support.bar_rows import MINUTE, MINUTES, bar, frame, quote
 from tests.support.kept_bars import reason
 from tests.support.lake import folder_of, pin_of, table_of, written
 from tests.support.observed import START, instruments

@@ -12,9 +12,9 @@ from medalion.core.datasets import STOCK_QUOTES, Dataset
 from medalion.core.frames import conform
 from oltp.hot.writes import WriteResult, write
 from oltp.server.engine import Connection
-from tests.oltp.embedded.processes import await_that
 from tests.support.observed import sample
 from tests.support.server import libpq
+from tests.support.server_processes import await_that
 
 T = TypeVar("T")
 

@@ -76,6 +76,18 @@ def fresh_database() -> Iterator[str]:
             _drop(name)
 
 
+@contextmanager
+def backup(url: str) -> Iterator[str]:
+    """A copy of the database as it is now, under a URL of its own; whoever is connected to the original is cut off."""
+    with _engine(parse_url(url).database or "").connect() as connection:
+        connection.execute(_CONNECTIONS)
+    name = _created(parse_url(url).database or "")
+    try:
+        yield _url(name)
+    finally:
+        _drop(name)
+
+
 @cache
 def _template() -> str:
     name = _created("template0")

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from tests.tree.modules import MODULES, ROOT, imports
+from tests.tree.modules import MODULES, ROOT, files, imports, module_name
 
 # A module imports from its own package or from an earlier one; those of one line do not know each other.
 ORDER = """
@@ -100,6 +100,17 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     while free := {module for module, names in waiting.items() if not names & waiting.keys()}:
         waiting = {module: names for module, names in waiting.items() if module not in free}
     assert sorted(waiting) == []
+
+
+def test_tests_share_helpers_through_their_folder_or_support_and_no_test_file_is_imported() -> None:
+    strangers = [
+        f"{module_name(path)} imports {name}"
+        for path in files(".py")
+        for name in imports(path)
+        if name.startswith("tests.")
+        and ("test_" in name or name.split(".")[1] not in ("support", path.relative_to(ROOT).parts[1]))
+    ]
+    assert strangers == []
 
 
 def test_no_name_is_two_classes() -> None:

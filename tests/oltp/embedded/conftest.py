@@ -8,7 +8,7 @@ import pytest
 
 from oltp.server import place as embedded_place
 from oltp.server.embedded import EmbeddedPostgres
-from tests.oltp.embedded.processes import Client, copied, kill_all, short_folder
+from tests.support.server_processes import Client, copied, kill_all, short_folder
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

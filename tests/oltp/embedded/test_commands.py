@@ -7,8 +7,8 @@ import pytest
 from medalion.cli.opening import Place
 from medalion.core.errors import InputError, StoreError
 from oltp.server.embedded import EmbeddedPostgres, StillStartingError
-from tests.oltp.embedded.processes import answers, postmasters, processes
 from tests.support.commands import refused, run
+from tests.support.server_processes import answers, postmasters, processes
 
 
 @pytest.fixture(autouse=True)

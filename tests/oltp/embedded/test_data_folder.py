@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from medalion.core.errors import InputError, StoreError, StoreUnavailableError
 from oltp.server.embedded import EmbeddedPostgres
-from tests.oltp.embedded.processes import await_that, connect, copied, has_row, postmasters, processes, write_row
+from tests.support.server_processes import await_that, connect, copied, has_row, postmasters, processes, write_row
 
 
 @pytest.mark.parametrize("name", ["x" * 90, "a,b"], ids=["long", "comma"])

@@ -12,7 +12,7 @@ import pytest
 from medalion.core.errors import StoreError
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.place import binaries
-from tests.oltp.embedded.processes import Client, answers, has_row, modes, postmasters, processes, write_row
+from tests.support.server_processes import Client, answers, has_row, modes, postmasters, processes, write_row
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="only root changes user"), pytest.mark.server]
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from oltp.server.embedded import EmbeddedPostgres
-from tests.oltp.embedded.processes import (
+from tests.support.server_processes import (
     Client,
     answers,
     await_that,

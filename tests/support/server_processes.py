@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from oltp.server.embedded import EmbeddedPostgres
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 CLIENT = """
 import os, sys

@@ -1,8 +1,6 @@
 """Bars that stay when their quotes are dropped answer as the quotes did."""
 
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from tests.support.commands import run
 from tests.support.kept_bars import on_reading, reason
 from tests.support.lake import pin_of
 from tests.support.observed import instruments
+from tests.support.programs import exit_code
 
 ROOT = Path(__file__).parents[2]
 FIRST = datetime(2024, 3, 4, 13, tzinfo=UTC)
@@ -134,8 +133,7 @@ def test_a_kill_leaves_quotes_or_their_bars(store: Store, database_url: str, dat
     store.write(STOCK_QUOTES, quotes_of(2))
     store.mirror.run()
     before = answers(store)
-    command = [sys.executable, "-c", _DYING, database_url, str(data_dir), step, str(age_of(1).total_seconds())]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert exit_code(_DYING, database_url, str(data_dir), step, str(age_of(1).total_seconds())) == -signal.SIGKILL
     assert_same(answers(store), before)
     store.mirror.retain([STOCK_QUOTES], rows_older_than=age_of(1), downsample="1Min")
     assert store.read(STOCK_QUOTES).height == len(SECONDS)

@@ -1,8 +1,6 @@
 """Kept bars are what would be made on reading, after any history and whoever died of it."""
 
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from tests.support.kept_bars import on_reading, reason
 from tests.support.lengths import examples
 from tests.support.observed import START, SYMBOLS, instruments
 from tests.support.postgres import fresh_database
+from tests.support.programs import exit_code
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,8 +127,7 @@ def test_a_killed_refresh_changes_no_answer_and_doubles_nothing(
     store.write(STOCK_BARS, frame([bar(START, 77), bar(START + 90 * MINUTE, 5)]))
     store.delete(STOCK_BARS, symbols="AAA", start=START + 11 * MINUTE, end=START + 12 * MINUTE)
     expected = on_reading(store, "AAA", "5Min")
-    command = [sys.executable, "-c", _DYING, database_url, str(data_dir), step]
-    died = subprocess.run(command, cwd=ROOT, check=False).returncode
+    died = exit_code(_DYING, database_url, str(data_dir), step)
     assert died == -signal.SIGKILL or (step == "within a write" and is_first)
     assert_frame_equal(store.bars("AAA", "5Min"), expected)
     for _ in range(2):

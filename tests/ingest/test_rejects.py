@@ -20,6 +20,7 @@ from medalion.ingest import sources
 from medalion.store.store import Store
 from tests.support.commands import run
 from tests.support.observed import as_read, instruments, sample
+from tests.support.programs import exit_code
 
 ROOT = Path(__file__).parents[2]
 HEADER = "symbol,timeframe,ts,open,high,low,close,volume,trade_count"
@@ -222,8 +223,8 @@ def test_a_killed_import_is_there_whole_or_not_at_all_and_can_be_repeated(
     instruments(store, STOCK_BARS.kind)
     aside = tmp_path / "rejects.csv"
     arguments = [database_url, str(data_dir), str(mixed), str(aside), where]
-    died = subprocess.run([sys.executable, "-c", _DYING, *arguments], cwd=ROOT, capture_output=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    died = exit_code(_DYING, *arguments)
+    assert died == -signal.SIGKILL
     assert not aside.exists()
     assert store.read(STOCK_BARS).height == (len(GOOD) if where == "publishing" else 0)
     result = store.import_history(STOCK_BARS, mixed, rejects=aside)

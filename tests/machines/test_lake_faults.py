@@ -5,7 +5,6 @@ forked from one that has imported most of what they need and opened nothing, so 
 interpreter.
 """
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -38,6 +37,7 @@ from tests.machines.lake_scene import Scene
 from tests.machines.lake_victim import KEYS, UPKEEP, Op, die_at, drawn, face_of, live
 from tests.support.lengths import examples
 from tests.support.observed import instruments
+from tests.support.programs import context
 from tests.support.server import libpq
 from tests.support.server_processes import await_that, postmasters, short_folder
 
@@ -85,12 +85,6 @@ STEPS: list[tuple[Op | str, str]] = [
     ("retain", "medalion.mirror.removal:note_removal done"),
 ]
 
-_context = multiprocessing.get_context("forkserver")
-# No module that makes a frame when it is imported: the threads of Polars do not outlive a fork.
-_context.set_forkserver_preload(
-    ["deltalake", "duckdb", "oltp.schema.migrate", "oltp.ledger.removals", "oltp.repositories.unit_of_work"]
-)
-
 
 @pytest.fixture
 def scene(database_url: str, tmp_path: Path) -> Iterator[Scene]:
@@ -110,7 +104,7 @@ def test_a_kill_at_any_step_leaves_each_call_done_or_not_done(scene: Scene) -> N
             scene.face.mirror.run([STOCK_QUOTES])
         scene.do(Op("write", (number, number + 1), 10 * number + 9))
         doing = replace(work, value=10 * number + 10) if isinstance(work, Op) else work
-        process = _context.Process(target=die_at, args=(scene.mortal, scene.root, doing, step))
+        process = context.Process(target=die_at, args=(scene.mortal, scene.root, doing, step))
         process.start()
         scene.until_gone(process)
         said = scene.recover(doing if isinstance(doing, Op) else None)
@@ -128,10 +122,10 @@ def test_nothing_is_lost_doubled_or_half_done_wherever_a_process_was_killed(
 ) -> None:
     chance, left, latencies = random.Random(KILLS), Counter[str](), [0.02]
     for number in range(KILLS // 2):
-        hears, tells = _context.Pipe(duplex=False)
+        hears, tells = context.Pipe(duplex=False)
         first = next(scene.values)
         given = (scene.mortal, scene.root, f"process {number}", first, tuple(sorted(upkeep)), tells)
-        process = _context.Process(target=live, args=given)
+        process = context.Process(target=live, args=given)
         process.start()
         tells.close()
         begun = _hear(scene, hears, chance.randint(1, 6), latencies)
@@ -182,7 +176,7 @@ def _heard(said: tuple[str, Any]) -> Op:
 
 def test_an_import_that_died_once_claimed_can_be_read_when_its_caller_has_repeated_it(scene: Scene) -> None:
     importing = Op("import", (1, 2, 30), 1)
-    process = _context.Process(
+    process = context.Process(
         target=die_at, args=(scene.mortal, scene.root, importing, "olap.delta.tables:LakeTable.append")
     )
     process.start()

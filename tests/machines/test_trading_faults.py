@@ -5,7 +5,6 @@ has imported what trading needs and opened nothing, so that each costs no start 
 """
 
 import asyncio
-import multiprocessing
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import median
 from uuid import UUID
@@ -36,6 +36,7 @@ from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import parse_url
 from tests.machines.ledger_books import Books, Connection, books_of, check_against_venue, connect, venue_orders
 from tests.support.lengths import examples
+from tests.support.programs import context
 from tests.support.server import libpq
 from tests.support.server_processes import await_that, postmasters, short_folder
 from tests.support.trading_floor import Board, Floor, floor
@@ -46,9 +47,6 @@ KILLS = int(os.environ.get("MEDALION_KILLS", str(examples(60))))
 DEPOSIT = Decimal(100_000)
 FEES = CommissionSchedule(bps=Decimal(5), per_unit=Decimal("0.005"), minimum=Decimal("0.35"))
 PRICES = {"AAPL": ("189.98", "190.02"), "MSFT": ("410.11", "410.27"), "TSLA": ("33.33333333", "33.33333334")}
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
 
 
 def _die() -> None:
@@ -135,16 +133,16 @@ class Bench:
         self.runner, self.desk, self.books = runner, desk, books
         self.numbers = iter(range(10**6))
 
-    def start(self, dies: str | None = None) -> tuple[multiprocessing.process.BaseProcess, Pipe]:
+    def start(self, dies: str | None = None) -> tuple[BaseProcess, Pipe]:
         """A process that trades, and where it tells before each order how many it has placed."""
-        hears, tells = _context.Pipe(duplex=False)
+        hears, tells = context.Pipe(duplex=False)
         given = (self.url, self.desk.account.id, f"process {next(self.numbers)}", dies, tells)
-        process = _context.Process(target=_child, args=given)
+        process = context.Process(target=_child, args=given)
         process.start()
         tells.close()
         return process, hears
 
-    def until_gone(self, process: multiprocessing.process.BaseProcess) -> None:
+    def until_gone(self, process: BaseProcess) -> None:
         """The process has ended, and PostgreSQL has ended what it was doing for it."""
         process.join()
         assert process.exitcode == -signal.SIGKILL

@@ -2,8 +2,6 @@
 
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +34,7 @@ from olap.reads.narrow import read
 from olap.reads.scan import Selection, collect, current, scan
 from tests.support.lake import answers, assert_equal, folder_of, pin_of, stored, table_of, working, written
 from tests.support.observed import START, instruments, sample
+from tests.support.programs import begun, exit_code
 
 ROOT = Path(__file__).parents[2]
 
@@ -263,7 +262,7 @@ from olap.delta import compaction
 compaction.FILE_ROWS = 20
 url, data_dir = sys.argv[1:]
 with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
-    print("open", flush=True)
+    ready()
     while True:
         store.mirror.run([STOCK_QUOTES])
         store.mirror.compact([STOCK_QUOTES])
@@ -276,11 +275,7 @@ def test_nothing_is_lost_or_doubled_when_compactors_are_killed(store: Store, dat
     chance = random.Random(11)
     count = 0
     for _ in range(3):
-        command = [sys.executable, "-c", _COMPACTING, database_url, str(data_dir)]
-        compactors = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
-        for compactor in compactors:
-            assert compactor.stdout is not None
-            compactor.stdout.readline()
+        compactors = [begun(_COMPACTING, database_url, str(data_dir)) for _ in range(2)]
         for _ in range(chance.randint(10, 30)):
             start = START + timedelta(minutes=chance.randint(0, 600))
             numbers = pl.int_range(count, count + 5)
@@ -289,7 +284,7 @@ def test_nothing_is_lost_or_doubled_when_compactors_are_killed(store: Store, dat
             assert store.read(STOCK_QUOTES).height == count
         for compactor in compactors:
             compactor.kill()
-            compactor.communicate()
+            compactor.join()
     store.mirror.run([STOCK_QUOTES])
     store.mirror.compact([STOCK_QUOTES])
     assert store.read(STOCK_QUOTES)["event_id"].sort().to_list() == list(range(count))
@@ -325,8 +320,8 @@ with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
 def test_a_kill_at_any_step_changes_no_row(store: Store, database_url: str, data_dir: Path, step: str) -> None:
     written(store, STOCK_QUOTES)
     rows, before = stored(table_of(store, STOCK_QUOTES)), store.read(STOCK_QUOTES)
-    died = subprocess.run([sys.executable, "-c", _DYING, database_url, str(data_dir), step], cwd=ROOT, check=False)
-    assert died.returncode == -signal.SIGKILL
+    died = exit_code(_DYING, database_url, str(data_dir), step)
+    assert died == -signal.SIGKILL
     for _ in range(2):
         assert_frame_equal(stored(table_of(store, STOCK_QUOTES)), rows)
         assert_frame_equal(store.read(STOCK_QUOTES), before)

@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from oltp.ledger import batches
 from oltp.server.engine import Postgres
 from tests.support.observed import as_read, instruments, rows_at, sample
 from tests.support.postgres import fresh_database
+from tests.support.programs import begun, exit_code
 
 
 def read_all(store: Store) -> pl.DataFrame:
@@ -207,9 +206,8 @@ def _dies(url: str, data_dir: Path, step: str, kind: str) -> None:
     if kind == "import":  # what is hot is mirrored first, or the step would be reached by that
         with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
             store.mirror.run()
-    command = [sys.executable, "-c", _DYING, url, str(data_dir), step, kind]
-    died = subprocess.run(command, cwd=Path(__file__).parents[2], check=False)
-    assert died.returncode == -signal.SIGKILL
+    died = exit_code(_DYING, url, str(data_dir), step, kind)
+    assert died == -signal.SIGKILL
 
 
 _MIRRORING = """
@@ -218,7 +216,7 @@ import medalion
 from medalion.core.datasets import STOCK_QUOTES
 url, data_dir = sys.argv[1:]
 with medalion.open(url, data_dir=data_dir, mirror_background=False, batch_rows=30, slot_rows=60) as store:
-    print("open", flush=True)
+    ready()
     while True:
         store.mirror.run([STOCK_QUOTES])
         time.sleep(0.01)
@@ -231,18 +229,14 @@ def test_nothing_is_lost_or_doubled_when_mirrors_are_killed(store: Store, databa
     chance = random.Random(7)
     written = 0
     for _ in range(3):
-        command = [sys.executable, "-c", _MIRRORING, database_url, str(data_dir)]
-        mirrors = [subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE) for _ in range(2)]
-        for mirror in mirrors:
-            assert mirror.stdout is not None
-            mirror.stdout.readline()
+        mirrors = [begun(_MIRRORING, database_url, str(data_dir)) for _ in range(2)]
         for _ in range(chance.randint(5, 25)):
             store.write(STOCK_QUOTES, rows_at(written, 10).with_columns(event_id=pl.int_range(written, written + 10)))
             written += 10
             assert read_all(store).height == written
         for mirror in mirrors:
             mirror.kill()
-            mirror.communicate()
+            mirror.join()
     store.mirror.run()
     rows = read_all(store)
     assert rows["event_id"].sort().to_list() == list(range(written))

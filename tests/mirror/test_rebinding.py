@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -23,6 +22,7 @@ from oltp.server.place import binaries
 from tests.support.lake import pin_of, stored, table_of
 from tests.support.observed import START, instruments, rows_at, sample
 from tests.support.postgres import admin_url, backup, fresh_database
+from tests.support.programs import exit_code
 
 
 def opened(url: str, data_dir: Path) -> Store:
@@ -226,9 +226,8 @@ def test_a_rebinding_that_died_is_finished(started: str, data_dir: Path, step: s
             store.write(STOCK_QUOTES, rows_at(20))
             store.mirror.run()
             expected = store.read(STOCK_QUOTES)
-        command = [sys.executable, "-c", _DYING, older, str(data_dir), step]
-        died = subprocess.run(command, cwd=Path(__file__).parents[2], check=False)
-        assert died.returncode == -signal.SIGKILL
+        died = exit_code(_DYING, older, str(data_dir), step)
+        assert died == -signal.SIGKILL
         with opened(older, data_dir) as store:
             hold(store, expected)
 

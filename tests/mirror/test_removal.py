@@ -1,8 +1,6 @@
 """Retention removes from the lake what it was told to and nothing else; what it can no longer answer it refuses."""
 
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from olap.reads.scan import current
 from oltp.server.engine import Postgres
 from tests.support.lake import answers, assert_equal, folder_of, pin_of, stored, table_of, written
 from tests.support.observed import START, instruments, sample
+from tests.support.programs import exit_code
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = timedelta()
@@ -287,8 +286,7 @@ def test_a_removal_is_whole_or_not_at_all_after_a_kill(
     written(store, STOCK_QUOTES)
     rows, before = stored(table_of(store, STOCK_QUOTES)), store.read(STOCK_QUOTES)
     earlier = store.mirror.status()["settled"][0]
-    command = [sys.executable, "-c", _DYING, database_url, str(data_dir), step, kind]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert exit_code(_DYING, database_url, str(data_dir), step, kind) == -signal.SIGKILL
     if step != "before entry" and kind == "rows_older_than":
         with pytest.raises(InputError, match="removed by retention"):
             store.read(STOCK_QUOTES, as_of=earlier)

@@ -1,8 +1,6 @@
 """A repair brings back what can be proven, books the rest as lost by name, and leaves everything else as it was."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +18,7 @@ from olap.files.index import NO_FILES
 from oltp.server.engine import Postgres
 from tests.support.lake import pin_of, stored, table_of
 from tests.support.observed import START, instruments, rows_at, sample
+from tests.support.programs import exit_code
 
 
 @pytest.fixture
@@ -243,9 +242,8 @@ def test_a_repair_that_died_at_any_step_is_taken_up(
     files = files_of(data_dir)
     files[0].unlink()
     flip(files[2], in_a_remark)
-    command = [sys.executable, "-c", _DYING, database_url, str(data_dir), step]
-    died = subprocess.run(command, cwd=Path(__file__).parents[2], check=False)
-    assert died.returncode == -signal.SIGKILL
+    died = exit_code(_DYING, database_url, str(data_dir), step)
+    assert died == -signal.SIGKILL
     filled.mirror.verify(heal=True)
     assert_frame_equal(filled.read(STOCK_QUOTES), everything.filter(pl.col("ts") >= START + timedelta(minutes=10)))
     assert filled.mirror.verify().is_empty()

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import timedelta
@@ -26,6 +24,7 @@ from tests.support.commands import refused, run
 from tests.support.interleaved import first
 from tests.support.lake import folder_of, pin_of, table_of, written
 from tests.support.observed import START, instruments, sample
+from tests.support.programs import exit_code
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = timedelta()
@@ -139,8 +138,8 @@ def test_an_import_that_was_claimed_and_not_committed_is_finished_not_removed(
     store: Store, database_url: str, data_dir: Path
 ) -> None:
     instruments(store, STOCK_QUOTES.kind)
-    died = subprocess.run([sys.executable, "-c", _DYING, database_url, str(data_dir)], cwd=ROOT, check=False)
-    assert died.returncode == -signal.SIGKILL
+    died = exit_code(_DYING, database_url, str(data_dir))
+    assert died == -signal.SIGKILL
     assert store.mirror.vacuum([STOCK_QUOTES], older_than=AT_ONCE).files == ()
     assert store.read(STOCK_QUOTES).height == 4
     assert store.mirror.verify([STOCK_QUOTES]).is_empty()

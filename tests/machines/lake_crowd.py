@@ -37,7 +37,7 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedState:
     """What processes know of each other: writes begun and acknowledged, when each was recorded, and the end."""
 
     begun: Any
@@ -89,7 +89,7 @@ def written(write: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def writer(shared: Shared) -> dict[str, float]:
+def writer(shared: SharedState) -> dict[str, float]:
     """One write after the other, every fortieth of them an import."""
     with shared.open() as store:
         for write in range(1, MOST_WRITES):
@@ -105,7 +105,7 @@ def writer(shared: Shared) -> dict[str, float]:
     raise AssertionError("there were more writes than can be kept account of")
 
 
-def mirror(shared: Shared) -> dict[str, float]:
+def mirror(shared: SharedState) -> dict[str, float]:
     rows = 0
     with shared.open() as store:
         while not shared.ends.wait(0.1):
@@ -113,7 +113,7 @@ def mirror(shared: Shared) -> dict[str, float]:
     return {"mirrored": rows}
 
 
-def compactor(shared: Shared) -> dict[str, float]:
+def compactor(shared: SharedState) -> dict[str, float]:
     compacted = vacuumed = 0
     with shared.open() as store:
         while not shared.ends.wait(0.2):
@@ -126,7 +126,7 @@ def compactor(shared: Shared) -> dict[str, float]:
 class Reader:
     """Reads of every kind, each of which is exactly what was there after one of the writes that it may have seen."""
 
-    def __init__(self, shared: Shared, store: Store, seed: int) -> None:
+    def __init__(self, shared: SharedState, store: Store, seed: int) -> None:
         self.shared, self.store, self.chance = shared, store, random.Random(seed)
         self.write, self.versions = 0, versions_after(0)
         self.reads = self.rows = 0
@@ -255,7 +255,7 @@ def time_of(microseconds: int) -> datetime:
     return START + (timedelta(microseconds=microseconds) - timedelta(seconds=START.timestamp()))
 
 
-def reader(shared: Shared, seed: int) -> dict[str, float]:
+def reader(shared: SharedState, seed: int) -> dict[str, float]:
     with shared.open() as store:
         one = Reader(shared, store, seed)
         while not shared.ends.is_set():
@@ -263,9 +263,9 @@ def reader(shared: Shared, seed: int) -> dict[str, float]:
     return {"reads": one.reads, "rows": one.rows}
 
 
-def take_part(shared: Shared, part: str, seed: int) -> None:
+def take_part(shared: SharedState, part: str, seed: int) -> None:
     """Run one part to the end; what it did, or what went wrong."""
-    parts: dict[str, Callable[[Shared], dict[str, float]]]
+    parts: dict[str, Callable[[SharedState], dict[str, float]]]
     parts = {"writer": writer, "mirror": mirror, "compactor": compactor, "reader": partial(reader, seed=seed)}
     try:
         shared.told.put((part, parts[part](shared), None))

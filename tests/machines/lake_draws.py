@@ -27,7 +27,7 @@ Place: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReadRange:
     """A range of a read."""
 
     symbols: list[str] | None
@@ -63,7 +63,7 @@ places = st.tuples(st.integers(0, 3), st.integers(0, MINUTES), st.integers(0, 1)
 moments = st.one_of(st.none(), places)
 recorded = st.one_of(st.none(), st.integers(0, 60))
 asked = st.builds(
-    Asked,
+    ReadRange,
     symbols=st.one_of(st.none(), st.lists(symbols, min_size=1, max_size=2, unique=True)),
     first=moments,
     last=moments,

@@ -45,7 +45,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteRecord:
     """One write as its caller knows it."""
 
     write_id: int
@@ -60,9 +60,9 @@ class Book:
     dataset: Dataset
     ids: dict[str, int]
     rows: list[Row] = field(default_factory=list)
-    writes: list[Written] = field(default_factory=list)
+    writes: list[WriteRecord] = field(default_factory=list)
     primary: dict[str, str] = field(default_factory=dict)
-    by_key: dict[object, Written] = field(default_factory=dict)
+    by_key: dict[object, WriteRecord] = field(default_factory=dict)
     versions_removed_at: datetime | None = None
     rows_removed_at: datetime | None = None
     kept_from: datetime | None = None
@@ -76,7 +76,7 @@ class Book:
         source: str,
         is_deleted: bool = False,
         is_mirrored: bool = False,
-    ) -> Written:
+    ) -> WriteRecord:
         """Book one write as it was acknowledged."""
         rows = [
             Row(self._stored(values, source), write_id, place, recorded_at, is_deleted, is_mirrored)
@@ -84,7 +84,7 @@ class Book:
         ]
         for row in rows:
             self.primary.setdefault(row.values["symbol"], source)
-        written = Written(write_id, tuple(rows), source)
+        written = WriteRecord(write_id, tuple(rows), source)
         self.rows += rows
         self.writes.append(written)
         return written

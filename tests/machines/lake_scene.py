@@ -17,7 +17,7 @@ from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import InputError
 from oltp.server.engine import parse_url
 from tests.machines.lake_faces import Face
-from tests.machines.lake_victim import AT_ONCE, Op, Shelf, face_of, shelf_of
+from tests.machines.lake_victim import AT_ONCE, Operation, Shelf, face_of, shelf_of
 from tests.support.lake import stored
 from tests.support.server_processes import await_that
 
@@ -45,11 +45,11 @@ class Scene:
         """Begin the lake elsewhere."""
         self.root, self.face = root, face_of(self.face.postgres, root)
 
-    def do(self, op: Op) -> None:
+    def do(self, op: Operation) -> None:
         op.perform(self.face)
         self.book(op)
 
-    def book(self, op: Op) -> None:
+    def book(self, op: Operation) -> None:
         """It was acknowledged, or found to be there."""
         keys = [key for key in op.keys if key in self.shelf] if op.kind == "delete" else op.keys
         self.versions.update((key, -self.shelf[key] if op.kind == "delete" else op.value) for key in keys)
@@ -62,7 +62,7 @@ class Scene:
         ours = "SELECT FROM pg_stat_activity WHERE application_name = 'mortal' AND datname = current_database()"
         await_that(lambda: self.books.execute(ours).fetchone() is None)
 
-    def recover(self, in_flight: Op | None) -> str:
+    def recover(self, in_flight: Operation | None) -> str:
         """Read before and after the next process mirrors; whether what was in flight is there, whole."""
         self.face = face_of(self.face.postgres, self.root)
         found = self.read()

@@ -20,7 +20,7 @@ from oltp.hot.tail import tail_rows
 from oltp.hot.writes import WriteResult, write
 from oltp.server.engine import Postgres
 from tests.machines import lake_draws as draws
-from tests.machines.lake_draws import DRIVEN, SYMBOLS, Asked, Drawn, frame_of, given_of, moment_of, row_of
+from tests.machines.lake_draws import DRIVEN, SYMBOLS, Drawn, ReadRange, frame_of, given_of, moment_of, row_of
 from tests.machines.lake_faces import Face, dying, forget
 from tests.machines.lake_model import Book, Values
 from tests.support.lake import stored
@@ -42,7 +42,7 @@ class Ground:
 
 
 @dataclass
-class Open:
+class PendingWrite:
     """A write that has its number and time but is not committed."""
 
     book: Book
@@ -66,7 +66,7 @@ class Upkeep(RuleBasedStateMachine):
         self.root = self.ground.place / f"lake-{next(self.numbers)}"
         self.books = {dataset.name: Book(dataset, self.ground.ids[dataset.name]) for dataset in DRIVEN}
         self.faces = [self._opened(), self._opened()]
-        self.open: Open | None = None
+        self.open: PendingWrite | None = None
         self.turns = count()
         self.driven = DRIVEN[0].name
 
@@ -107,7 +107,7 @@ class Upkeep(RuleBasedStateMachine):
                 self._write(dataset, face, corrected, source, None)
 
     @rule(dataset=draws.driven, face=draws.faces, asked=draws.asked)
-    def delete(self, dataset: str, face: int, asked: Asked) -> None:
+    def delete(self, dataset: str, face: int, asked: ReadRange) -> None:
         """Of the source given or of the primary ones."""
         book = self.books[dataset]
         given = asked.of(book.dataset) | {"symbols": asked.symbols or list(SYMBOLS)}
@@ -149,7 +149,7 @@ class Upkeep(RuleBasedStateMachine):
             ends.enter_context(connection.transaction(force_rollback=not commits))
             frame = conform(book.dataset, frame_of(book.dataset, rows), source="slow")
             result = write(connection, book.dataset, frame, source="slow")
-            self.open = Open(book, rows, result, begun, commits, ends)
+            self.open = PendingWrite(book, rows, result, begun, commits, ends)
 
     @precondition(lambda self: self.open is not None)
     @rule()

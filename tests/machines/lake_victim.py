@@ -34,7 +34,7 @@ Shelf: TypeAlias = dict[int, int]
 
 
 @dataclass(frozen=True)
-class Op:
+class Operation:
     """One call that changes rows: `write`, `import` or `delete` of keys."""
 
     kind: str
@@ -72,12 +72,12 @@ def shelf_of(rows: pl.DataFrame) -> Shelf:
     return dict(zip(rows["event_id"].to_list(), rows["bid_price"].cast(pl.Int64).to_list(), strict=True))
 
 
-def drawn(chance: random.Random, value: int) -> Op:
+def drawn(chance: random.Random, value: int) -> Operation:
     kind = chance.choice(("write", "write", "write", "import", "delete"))
     if kind == "delete":
         first = chance.randrange(KEYS)
-        return Op(kind, tuple(range(first, min(KEYS, first + chance.randint(1, 6)))), value)
-    return Op(kind, tuple(chance.sample(range(KEYS), chance.randint(1, 8))), value)
+        return Operation(kind, tuple(range(first, min(KEYS, first + chance.randint(1, 6)))), value)
+    return Operation(kind, tuple(chance.sample(range(KEYS), chance.randint(1, 8))), value)
 
 
 UPKEEP = {
@@ -123,7 +123,7 @@ def live(url: str, root: Path, name: str, first: int, upkeep: tuple[str, ...], t
             tell("wrong", f"{type(error).__name__}: {error}")
 
 
-def die_at(url: str, root: Path, work: "Op | str", step: str) -> None:
+def die_at(url: str, root: Path, work: "Operation | str", step: str) -> None:
     """Do one work and be killed at a step of it: `module:attribute`, before it or once it is `done`."""
     where, _, when = step.partition(" ")
     module, _, path = where.partition(":")
@@ -141,7 +141,7 @@ def die_at(url: str, root: Path, work: "Op | str", step: str) -> None:
     setattr(owner, name, taken)
     with opened(url) as postgres:
         face = face_of(postgres, root)
-        if isinstance(work, Op):
+        if isinstance(work, Operation):
             work.perform(face)
         else:
             UPKEEP[work](face)

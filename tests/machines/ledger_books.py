@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.machines.ledger_model import Account, Executed, Folded, Held
+from tests.machines.ledger_model import Account, ExecutionEntry, FoldedLine, ModelPosition
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
@@ -68,17 +68,17 @@ def venue_orders(connection: Connection, account_id: UUID) -> dict[str, Row]:
     return {row["client_order_id"]: row for row in connection.execute(_ORDERS, [account_id]).fetchall()}
 
 
-def executed(row: Row) -> Executed:
+def executed(row: Row) -> ExecutionEntry:
     """An execution of the venue, or a fill of the books, for the model."""
     quantity, price, commission = (Fraction(row[name]) for name in ("quantity", "price", "commission"))
-    return Executed(
+    return ExecutionEntry(
         row["executed_at"], row["execution_id"], quantity if row["side"] == "buy" else -quantity, price, commission
     )
 
 
 def model_of_venue(connection: Connection, account_id: UUID, deposits: Decimal) -> Account:
     """What the books must be if each execution of the paper venue is in them once, and no strategy trades."""
-    lines: dict[tuple[str | None, str], list[Executed]] = defaultdict(list)
+    lines: dict[tuple[str | None, str], list[ExecutionEntry]] = defaultdict(list)
     for row in venue_executions(connection, account_id):
         lines[None, row["symbol"]].append(executed(row))
     return Account(Fraction(deposits), {line: tuple(entries) for line, entries in lines.items()})
@@ -126,7 +126,7 @@ def _check_positions(books: Books, account: Account) -> None:
                 amounts = ("quantity", "remaining_quantity", "cost_basis", "realized_pnl", "commissions")
                 assert [position[name] for name in amounts] == [0] * len(amounts)
         _check_settlements(books, {position["id"] for position in held}, model)
-        for name in {entry.name for entry in account.lines[line] if isinstance(entry, Executed)}:
+        for name in {entry.name for entry in account.lines[line] if isinstance(entry, ExecutionEntry)}:
             fill = fills[name]
             assert fill["realized_pnl"] == model.realized[name]
             led = [_said(by_id[position]) for position in fill["metadata"]["positions"]]
@@ -137,7 +137,7 @@ def _check_positions(books: Books, account: Account) -> None:
     assert total(books.cash.values()) == cash
 
 
-def _check_settlements(books: Books, positions: set[UUID], model: Folded) -> None:
+def _check_settlements(books: Books, positions: set[UUID], model: FoldedLine) -> None:
     sums: dict[str, list[Fraction]] = defaultdict(lambda: [Fraction(0)] * 3)
     for row in books.settlements:
         if row["position_id"] in positions:
@@ -189,7 +189,7 @@ def _said(position: Row) -> tuple[Any, ...]:
     return position["opened_at"].isoformat(), ended or "", position["status"], position["side"], *amount
 
 
-def _expected(held: Held) -> tuple[Any, ...]:
+def _expected(held: ModelPosition) -> tuple[Any, ...]:
     remaining = abs(held.quantity)
     status = "closed" if not remaining else "open" if remaining == held.entered else "partially_closed"
     ended = "" if held.closed_at is None else held.closed_at.isoformat()

@@ -16,7 +16,7 @@ class FractionalUnitError(Exception):
 
 
 @dataclass(frozen=True)
-class Executed:
+class ExecutionEntry:
     """`quantity` is negative for a sale."""
 
     at: datetime
@@ -27,7 +27,7 @@ class Executed:
 
 
 @dataclass(frozen=True)
-class Happened:
+class EventEntry:
     """A split, of so many new units for an old one, or a dividend of so much for each unit."""
 
     at: datetime
@@ -36,11 +36,11 @@ class Happened:
     each: Fraction = Fraction(0)
 
 
-Entry = Executed | Happened
+Entry = ExecutionEntry | EventEntry
 
 
 @dataclass
-class Held:
+class ModelPosition:
     """A position; `quantity` and `basis` are negative for a short one."""
 
     opened_at: datetime
@@ -54,18 +54,18 @@ class Held:
 
 
 @dataclass
-class Folded:
+class FoldedLine:
     """Positions in the order of their opening; and by entry: to which of them it led, what it realized, and for what
     happened to them, by how much the quantity changed and what was paid."""
 
-    positions: list[Held] = field(default_factory=list)
+    positions: list[ModelPosition] = field(default_factory=list)
     led: dict[str, list[int]] = field(default_factory=dict)
     realized: dict[str, Fraction] = field(default_factory=dict)
     effects: dict[str, tuple[Fraction, Fraction]] = field(default_factory=dict)
     cash: Fraction = Fraction(0)
 
     @property
-    def open(self) -> Held | None:
+    def open(self) -> ModelPosition | None:
         """The one that still holds something; None if none does."""
         return self.positions[-1] if self.positions and self.positions[-1].closed_at is None else None
 
@@ -75,23 +75,23 @@ def rounded(exact: Fraction) -> Fraction:
     return Fraction(round(exact * 10**8), 10**8)
 
 
-def folded(entries: Iterable[Entry]) -> Folded:
+def folded(entries: Iterable[Entry]) -> FoldedLine:
     """What the entries of one line add up to by time; of one time, what happened comes before executions.
 
     Raises:
         FractionalUnitError: a split leaves more than 8 decimals can say.
     """
-    books = Folded()
-    for entry in sorted(entries, key=lambda entry: (entry.at, isinstance(entry, Executed), entry.name)):
+    books = FoldedLine()
+    for entry in sorted(entries, key=lambda entry: (entry.at, isinstance(entry, ExecutionEntry), entry.name)):
         books.led[entry.name], books.realized[entry.name] = [], Fraction(0)
-        if isinstance(entry, Executed):
+        if isinstance(entry, ExecutionEntry):
             _execute(books, entry)
         elif books.open is not None:
             _happen(books, books.open, entry)
     return books
 
 
-def _execute(books: Folded, entry: Executed) -> None:
+def _execute(books: FoldedLine, entry: ExecutionEntry) -> None:
     quantity, cost, commission = entry.quantity, rounded(entry.quantity * entry.price), entry.commission
     books.cash -= cost + commission
     held = books.open
@@ -108,14 +108,14 @@ def _execute(books: Folded, entry: Executed) -> None:
         quantity, cost, commission = quantity - part, cost - part_cost, commission - part_commission
     if quantity:
         if books.open is None:
-            books.positions.append(Held(entry.at, quantity > 0))
+            books.positions.append(ModelPosition(entry.at, quantity > 0))
         held = books.positions[-1]
         held.quantity, held.entered = held.quantity + quantity, held.entered + abs(quantity)
         held.basis, held.commissions = held.basis + cost, held.commissions + commission
         books.led[entry.name].append(len(books.positions) - 1)
 
 
-def _happen(books: Folded, held: Held, entry: Happened) -> None:
+def _happen(books: FoldedLine, held: ModelPosition, entry: EventEntry) -> None:
     after, paid = held.quantity * entry.ratio, rounded(held.quantity * entry.each)
     if after != rounded(after):
         raise FractionalUnitError(f"{held.quantity} units by {entry.ratio}")
@@ -133,7 +133,7 @@ class Account:
     deposits: Fraction
     lines: dict[tuple[str | None, str], tuple[Entry, ...]] = field(default_factory=dict)
 
-    def folded(self) -> Iterator[tuple[tuple[str | None, str], Folded]]:
+    def folded(self) -> Iterator[tuple[tuple[str | None, str], FoldedLine]]:
         """Each line with what its entries add up to; raises FractionalUnitError."""
         return ((line, folded(entries)) for line, entries in self.lines.items())
 
@@ -142,7 +142,7 @@ class Account:
         kept = tuple(entry for entry in self.lines.get(line, ()) if entry.name != without)
         return replace(self, lines={**self.lines, line: kept + entries})
 
-    def settled(self, symbol: str, event: Happened) -> "Account":
+    def settled(self, symbol: str, event: EventEntry) -> "Account":
         """The account after the event was settled on every line of that symbol on which it changes something."""
         lines = {}
         for line, entries in self.lines.items():

@@ -53,7 +53,7 @@ class FoldMachine(RuleBasedStateMachine):
     def execute(self, side: TradeSide, quantity: Decimal, price: Decimal, commission: Decimal, hour: int) -> str:
         at, name = NOON + timedelta(hours=hour), f"x{next(self.numbers)}"
         self.entries[name] = Execution(at, name, side, quantity, price, commission)
-        self.mirrored[name] = model.Executed(
+        self.mirrored[name] = model.ExecutionEntry(
             at, name, Fraction(quantity) * side.sign, Fraction(price), Fraction(commission)
         )
         return name
@@ -62,14 +62,14 @@ class FoldMachine(RuleBasedStateMachine):
     def split(self, new: int, old: int, hour: int) -> str:
         at, name, ratio = NOON + timedelta(hours=hour), f"s{next(self.numbers)}", Fraction(new, old)
         self.entries[name] = Split(at=at, event=name, ratio=ratio)
-        self.mirrored[name] = model.Happened(at, name, ratio=ratio)
+        self.mirrored[name] = model.EventEntry(at, name, ratio=ratio)
         return name
 
     @rule(target=names, each=decimals("0.00000001", "2"), hour=st.integers(0, 48))
     def pay_dividend(self, each: Decimal, hour: int) -> str:
         at, name = NOON + timedelta(hours=hour), f"d{next(self.numbers)}"
         self.entries[name] = Dividend(at=at, event=name, each=each)
-        self.mirrored[name] = model.Happened(at, name, each=Fraction(each))
+        self.mirrored[name] = model.EventEntry(at, name, each=Fraction(each))
         return name
 
     @rule(name=consumes(names))

@@ -34,7 +34,7 @@ from oltp.schema import migrate
 from oltp.server.embedded import EmbeddedPostgres
 from tests.machines.lake_faces import opened
 from tests.machines.lake_scene import Scene
-from tests.machines.lake_victim import KEYS, UPKEEP, Op, die_at, drawn, face_of, live
+from tests.machines.lake_victim import KEYS, UPKEEP, Operation, die_at, drawn, face_of, live
 from tests.support.lengths import examples
 from tests.support.observed import instruments
 from tests.support.programs import context
@@ -45,10 +45,10 @@ pytestmark = pytest.mark.server
 
 KILLS = int(os.environ.get("MEDALION_KILLS", str(examples(16))))
 
-WRITING = Op("write", (1, 5, 30), 0)
-DELETING = Op("delete", tuple(range(10, 20)), 0)
-IMPORTING = Op("import", (2, 11, 12, 40), 0)
-STEPS: list[tuple[Op | str, str]] = [
+WRITING = Operation("write", (1, 5, 30), 0)
+DELETING = Operation("delete", tuple(range(10, 20)), 0)
+IMPORTING = Operation("import", (2, 11, 12, 40), 0)
+STEPS: list[tuple[Operation | str, str]] = [
     (WRITING, "oltp.hot.writes:_copy done"),
     (WRITING, "oltp.hot.writes:keep_last done"),
     (DELETING, "oltp.hot.writes:keep_last done"),
@@ -100,15 +100,15 @@ def scene(database_url: str, tmp_path: Path) -> Iterator[Scene]:
 def test_a_kill_at_any_step_leaves_each_call_done_or_not_done(scene: Scene) -> None:
     for number, (work, step) in enumerate(STEPS):
         for part in range(2):
-            scene.do(Op("write", tuple(range(part, KEYS, 3 + part)), 10 * number + part + 1))
+            scene.do(Operation("write", tuple(range(part, KEYS, 3 + part)), 10 * number + part + 1))
             scene.face.mirror.run([STOCK_QUOTES])
-        scene.do(Op("write", (number, number + 1), 10 * number + 9))
-        doing = replace(work, value=10 * number + 10) if isinstance(work, Op) else work
+        scene.do(Operation("write", (number, number + 1), 10 * number + 9))
+        doing = replace(work, value=10 * number + 10) if isinstance(work, Operation) else work
         process = context.Process(target=die_at, args=(scene.mortal, scene.root, doing, step))
         process.start()
         scene.until_gone(process)
-        said = scene.recover(doing if isinstance(doing, Op) else None)
-        if isinstance(doing, Op):
+        said = scene.recover(doing if isinstance(doing, Operation) else None)
+        if isinstance(doing, Operation):
             is_claimed = step.startswith(("olap.delta.tables:LakeTable.append", "oltp.ledger.batches:note"))
             assert said.startswith("after" if is_claimed else "before"), (work, step)
         scene.remember()
@@ -140,7 +140,7 @@ def test_nothing_is_lost_doubled_or_half_done_wherever_a_process_was_killed(
     scene.check(keeps_versions="retain" not in upkeep)
 
 
-def _hear(scene: Scene, hears: Pipe, wanted: int, latencies: list[float]) -> Op:
+def _hear(scene: Scene, hears: Pipe, wanted: int, latencies: list[float]) -> Operation:
     """The call that was begun after so many others were done."""
     while True:
         in_flight = _heard(hears.recv())
@@ -153,9 +153,9 @@ def _hear(scene: Scene, hears: Pipe, wanted: int, latencies: list[float]) -> Op:
         wanted -= 1
 
 
-def _rest(scene: Scene, hears: Pipe, in_flight: Op) -> Op | None:
+def _rest(scene: Scene, hears: Pipe, in_flight: Operation) -> Operation | None:
     """What was still told before the end; the call of which nobody knows the outcome, if any."""
-    unknown: Op | None = in_flight
+    unknown: Operation | None = in_flight
     with hears:
         while True:
             try:
@@ -167,15 +167,15 @@ def _rest(scene: Scene, hears: Pipe, in_flight: Op) -> Op | None:
             unknown = None if op == unknown else op
 
 
-def _heard(said: tuple[str, Any]) -> Op:
+def _heard(said: tuple[str, Any]) -> Operation:
     what, op = said
     assert what in ("begun", "done"), op
-    assert isinstance(op, Op)
+    assert isinstance(op, Operation)
     return op
 
 
 def test_an_import_that_died_once_claimed_can_be_read_when_its_caller_has_repeated_it(scene: Scene) -> None:
-    importing = Op("import", (1, 2, 30), 1)
+    importing = Operation("import", (1, 2, 30), 1)
     process = context.Process(
         target=die_at, args=(scene.mortal, scene.root, importing, "olap.delta.tables:LakeTable.append")
     )
@@ -203,13 +203,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_fails_what_writes_to_the_lake_and_changes_nothing(scene: Scene, small_disk: Path) -> None:
     """At its first file, at a later one, or at the log: more and more pages are left free until the work is done."""
     scene.move(small_disk / "lake")
-    scene.do(Op("write", tuple(range(KEYS)), 1))
+    scene.do(Operation("write", tuple(range(KEYS)), 1))
     scene.face.mirror.run([STOCK_QUOTES])
-    works: tuple[Op | str, ...] = ("mirror", Op("import", tuple(range(5, 40)), 2), "mirror", "compact")
+    works: tuple[Operation | str, ...] = ("mirror", Operation("import", tuple(range(5, 40)), 2), "mirror", "compact")
     for number, work in enumerate(works):
-        scene.do(Op("write", tuple(range(number, KEYS, 2)), 10 + number))
+        scene.do(Operation("write", tuple(range(number, KEYS, 2)), 10 + number))
         assert _failed_until_there_was_room(scene, work, small_disk) > 0
-        if isinstance(work, Op):
+        if isinstance(work, Operation):
             scene.book(work)
         assert scene.read() == scene.shelf
     scene.check(keeps_versions=True)
@@ -217,12 +217,12 @@ def test_a_full_disk_fails_what_writes_to_the_lake_and_changes_nothing(scene: Sc
 
 def test_a_full_disk_fails_the_first_batch_of_a_lake_like_any_other(scene: Scene, small_disk: Path) -> None:
     scene.move(small_disk / "lake")
-    scene.do(Op("write", tuple(range(KEYS)), 1))
+    scene.do(Operation("write", tuple(range(KEYS)), 1))
     assert _failed_until_there_was_room(scene, "mirror", small_disk) > 0
     scene.check(keeps_versions=True)
 
 
-def _failed_until_there_was_room(scene: Scene, work: Op | str, disk: Path) -> int:
+def _failed_until_there_was_room(scene: Scene, work: Operation | str, disk: Path) -> int:
     """How often the work failed, with a page more on the disk each time; nothing was changed by it."""
     filler = disk / "filler"
     for pages in range(200):
@@ -230,7 +230,7 @@ def _failed_until_there_was_room(scene: Scene, work: Op | str, disk: Path) -> in
             if (room := shutil.disk_usage(disk).free - pages * os.sysconf("SC_PAGE_SIZE")) > 0:
                 os.posix_fallocate(file.fileno(), 0, room)
         try:
-            work.perform(scene.face) if isinstance(work, Op) else UPKEEP[work](scene.face)
+            work.perform(scene.face) if isinstance(work, Operation) else UPKEEP[work](scene.face)
         except StoreError:
             assert scene.read() == scene.shelf
         else:
@@ -281,7 +281,7 @@ def test_what_was_acknowledged_is_there_once_however_often_postgresql_was_killed
         scene.check(keeps_versions=True)
 
 
-def _until_postgresql_dies(server: EmbeddedPostgres, scene: Scene, number: int, seconds: float) -> Op | None:
+def _until_postgresql_dies(server: EmbeddedPostgres, scene: Scene, number: int, seconds: float) -> Operation | None:
     """Work until the server is killed, some time after the first write; the call that was refused."""
     refused: list[BaseException] = []
     works = [UPKEEP[name] for name in sorted(set(UPKEEP) - {"retain"})]
@@ -315,9 +315,9 @@ def test_an_import_whose_commit_was_not_answered_is_there_or_not_and_stops_nothi
     own_server: EmbeddedPostgres,
 ) -> None:
     """The server commits the claim while it waits for a standby, and the session is ended before it can say so."""
-    importing = Op("import", (1, 2, 30), 7)
+    importing = Operation("import", (1, 2, 30), 7)
     with reopened(own_server) as scene:
-        scene.do(Op("write", (1, 5, 9), 1))
+        scene.do(Operation("write", (1, 5, 9), 1))
         scene.face.mirror.run([STOCK_QUOTES])
         scene.books.execute("SET synchronous_commit = local")
         scene.books.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")

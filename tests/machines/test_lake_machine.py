@@ -25,7 +25,7 @@ from medalion.observations import plan as routing
 from olap.delta import compaction
 from olap.files import parquet
 from tests.machines import lake_draws as draws
-from tests.machines.lake_draws import DRIVEN, SYMBOLS, TIMES, Asked, Place, moment_of
+from tests.machines.lake_draws import DRIVEN, SYMBOLS, TIMES, Place, ReadRange, moment_of
 from tests.machines.lake_faces import Face, opened
 from tests.machines.lake_model import Book
 from tests.machines.lake_upkeep import Ground, Upkeep
@@ -89,7 +89,7 @@ class LakeMachine(Upkeep):
         self,
         dataset: str,
         face: int,
-        asked: Asked,
+        asked: ReadRange,
         moment: int | None,
         columns: list[str] | None,
         is_wide: bool,
@@ -101,7 +101,7 @@ class LakeMachine(Upkeep):
             self._read(dataset, self.faces[face], columns, **given)
 
     @rule(**dataset_and_face, asked=draws.asked)
-    def scan(self, dataset: str, face: int, asked: Asked) -> None:
+    def scan(self, dataset: str, face: int, asked: ReadRange) -> None:
         """Twice from the same files, which an earlier vacuum has left alone."""
         self.faces[face].lake.table(self.books[dataset].dataset).refresh()
         given, book = asked.of(self.books[dataset].dataset), self.books[dataset]
@@ -123,7 +123,7 @@ class LakeMachine(Upkeep):
 
     @precondition(lambda self: self.driven == STOCK_BARS.name)
     @rule(face=draws.faces, asked=draws.asked, frame=st.sampled_from(draws.FRAMES), moment=draws.recorded)
-    def bars(self, face: int, asked: Asked, frame: str, moment: int | None) -> None:
+    def bars(self, face: int, asked: ReadRange, frame: str, moment: int | None) -> None:
         """Not made from finer ones where each symbol has some of the length; what retention took may have to tell."""
         book = self.books[STOCK_BARS.name]
         names, as_of = asked.symbols or list(SYMBOLS), self._moment(book, moment)
@@ -141,7 +141,7 @@ class LakeMachine(Upkeep):
             assert found.rows() == [book.shown(row) for row in expected]
 
     @rule(**dataset_and_face, asked=draws.asked, symbol=draws.symbols, moment=draws.recorded)
-    def latest(self, dataset: str, face: int, asked: Asked, symbol: str, moment: int | None) -> None:
+    def latest(self, dataset: str, face: int, asked: ReadRange, symbol: str, moment: int | None) -> None:
         if asked.source == "slow" and self.open is not None:
             return  # the repair of the last value would wait for the open write
         book = self.books[dataset]
@@ -163,7 +163,7 @@ class LakeMachine(Upkeep):
         seconds=st.sampled_from((None, 30, 7200)),
     )
     def join_as_of(
-        self, dataset: str, face: int, asked: Asked, left: list[tuple[str, Place]], seconds: int | None
+        self, dataset: str, face: int, asked: ReadRange, left: list[tuple[str, Place]], seconds: int | None
     ) -> None:
         """Each left row beside what was known by then."""
         book, tolerance = self.books[dataset], None if seconds is None else timedelta(seconds=seconds)
@@ -185,7 +185,7 @@ class LakeMachine(Upkeep):
         plan = self.faces[face].observations.explain(dataset)
         assert plan.rows + plan.hot_rows == len(book.stored())
 
-    def _frame(self, book: Book, asked: Asked) -> str | None:
+    def _frame(self, book: Book, asked: ReadRange) -> str | None:
         return (asked.frame or "1Min") if book.dataset.has_timeframe else None
 
     def _read(self, dataset: str, face: Face, columns: list[str] | None = None, **asked: Any) -> None:

@@ -21,7 +21,7 @@ from medalion.store.store import Store
 from tests.machines.lake_crowd import (
     MOST_WRITES,
     SYMBOLS,
-    Shared,
+    SharedState,
     events_of,
     expected_of,
     shown,
@@ -44,7 +44,7 @@ def rss(pid: int | None) -> int:
 
 
 @contextmanager
-def crowd(shared: Shared) -> Iterator[list[Any]]:
+def crowd(shared: SharedState) -> Iterator[list[Any]]:
     parts = ["writer", "mirror", "compactor", *(["reader"] * READERS)]
     processes = [
         _context.Process(target=take_part, args=(shared, part, seed), name=f"{part} {seed}")
@@ -74,7 +74,7 @@ def test_every_read_is_exact_while_all_work_at_once_and_memory_stays_flat(
     instruments(store, STOCK_QUOTES.kind, SYMBOLS)
     begun, acknowledged, told = _context.Value("q", 0), _context.Value("q", 0), _context.Queue()
     recorded = _context.Array("q", MOST_WRITES, lock=False)
-    shared = Shared(begun, acknowledged, recorded, _context.Event(), told, database_url, data_dir)
+    shared = SharedState(begun, acknowledged, recorded, _context.Event(), told, database_url, data_dir)
     memory: dict[str, list[int]] = defaultdict(list)
     with crowd(shared) as processes:
         while shared.acknowledged.value < 20 and not shared.ends.is_set():

@@ -61,7 +61,7 @@ class Exchange:
     runner: asyncio.Runner
     desk: Floor
     connection: Connection
-    actions: dict[UUID, tuple[str, model.Happened]]
+    actions: dict[UUID, tuple[str, model.EventEntry]]
     strategies: list[UUID]
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -84,7 +84,7 @@ def exchange(postgres: str) -> Iterator[Exchange]:
         runner.run(stack.aclose())
 
 
-async def _prepare(desk: Floor) -> tuple[dict[UUID, tuple[str, model.Happened]], list[UUID]]:
+async def _prepare(desk: Floor) -> tuple[dict[UUID, tuple[str, model.EventEntry]], list[UUID]]:
     """A split and a dividend of two shares, as the model knows them, and two strategies."""
     known = {}
     async with desk.unit() as unit:
@@ -101,7 +101,7 @@ async def _prepare(desk: Floor) -> tuple[dict[UUID, tuple[str, model.Happened]],
             terms = {split.id: {"ratio": Fraction(new, old)}, paid.id: {"each": Fraction("0.37000001")}}
             for action, day in ((split.id, SPLIT_ON), (paid.id, DIVIDEND_ON)):
                 at = datetime(day.year, day.month, day.day, 5, tzinfo=UTC)
-                known[action] = symbol, model.Happened(at, f"corporate-action/{action}", **terms[action])
+                known[action] = symbol, model.EventEntry(at, f"corporate-action/{action}", **terms[action])
     return known, strategies
 
 
@@ -379,11 +379,11 @@ def _key(line: tuple[UUID | None, str]) -> tuple[str | None, str]:
     return (None if line[0] is None else str(line[0])), line[1]
 
 
-def _entry(report: FillReport) -> model.Executed:
+def _entry(report: FillReport) -> model.ExecutionEntry:
     content = {name: getattr(report, name) for name in FillReport.__slots__}
     return executed(content)
 
 
-def _probe(at: datetime, quantity: Fraction) -> model.Executed:
+def _probe(at: datetime, quantity: Fraction) -> model.ExecutionEntry:
     """An execution whose price is not known yet."""
-    return model.Executed(at, "~", quantity, Fraction(1), Fraction(0))
+    return model.ExecutionEntry(at, "~", quantity, Fraction(1), Fraction(0))

@@ -51,7 +51,7 @@ def error(status: int, code: int | None, message: str) -> Answer:
 WEB_PAGE = Answer(503, _WEB_PAGE, {"Content-Type": "text/html"})
 
 
-class Asked(NamedTuple):
+class ReceivedRequest(NamedTuple):
     """A request as it came."""
 
     method: str
@@ -84,7 +84,7 @@ class AlpacaServer:
     url: str = ""
     orders: list[Row] = field(default_factory=list)
     activities: list[Row] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ReceivedRequest] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     # Looks at an order that is being cancelled before it is; None is never.
     looks_to_cancel: int | None = 0
@@ -103,7 +103,7 @@ class AlpacaServer:
         self.faults.append(Fault(method, path, answer, **how))
         return self.faults[-1]
 
-    def requests(self, method: str, path: str = "/v2/orders") -> list[Asked]:
+    def requests(self, method: str, path: str = "/v2/orders") -> list[ReceivedRequest]:
         return [asked for asked in self.asked if (asked.method, asked.path) == (method, path)]
 
     def order(self, client_order_id: str) -> Row:
@@ -154,7 +154,7 @@ class AlpacaServer:
             self.orders.append(new)
             return new
 
-    def answered(self, asked: Asked) -> Answer:
+    def answered(self, asked: ReceivedRequest) -> Answer:
         """What the broker answers to a request whose credentials are right."""
         with self._lock:
             match asked.method, asked.path.split("/")[2:]:
@@ -272,11 +272,13 @@ def _handler(server: AlpacaServer) -> type[BaseHTTPRequestHandler]:
         def _handle(self) -> None:
             url = urlsplit(self.path)
             text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = Asked(self.command, url.path, dict(parse_qsl(url.query)), json.loads(text) if text else None)
+            asked = ReceivedRequest(
+                self.command, url.path, dict(parse_qsl(url.query)), json.loads(text) if text else None
+            )
             server.asked.append(asked)
             self._reply(self._decided(asked))
 
-        def _decided(self, asked: Asked) -> Answer | None:
+        def _decided(self, asked: ReceivedRequest) -> Answer | None:
             given = [self.headers.get(name) for name in ("APCA-API-KEY-ID", "APCA-API-SECRET-KEY")]
             if None in given:
                 return error(401, 40110000, "request is not authorized")

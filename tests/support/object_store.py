@@ -60,7 +60,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """A request that was passed on, and what the answer weighed."""
 
     method: str
@@ -75,7 +75,7 @@ class ObjectStore:
     port: int
     server_port: int
     faults: list[Fault] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ReceivedRequest] = field(default_factory=list)
     overwrites: bool = False
     released: threading.Event = field(default_factory=threading.Event)
     meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
                     store.meeting.wait(60)
                     store.met += 1
         answer, content = self._passed_on(store, body)
-        store.asked.append(Asked(self.command, self.path, len(content)))
+        store.asked.append(ReceivedRequest(self.command, self.path, len(content)))
         if fault is not None and fault.kind is Kind.LOST:
             return self._cut()
         return self._answer(answer.status, content, answer)

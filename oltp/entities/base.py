@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, orm
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from oltp.entities.columns import JSON, Exact, JsonObject, UtcDateTime, checked
+from oltp.entities.columns import JSON, Exact, JsonObject, UtcDateTime, check_of
 
 _ids_lock = Lock()
 _last_id = 0
@@ -112,12 +112,8 @@ def _check_when_set(_: type[Base], __: str, attribute: orm.InstrumentedAttribute
     # Checked here because inside a bind SQLAlchemy wraps the error in its own, and only at the flush.
     if not isinstance(attribute.property, orm.ColumnProperty):
         return
-    column = attribute.property.columns[0]
-
-    def check(_: object, value: object, *__: object) -> Any:
-        return checked(column, value)
-
-    event.listen(attribute, "set", check, retval=True)
+    check = check_of(attribute.property.columns[0])
+    event.listen(attribute, "set", lambda _, value, *__: check(value), retval=True)
 
 
 class LiveSession(Session):

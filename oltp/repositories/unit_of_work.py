@@ -17,6 +17,7 @@ from oltp.repositories import books as of
 from oltp.repositories import records
 from oltp.repositories.base import Repository
 from oltp.server.translation import translated, translation
+from oltp.statements.prepared import Prepared
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,8 +34,10 @@ class ChangeContext:
 
 _LENGTHS = {"actor": 200, "correlation_id": 100, "reason": 1000}
 # Made once, and empty text is nobody: what is made anew for each unit would be analysed anew too.
-_INTRODUCTION = sa.select(
-    *(sa.func.set_config(f"medalion.{name}", sa.bindparam(name, type_=sa.String()), True) for name in _LENGTHS)
+_INTRODUCTION = Prepared(
+    sa.select(
+        *(sa.func.set_config(f"medalion.{name}", sa.bindparam(name, type_=sa.String()), True) for name in _LENGTHS)
+    )
 )
 _acting: ContextVar[ChangeContext] = ContextVar("acting", default=ChangeContext())  # noqa: B039 - it is frozen
 
@@ -146,4 +149,4 @@ class UnitOfWork:
         who = _acting.get()
         if who != ChangeContext():
             told = {name: getattr(who, name) or "" for name in _LENGTHS}
-            await self.run(lambda connection: connection.execute(_INTRODUCTION, told))
+            await self.run(_INTRODUCTION.rows, told)

@@ -10,25 +10,27 @@ import sqlalchemy as sa
 from medalion.core.enums import CashMovementType, PositionStatus
 from oltp.entities.trading import Account, CashMovement, Position
 from oltp.statements.base import made, table_of
+from oltp.statements.prepared import Prepared, among
 
 _ACCOUNTS, _POSITIONS, _CASH = table_of(Account), table_of(Position), table_of(CashMovement)
 _ID = sa.bindparam("id", type_=sa.Uuid())
 _NAME = sa.bindparam("name", type_=sa.String())
 _ACCOUNT = sa.bindparam("account_id", type_=sa.Uuid())
-_OPEN = (PositionStatus.OPEN, PositionStatus.PARTIALLY_CLOSED)
+_OPEN = among(PositionStatus.OPEN, PositionStatus.PARTIALLY_CLOSED)
+_PAID_IN = among(CashMovementType.DEPOSIT, CashMovementType.WITHDRAWAL)
 
-_BY_ID = sa.select(_ACCOUNTS).where(sa.not_(_ACCOUNTS.c.is_deleted), _ACCOUNTS.c.id == _ID)
-_BY_NAME = sa.select(_ACCOUNTS).where(sa.not_(_ACCOUNTS.c.is_deleted), _ACCOUNTS.c.name == _NAME)
+_BY_ID = Prepared(sa.select(_ACCOUNTS).where(sa.not_(_ACCOUNTS.c.is_deleted), _ACCOUNTS.c.id == _ID))
+_BY_NAME = Prepared(sa.select(_ACCOUNTS).where(sa.not_(_ACCOUNTS.c.is_deleted), _ACCOUNTS.c.name == _NAME))
 
 
 def find(connection: sa.Connection, which: UUID | str) -> Account | None:
     """The account of that id or name; None if there is none."""
     by_id = isinstance(which, UUID)
-    row = connection.execute(_BY_ID if by_id else _BY_NAME, {"id" if by_id else "name": which}).first()
+    row = _BY_ID.row(connection, {"id": which}) if by_id else _BY_NAME.row(connection, {"name": which})
     return None if row is None else made(Account, row)
 
 
-def _summary() -> sa.Select[Any]:
+def _summary() -> Prepared:
     """Totals beside each open position; at least one row."""
     held = _POSITIONS.alias("held")
     counted = _POSITIONS.c
@@ -43,7 +45,7 @@ def _summary() -> sa.Select[Any]:
         .subquery("totals")
     )
     moved = _CASH.c
-    is_deposit = moved.movement_type.in_((CashMovementType.DEPOSIT, CashMovementType.WITHDRAWAL))
+    is_deposit = moved.movement_type.in_(_PAID_IN)
     money = (
         sa.select(
             sa.func.coalesce(sa.func.sum(moved.amount), 0).label("cash"),
@@ -57,7 +59,7 @@ def _summary() -> sa.Select[Any]:
         .subquery("money")
     )
     is_held = sa.and_(held.c.account_id == _ACCOUNT, held.c.status.in_(_OPEN), sa.not_(held.c.is_deleted))
-    return (
+    return Prepared(
         sa.select(held, totals, money)
         .select_from(totals.join(money, sa.true()).outerjoin(held, is_held))
         .order_by(held.c.symbol, held.c.id)
@@ -72,7 +74,7 @@ def summary(connection: sa.Connection, account: Account) -> tuple[dict[str, Any]
     """How many positions of the account there are and are open, what they realized and paid, its cash and deposits;
     and the open positions, by symbol. One statement, so that cash and positions are of the same moment.
     """
-    rows = connection.execute(_SUMMARY, {"account_id": account.id, "currency": account.base_currency}).all()
+    rows = _SUMMARY.rows(connection, {"account_id": account.id, "currency": account.base_currency})
     width = len(_POSITIONS.c)
     totals = dict(zip(_TOTALS, rows[0][width:], strict=True))
     return totals, [made(Position, row) for row in rows if row[0] is not None]

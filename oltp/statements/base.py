@@ -15,6 +15,7 @@ from sqlalchemy.orm.attributes import instance_dict
 
 from medalion.core.errors import ConflictError
 from oltp.entities.base import Base, Versioned, now
+from oltp.statements.prepared import Prepared
 
 E = TypeVar("E", bound=Base)
 
@@ -44,7 +45,12 @@ def insert(connection: sa.Connection, entities: Sequence[Base]) -> None:
     """Store new entities, a statement for each class among neighbours; their defaults are filled in."""
     for kind, group in groupby(entities, type):
         these = list(group)
-        connection.execute(insertion(kind, len(these) == 1), insertion_of(kind, these))
+        _inserting(kind, len(these) == 1).count(connection, insertion_of(kind, these))
+
+
+@cache
+def _inserting(kind: type[Base], is_one: bool) -> Prepared:
+    return Prepared(insertion(kind, is_one))
 
 
 @cache
@@ -102,12 +108,17 @@ def update(connection: sa.Connection, entities: Sequence[Base], *attributes: str
     """
     if entities:
         given = [change_of(entity, *attributes) for entity in entities]
-        check_changed(connection.execute(changing(type(entities[0]), attributes), given), len(entities))
+        check_changed(_storing(type(entities[0]), attributes).count(connection, *given), len(entities))
 
 
-def check_changed(result: sa.CursorResult[Any], rows: int) -> None:
+@cache
+def _storing(kind: type[Base], attributes: tuple[str, ...]) -> Prepared:
+    return Prepared(changing(kind, attributes))
+
+
+def check_changed(changed: int, rows: int) -> None:
     """Raises ConflictError unless so many rows were as they had been read."""
-    if result.rowcount != rows:
+    if changed != rows:
         raise ConflictError("the row was changed by someone else since it was read", retryable=True)
 
 

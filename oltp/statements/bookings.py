@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from oltp.entities.base import Base
 from oltp.entities.trading import CashMovement, Fill, Position, Trade
 from oltp.statements.base import change_of, changing, check_changed, insertion, insertion_of, table_of
+from oltp.statements.prepared import Prepared
 
 
 def book(
@@ -35,18 +36,18 @@ def book(
         given |= change_of(changed[0], *changed[1])
     shape = tuple((kind, len(entities) == 1) for kind, entities in added if entities)
     statement = _booking(attributes, shape, None if changed is None else changed[1])
-    check_changed(connection.execute(statement, given), 1)
+    check_changed(statement.count(connection, given), 1)
 
 
 @cache
 def _booking(
     attributes: tuple[str, ...], added: tuple[tuple[type[Base], bool], ...], of_position: tuple[str, ...] | None
-) -> sa.Update:
+) -> Prepared:
     booking = changing(Trade, attributes)
     for kind, is_one in added:
         booking = booking.add_cte(insertion(kind, is_one).cte(f"new_{table_of(kind).name}_rows"))
     if of_position is None:
-        return booking
+        return Prepared(booking)
     held = changing(Position, of_position).returning(table_of(Position).c.id).cte("held")
     # A position that is not as it was read leaves the trade as it is, too, which is noticed.
-    return booking.where(sa.exists(sa.select(held.c.id)))
+    return Prepared(booking.where(sa.exists(sa.select(held.c.id))))

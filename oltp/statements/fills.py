@@ -11,15 +11,18 @@ from medalion.core.time import TimeRange
 from oltp.entities.trading import Fill, Trade
 from oltp.statements.base import made, table_of
 from oltp.statements.lines import LineKey, on_line
+from oltp.statements.prepared import Prepared
 
 _FILLS, _TRADES = table_of(Fill), table_of(Trade)
-_KNOWN = sa.select(_FILLS).where(
-    _FILLS.c.venue == sa.bindparam("venue", type_=sa.String()),
-    _FILLS.c.execution_id == sa.func.any(sa.bindparam("executions", type_=sa.ARRAY(sa.String()))),
+_KNOWN = Prepared(
+    sa.select(_FILLS).where(
+        _FILLS.c.venue == sa.bindparam("venue", type_=sa.String()),
+        _FILLS.c.execution_id == sa.func.any(sa.bindparam("executions", type_=sa.ARRAY(sa.String()))),
+    )
 )
 _FLAT = sa.bindparam("flat", type_=sa.DateTime(timezone=True))
 # `metadata` is what the order carried along: the stop and target of a position that it opens.
-_ON_LINE = (
+_ON_LINE = Prepared(
     sa.select(_FILLS, _TRADES.c.metadata["risk"].label("risk"))
     .join(_TRADES, _TRADES.c.id == _FILLS.c.trade_id)
     .where(
@@ -35,7 +38,7 @@ _ON_LINE = (
 
 def known(connection: sa.Connection, venue: str, executions: Sequence[str]) -> dict[str, Fill]:
     """Those of the executions that are booked, undone ones too, by the venue's id."""
-    rows = connection.execute(_KNOWN, {"venue": venue, "executions": list(executions)})
+    rows = _KNOWN.rows(connection, {"venue": venue, "executions": list(executions)})
     return {fill.execution_id: fill for fill in (made(Fill, row) for row in rows)}
 
 
@@ -57,7 +60,7 @@ def on_line_since(
     connection: sa.Connection, line: LineKey, flat: datetime | None
 ) -> dict[str, tuple[Fill, dict[str, Any] | None]]:
     """The executions of the line after `flat` that stand, by the venue's id, each with the risk of its order."""
-    rows = connection.execute(_ON_LINE, line.given() | {"flat": flat})
+    rows = _ON_LINE.rows(connection, line.given() | {"flat": flat})
     width = len(_FILLS.c)
     made_of = ((made(Fill, row), row[width]) for row in rows)
     return {fill.execution_id: (fill, risk) for fill, risk in made_of}

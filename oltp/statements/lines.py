@@ -6,6 +6,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from oltp.statements.prepared import Prepared
+
 ACCOUNT = sa.bindparam("account_id", type_=sa.Uuid())
 STRATEGY = sa.bindparam("strategy_id", type_=sa.Uuid())
 INSTRUMENT = sa.bindparam("instrument_id", type_=sa.BigInteger())
@@ -43,10 +45,10 @@ def locking(
     return sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))
 
 
-_LOCK = sa.select(locking(ACCOUNT, INSTRUMENT, STRATEGY))
+_LOCK = Prepared(sa.select(locking(ACCOUNT, INSTRUMENT, STRATEGY)))
 
 
 def lock(connection: sa.Connection, *keys: LineKey) -> None:
     """Nobody else books on these lines before the transaction ends; in the order of instruments, as everyone does."""
     for key in sorted(keys, key=lambda key: key.instrument_id):
-        connection.execute(_LOCK, key.given())
+        _LOCK.rows(connection, key.given())

@@ -5,12 +5,13 @@ from sqlalchemy.dialects import postgresql
 
 from oltp.entities.venue import NEXT_EXECUTION_ID, PaperExecution, PaperOrder
 from oltp.statements.base import attributes_of, table_of
+from oltp.statements.prepared import Prepared
 
 _ORDERS, _EXECUTIONS = table_of(PaperOrder), table_of(PaperExecution)
 _EXECUTED = ("account_id", "quantity", "price", "commission", "quoted_at", "executed_at")
 
 
-def _placing() -> tuple[sa.Executable, sa.Executable]:
+def _placing() -> tuple[Prepared, Prepared]:
     """What stores an order unless its id is taken, alone and with an execution of it."""
     place = postgresql.insert(_ORDERS).on_conflict_do_nothing().returning(_ORDERS.c.id)
     placed = place.values({column: sa.bindparam(column.name, type_=column.type) for column in _ORDERS.c}).cte("placed")
@@ -20,7 +21,7 @@ def _placing() -> tuple[sa.Executable, sa.Executable]:
         sa.select(NEXT_EXECUTION_ID, placed.c.id, *values),
         include_defaults=False,
     )
-    return place, execute.returning(_EXECUTIONS.c.execution_id)
+    return Prepared(place), Prepared(execute.returning(_EXECUTIONS.c.execution_id))
 
 
 _PLACE, _PLACE_EXECUTED = _placing()
@@ -30,9 +31,9 @@ def place(connection: sa.Connection, order: PaperOrder, execution: PaperExecutio
     """Store a new order and what was executed of it, which is given its id; False if the order's id is taken."""
     given = {name: getattr(order, name) for name in attributes_of(PaperOrder)}
     if execution is None:
-        return connection.execute(_PLACE, given).first() is not None
+        return _PLACE.row(connection, given) is not None
     given |= {f"executed_{name}": getattr(execution, name) for name in _EXECUTED}
-    placed = connection.scalar(_PLACE_EXECUTED, given)
+    placed = _PLACE_EXECUTED.row(connection, given)
     if placed is not None:
-        execution.execution_id = placed
+        (execution.execution_id,) = placed
     return placed is not None

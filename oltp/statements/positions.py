@@ -4,20 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from medalion.core.enums import PositionStatus
 from oltp.entities.trading import Account, Fill, Position, Settlement, Trade
+from oltp.server.engine import one
 from oltp.statements.base import made, table_of
 from oltp.statements.lines import ACCOUNT, INSTRUMENT, LineKey, on_line
+from oltp.statements.prepared import Prepared, among
 
 _POSITIONS, _ACCOUNTS = table_of(Position), table_of(Account)
 _FILLS, _TRADES, _SETTLEMENTS = table_of(Fill), table_of(Trade), table_of(Settlement)
 _HELD, _OTHER = _POSITIONS.alias("held"), _POSITIONS.alias("other")
-_OPEN = (PositionStatus.OPEN, PositionStatus.PARTIALLY_CLOSED)
+_OPEN = among(PositionStatus.OPEN, PositionStatus.PARTIALLY_CLOSED)
+_ONE = sa.literal(1, literal_execute=True)
 _TIME = sa.DateTime(timezone=True)
 
 
@@ -31,13 +34,18 @@ class LineEnd:
     settled_at: datetime | None
 
 
-def _line_end() -> sa.Select[Any]:
+def _line_end() -> Prepared:
+    # The order's line is looked up for one fill after the other, the newest first: joined, the planner would read and
+    # sort every fill of the instrument that the account ever had. Which of one instant is last, a second look tells.
+    columns = _FILLS.c
+    of_line = sa.select(on_line(_TRADES)).where(_TRADES.c.id == columns.trade_id).correlate(_FILLS).scalar_subquery()
+    stands = sa.and_(columns.account_id == ACCOUNT, columns.instrument_id == INSTRUMENT, columns.busted_at.is_(None))
+    newest = sa.select(columns.executed_at).where(stands, of_line).order_by(columns.executed_at.desc()).limit(_ONE)
+    newest_at = newest.scalar_subquery()
     last = (
-        sa.select(_FILLS.c.executed_at, _FILLS.c.execution_id)
-        .join(_TRADES, sa.and_(_TRADES.c.id == _FILLS.c.trade_id, on_line(_TRADES)))
-        .where(_FILLS.c.account_id == ACCOUNT, _FILLS.c.instrument_id == INSTRUMENT, _FILLS.c.busted_at.is_(None))
-        .order_by(_FILLS.c.executed_at.desc(), _FILLS.c.execution_id.collate("C").desc())
-        .limit(1)
+        sa.select(columns.executed_at, sa.func.max(columns.execution_id.collate("C")).label("execution_id"))
+        .where(stands, of_line, columns.executed_at == newest_at)
+        .group_by(columns.executed_at)
         .subquery("last")
     )
     # Settlements of another strategy may be among these, which costs a fold in vain.
@@ -45,13 +53,15 @@ def _line_end() -> sa.Select[Any]:
         sa.select(_SETTLEMENTS.c.occurred_at)
         .where(_SETTLEMENTS.c.account_id == ACCOUNT, _SETTLEMENTS.c.instrument_id == INSTRUMENT)
         .order_by(_SETTLEMENTS.c.occurred_at.desc())
-        .limit(1)
+        .limit(_ONE)
         .subquery("settled")
     )
     always = sa.select(sa.literal(1).label("one")).subquery("always")
     is_open = sa.and_(on_line(_HELD), _HELD.c.status.in_(_OPEN))
-    return sa.select(_HELD, last.c.executed_at, last.c.execution_id, settled.c.occurred_at).select_from(
-        always.outerjoin(_HELD, is_open).outerjoin(last, sa.true()).outerjoin(settled, sa.true())
+    return Prepared(
+        sa.select(_HELD, last.c.executed_at, last.c.execution_id, settled.c.occurred_at).select_from(
+            always.outerjoin(_HELD, is_open).outerjoin(last, sa.true()).outerjoin(settled, sa.true())
+        )
     )
 
 
@@ -60,11 +70,11 @@ _LINE_END = _line_end()
 
 def line_end(connection: sa.Connection, line: LineKey) -> LineEnd:
     """What the line holds and what comes last on it; the line must be locked."""
-    row = connection.execute(_LINE_END, line.given()).one()
+    row = one(_LINE_END.row(connection, line.given()))
     return LineEnd(None if row[0] is None else made(Position, row), *row[len(_POSITIONS.c) :])
 
 
-def _last_flat() -> sa.Select[Any]:
+def _last_flat() -> Prepared:
     columns = _OTHER.c
     is_open_then = sa.exists().where(
         on_line(_OTHER),
@@ -73,11 +83,13 @@ def _last_flat() -> sa.Select[Any]:
         columns.opened_at <= _HELD.c.closed_at,
         sa.or_(columns.closed_at.is_(None), columns.closed_at > _HELD.c.closed_at),
     )
-    return sa.select(sa.func.max(_HELD.c.closed_at)).where(
-        on_line(_HELD),
-        _HELD.c.status == PositionStatus.CLOSED,
-        _HELD.c.closed_at < sa.bindparam("since", type_=_TIME),
-        sa.not_(is_open_then),
+    return Prepared(
+        sa.select(sa.func.max(_HELD.c.closed_at)).where(
+            on_line(_HELD),
+            _HELD.c.status == PositionStatus.CLOSED,
+            _HELD.c.closed_at < sa.bindparam("since", type_=_TIME),
+            sa.not_(is_open_then),
+        )
     )
 
 
@@ -86,12 +98,12 @@ _LAST_FLAT = _last_flat()
 
 def last_flat(connection: sa.Connection, line: LineKey, since: datetime) -> datetime | None:
     """The last time before `since` at which the line held nothing, and after which nothing was opened at that time."""
-    flat: datetime | None = connection.scalar(_LAST_FLAT, line.given() | {"since": since})
-    return flat
+    (flat,) = one(_LAST_FLAT.row(connection, line.given() | {"since": since}))
+    return cast("datetime | None", flat)
 
 
 _FLAT = sa.bindparam("flat", type_=_TIME)
-_SINCE = (
+_SINCE = Prepared(
     sa.select(_HELD)
     .where(
         on_line(_HELD),
@@ -105,7 +117,7 @@ _SINCE = (
 
 def held_since(connection: sa.Connection, line: LineKey, flat: datetime | None) -> dict[UUID, Position]:
     """The positions of the line that held something after `flat`, by id, locked."""
-    rows = connection.execute(_SINCE, line.given() | {"flat": flat})
+    rows = _SINCE.rows(connection, line.given() | {"flat": flat})
     return {position.id: position for position in (made(Position, row) for row in rows)}
 
 
@@ -142,10 +154,10 @@ _IDS = sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid()))
 _STILL_OPEN = sa.and_(
     _POSITIONS.c.id == sa.func.any(_IDS), _POSITIONS.c.remaining_quantity > 0, sa.not_(_POSITIONS.c.is_deleted)
 )
-_AMONG = sa.select(_POSITIONS).where(_STILL_OPEN).order_by(_POSITIONS.c.id)
+_AMONG = Prepared(sa.select(_POSITIONS).where(_STILL_OPEN).order_by(_POSITIONS.c.id))
 
 
-def _mark() -> sa.Update:
+def _mark() -> Prepared:
     # Locked in the order of ids, so that two of these never wait for each other; a later mark stays.
     locked = sa.select(_POSITIONS.c.id).where(_STILL_OPEN).order_by(_POSITIONS.c.id).with_for_update().cte("locked")
     price, at = _POSITIONS.c.current_price.type, sa.bindparam("at", type_=_TIME)
@@ -156,7 +168,7 @@ def _mark() -> sa.Update:
         .table_valued(sa.column("instrument_id", sa.BigInteger()), sa.column("mark", price), name="given")
         .render_derived()
     )
-    return (
+    return Prepared(
         sa.update(_POSITIONS)
         .where(
             _POSITIONS.c.id == locked.c.id,
@@ -182,5 +194,5 @@ def mark(
     known; one whose instrument has no price keeps its mark.
     """
     ids = {"ids": list(positions)}
-    connection.execute(_MARK, ids | {"instruments": list(marks), "marks": list(marks.values()), "at": at})
-    return [made(Position, row) for row in connection.execute(_AMONG, ids)]
+    _MARK.count(connection, ids | {"instruments": list(marks), "marks": list(marks.values()), "at": at})
+    return [made(Position, row) for row in _AMONG.rows(connection, ids)]

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import AsyncCursor
 
 from medalion.core.enums import PositionSide, PositionStatus, TradeSide
 from medalion.core.errors import ConflictError, InputError, NotFoundError
@@ -169,7 +170,7 @@ async def test_a_summary_counts_closed_positions_and_an_empty_account_has_one(de
     assert (earlier.closed_positions, earlier.win_rate, earlier.return_on_deposits) == (0, None, None)
 
 
-async def test_a_summary_is_two_statements_however_many_positions(desk: Floor) -> None:
+async def test_a_summary_is_two_statements_however_many_positions(desk: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk.unit() as unit:
         symbols = [f"S{uuid4().hex[:8]}" for _ in range(5)]
         for symbol in symbols:
@@ -177,15 +178,16 @@ async def test_a_summary_is_two_statements_however_many_positions(desk: Floor) -
     for symbol in symbols:
         desk.board.show(symbol, "10")
         await desk.service.open_position(account=desk.account, symbol=symbol, quantity=1)
-    engine = desk.venue._sessions.kw["bind"].sync_engine
-    statements: list[str] = []
+    statements: list[object] = []
+    execute = AsyncCursor.execute
 
-    def note(*arguments: object) -> None:
-        statements.append(str(arguments[2]))
+    async def noted(cursor: AsyncCursor[Any], statement: Any, *given: Any, **options: Any) -> AsyncCursor[Any]:
+        statements.append(statement)
+        return await execute(cursor, statement, *given, **options)
 
-    sa.event.listen(engine, "before_cursor_execute", note)
+    monkeypatch.setattr(AsyncCursor, "execute", noted)
     summary = await desk.service.get_portfolio_summary(desk.account)
-    sa.event.remove(engine, "before_cursor_execute", note)
+    monkeypatch.undo()
     assert len(summary.open_positions) == 5
     assert len(statements) == 2  # the account, and all that is in it
 

@@ -1,6 +1,6 @@
 """Accounts: by id or name, and what one holds and has closed, each in one statement."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -70,14 +70,15 @@ _SUMMARY = _summary()
 _TOTALS = ("positions", "open", "realized", "paid", "cash", "deposits")
 
 
-def summary(connection: sa.Connection, account: Account) -> tuple[dict[str, Any], list[Position]]:
+def summary(connection: sa.Connection, account: Account) -> tuple[dict[str, Any], Iterator[Position]]:
     """How many positions of the account there are and are open, what they realized and paid, its cash and deposits;
     and the open positions, by symbol. One statement, so that cash and positions are of the same moment.
     """
     rows = _SUMMARY.rows(connection, {"account_id": account.id, "currency": account.base_currency})
     width = len(_POSITIONS.c)
     totals = dict(zip(_TOTALS, rows[0][width:], strict=True))
-    return totals, [made(Position, row) for row in rows if row[0] is not None]
+    # One after the other: ten thousand entities at once are looked through by the collector of garbage again and again.
+    return totals, (made(Position, row) for row in rows if row[0] is not None)
 
 
 def _packed(column: sa.ColumnElement[Any], scale: int) -> sa.ColumnElement[Any]:

@@ -4,7 +4,7 @@ SQLAlchemy's own execution takes a statement's parameters apart, describes its c
 which costs more than the driver does for all of it. An order waits for nine of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias, cast
 
@@ -97,13 +97,10 @@ class Prepared:
             result = cast(Any, cursor.pgresult)
             found = [kind.result_processor(_DIALECT, result.ftype(place)) for place, kind in enumerate(kinds)]
             self._reads = [(place, convert) for place, convert in enumerate(found) if convert is not None]
-        read = []
-        for row in rows:
-            values = list(row)
-            for place, convert in self._reads:
-                values[place] = convert(values[place])
-            read.append(tuple(values))
-        return read
+        columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+        for place, convert in self._reads:
+            columns[place] = map(convert, columns[place])
+        return list(zip(*columns, strict=True))
 
     @staticmethod
     def _cursor(connection: sa.Connection) -> "AsyncRawCursor[Row]":

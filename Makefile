@@ -13,6 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input --quiet
 TESTS ?=
 ARGUMENTS ?=
+MESSAGE ?=
 
 # An environment holds absolute paths, so one that came along in a copied folder is made anew: the stamps name the place.
 PLACE := $(shell pwd -P | cksum | cut -d ' ' -f 1)
@@ -23,7 +24,7 @@ PEERS := .venv-bench/.ready-$(PLACE)
 # Or each of the programs that the tests start would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test quick soak mutants faces lint types check bench bench-lake notebooks docs wheel constraints clean
+.PHONY: help demo test quick soak mutants faces revision digests lint types check bench bench-lake notebooks docs wheel constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -66,6 +67,13 @@ mutants: $(READY)  ## Switch off each rule of the store's protocol, and show tha
 
 faces: $(READY)  ## Write the store's typed faces anew from its services and repositories
 	.venv/bin/python -m tools.faces
+
+revision: $(READY)  ## Write a revision of the schema from what classes and datasets say (make revision MESSAGE="…")
+	@test -n "$(MESSAGE)" || { echo 'Say what changes: make revision MESSAGE="accounts have a colour"' >&2; exit 1; }
+	.venv/bin/python -m tools.revisions $(MESSAGE)
+
+digests: $(READY)  ## Note what the newest revision makes, once it was edited
+	.venv/bin/python -m tools.revisions
 
 lint: $(READY)  ## Check style with ruff
 	.venv/bin/ruff check .

@@ -18,7 +18,7 @@ def _url() -> sa.URL:
 
 
 def _run(connection: sa.Connection) -> None:
-    context.configure(connection=connection, **options())
+    context.configure(connection=connection, **options(), **context.config.attributes.get("options", {}))
     with context.begin_transaction():
         context.run_migrations()
 

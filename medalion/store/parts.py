@@ -20,7 +20,8 @@ from medalion.services.observations import Observations
 from medalion.services.rollups import Rollups
 from olap.delta.tables import Lake
 from olap.places.open import lake_place
-from oltp.schema import revision
+from oltp.schema.fingerprint import checked_revision
+from oltp.schema.revision import head
 from oltp.server.embedded import EmbeddedPostgres
 from oltp.server.engine import Postgres
 
@@ -149,12 +150,12 @@ class Parts:
 
     def _check_schema(self, url: str) -> None:
         with self.postgres.connection() as connection:
-            found = revision.current(connection)
-        if found == revision.head():
+            found = checked_revision(connection)
+        if found == head():
             return
         if self.embedded is None:
             raise StoreError(
-                f"{self.postgres!r} has schema {found or 'none'}, this release needs {revision.head()}; "
+                f"{self.postgres!r} has schema {found or 'none'}, this release needs {head()}; "
                 "run `medalion db upgrade`"
             )
         from oltp.schema import migrate  # loads Alembic, which takes as long as the rest of an opening

@@ -24,6 +24,8 @@ Connection: TypeAlias = psycopg.Connection[TupleRow]
 T = TypeVar("T")
 
 READ_ONLY = "is a read replica, or set to read only; open the primary server to change something"
+OLDEST = 16
+"""The oldest PostgreSQL that has all we need."""
 _CONNECT_SECONDS = 10
 # A server that was promoted, or restored to a point in time, is on another timeline than before.
 _SERVER = """
@@ -75,11 +77,16 @@ def parse_url(url: str) -> "sa.URL":
         raise InputError("the database URL cannot be read; expected postgresql://user@host:5432/name") from error
     if parsed.drivername.split("+")[0] not in ("postgresql", "postgres"):
         raise InputError(
-            f"a {parsed.drivername} URL was given; only PostgreSQL 16 or newer is supported",
+            f"a {parsed.drivername} URL was given; only PostgreSQL {OLDEST} or newer is supported",
             given=parsed.drivername,
             expected="postgresql",
         )
     return parsed.set(drivername="postgresql+psycopg")
+
+
+def libpq_of(url: str) -> str:
+    """The URL as libpq knows it; raises as `parse_url`."""
+    return parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def shown(url: "sa.URL") -> str:
@@ -88,17 +95,40 @@ def shown(url: "sa.URL") -> str:
     return url.set(query=public).render_as_string(hide_password=True)
 
 
+def connect(libpq: str) -> Connection:
+    """A connection of its own, in UTC, to the address as libpq knows it.
+
+    Raises:
+        InputError: the URL has a part that libpq does not know.
+        StoreUnavailableError: no server answers there, or it refuses.
+        StoreError: the server is too old.
+    """
+    try:
+        connection = psycopg.connect(libpq, connect_timeout=_CONNECT_SECONDS, options="-c timezone=UTC")
+    except psycopg.ProgrammingError as error:
+        raise InputError(f"the database URL has a part that libpq does not know: {shown(parse_url(libpq))}") from error
+    except psycopg.OperationalError as error:
+        raise unavailable(parse_url(libpq), error) from error
+    version = connection.info.server_version // 10_000
+    if version < OLDEST:
+        connection.close()
+        raise StoreError(f"{shown(parse_url(libpq))} runs PostgreSQL {version}; medalion needs {OLDEST} or newer")
+    return connection
+
+
+def unavailable(url: "sa.URL", error: Exception) -> StoreUnavailableError:
+    """That no server answers there now, in the driver's words."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return StoreUnavailableError(f"{shown(url)} is not reachable: {said}; check the address and that it runs")
+
+
 class Postgres:
     """Connections to one database; safe to use from several threads."""
 
     def __init__(self, url: str, *, is_ours: bool = False) -> None:
         """`is_ours`: the URL is the embedded server's, and no user's, whose every part has to be looked at."""
         self._given = url
-        self.libpq = (
-            url.replace("+psycopg", "", 1)
-            if is_ours
-            else self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        )
+        self.libpq = url.replace("+psycopg", "", 1) if is_ours else libpq_of(url)
         self._pool = ConnectionPool(
             self.libpq,
             min_size=0,
@@ -131,17 +161,7 @@ class Postgres:
         Raises:
             StoreUnavailableError: no server answers there, or it refuses.
         """
-        try:
-            first = psycopg.connect(self.libpq, connect_timeout=_CONNECT_SECONDS)
-        except psycopg.ProgrammingError as error:
-            raise InputError(f"the database URL has a part that libpq does not know: {shown(self.url)}") from error
-        except psycopg.OperationalError as error:
-            raise self._unavailable(error) from error
-        with first as connection:
-            if connection.info.server_version < 160000:
-                raise StoreError(
-                    f"{self!r} runs PostgreSQL {connection.info.server_version // 10000}; expected 16 or newer"
-                )
+        connect(self.libpq).close()
         self._pool.open()
 
     def _meet(self, connection: Connection) -> None:
@@ -201,18 +221,13 @@ class Postgres:
         try:
             yield
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
-            raise self._unavailable(error) from error
+            raise unavailable(self.url, error) from error
         except psycopg.DataError as error:
             raise InputError(f"PostgreSQL cannot hold a value: {error}") from error
         except psycopg.errors.ReadOnlySqlTransaction as error:
             raise StoreError(f"{shown(self.url)} {READ_ONLY}") from error
         except adbc_driver_manager.OperationalError as error:
-            raise self._unavailable(error) from error
-
-    def _unavailable(self, error: Exception) -> StoreUnavailableError:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        address = shown(self.url)
-        return StoreUnavailableError(f"{address} is not reachable: {said}; check the address and that it runs")
+            raise unavailable(self.url, error) from error
 
     def close(self) -> None:
         """Give back every connection but those of `engine`, which `dispose()` closes."""

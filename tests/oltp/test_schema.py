@@ -180,7 +180,7 @@ def test_the_check_names_what_differs(client: Client, url: str, damage: str, lin
 @pytest.mark.server
 def test_a_server_that_does_not_answer_is_reported_as_unavailable() -> None:
     nowhere = admin_url().set(query={"host": "/nonexistent"}).render_as_string(hide_password=False)
-    with pytest.raises(StoreUnavailableError, match="not available"):
+    with pytest.raises(StoreUnavailableError, match="is not reachable"):
         migrate.current(nowhere)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 import medalion
 from medalion.core.errors import StoreError
@@ -107,7 +106,7 @@ def test_an_embedded_database_of_a_later_release_is_refused(
 ) -> None:
     server = embedded(database_url)
     at(database_url, "9999")
-    with pytest.raises(CommandError, match="9999"):
+    with pytest.raises(StoreError, match="revision 9999, which this release does not know"):
         medalion.open(data_dir=data_dir, mirror_background=False)
     assert server.is_stopped
     at(database_url, revision.head())
@@ -116,7 +115,7 @@ def test_an_embedded_database_of_a_later_release_is_refused(
 @pytest.mark.parametrize("number", ["0000", "9999"])
 def test_another_server_with_another_revision_is_refused(database_url: str, data_dir: Path, number: str) -> None:
     at(database_url, number)
-    with pytest.raises(StoreError, match=f"has schema {number}, this release needs {revision.head()}"):
+    with pytest.raises(StoreError, match=f"at revision {number}, which this release does not know"):
         medalion.open(database_url, data_dir=data_dir)
     assert migrate.current(database_url) == number
     at(database_url, revision.head())

@@ -42,7 +42,8 @@ _SHAPE = sa.text("""
         WHERE relnamespace = 'public'::regnamespace AND NOT attisdropped
         UNION ALL SELECT concat_ws(' ', oid, tgenabled) FROM pg_trigger WHERE NOT tgisinternal
         UNION ALL SELECT concat_ws(' ', oid, convalidated) FROM pg_constraint
-        UNION ALL SELECT concat_ws(' ', proname, prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+        UNION ALL SELECT concat_ws(' ', proname, proconfig, prosrc) FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace
     ) AS shape (part)
 """)
 

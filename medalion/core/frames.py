@@ -33,7 +33,10 @@ _PER_DAY = {"1d": 86_400}
 
 
 def polars_frame(frame: Frame) -> pl.DataFrame:
-    """Any frame as a Polars one; a named pandas index becomes columns.
+    """Any frame as a Polars one.
+
+    Of a pandas index, levels with a name become columns, and one without a name that holds times becomes `ts`, unless
+    there is such a column already; all else of it is the place of rows, and left.
 
     Raises:
         InputError: not a frame.
@@ -45,12 +48,12 @@ def polars_frame(frame: Frame) -> pl.DataFrame:
             raise InputError(f"the lazy frame fails: {error}", expected="a frame") from error
     if isinstance(frame, pl.DataFrame):
         return frame
+    read: Any = frame
     if hasattr(frame, "index") and hasattr(frame, "reset_index"):
-        named = [name for name in frame.index.names if name is not None]
-        frame = frame.reset_index() if named else frame
-    if hasattr(frame, "__arrow_c_stream__") or isinstance(frame, pa.RecordBatch):
+        read = _by_columns(frame)
+    if hasattr(read, "__arrow_c_stream__") or isinstance(read, pa.RecordBatch):
         try:
-            return pl.DataFrame(pa.table(frame))
+            return pl.DataFrame(pa.table(read))
         except (pa.ArrowException, pl.exceptions.PolarsError, TypeError, ValueError) as error:
             raise InputError(f"the frame cannot be read: {error}", given=type(frame), expected="a frame") from error
     raise InputError(
@@ -58,6 +61,18 @@ def polars_frame(frame: Frame) -> pl.DataFrame:
         given=type(frame),
         expected="a frame",
     )
+
+
+def _by_columns(frame: Any) -> Any:
+    """A pandas frame with what its index says as columns."""
+    index = frame.index
+    if list(index.names) == [None] and getattr(index.dtype, "kind", "") == "M":
+        index = index.rename("ts")
+    names = [name for name in index.names if name is not None and name not in frame.columns]
+    frame = frame.set_axis(index)
+    if not names:
+        return frame.reset_index(drop=True)
+    return frame.droplevel([place for place, name in enumerate(index.names) if name not in names]).reset_index()
 
 
 def conform(dataset: Dataset, frame: Frame, *, source: str, on_bad: OnBad = refuse) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from medalion.core.enums import TradeSide
 from medalion.core.errors import InputError
 from medalion.core.frames import Frame, polars_frame
 from medalion.plot.layers import TIME_AXIS, finished, hover, resolution, trade_marks
-from medalion.plot.rows import columns_of, inline, prepared
+from medalion.plot.rows import Drawn, columns_of, inline, prepared
 from medalion.plot.themes import BLUE, FALL, GREY, LOSS_TO_GAIN, ORANGE, RISE
 from medalion.plot.thinning import merged_bars, thinned
 from medalion.stats.returns import Numbers, series_of
@@ -24,7 +24,7 @@ from medalion.stats.returns import Numbers, series_of
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def equity_curve(equity: Frame, *, benchmark: Frame | None = None) -> alt.LayerChart:
+def equity_curve(equity: Drawn, *, benchmark: Drawn | None = None) -> alt.LayerChart:
     """Account value (`ts`, `value`) over time; a benchmark of the same columns starts at the same value, in grey.
 
     >>> equity = pl.DataFrame({"ts": [date(2024, 1, 2), date(2024, 1, 3)], "value": [100.0, 101.5]})
@@ -38,6 +38,8 @@ def equity_curve(equity: Frame, *, benchmark: Frame | None = None) -> alt.LayerC
     if benchmark is not None:
         other = prepared(benchmark, ("value",)).with_columns(series=pl.lit("Benchmark"))
         if own.height and other.height:
+            if not other["value"][0]:
+                raise InputError("the benchmark starts at 0 or at nothing, from which no line can be scaled", given=0)
             scale = own["value"][0] / other["value"][0]
             lines.append(thinned(other.with_columns(pl.col("value") * scale), "value"))
     color = alt.Color("series:N", title=None, scale=alt.Scale(domain=["Account", "Benchmark"], range=[BLUE, GREY]))
@@ -54,7 +56,7 @@ def equity_curve(equity: Frame, *, benchmark: Frame | None = None) -> alt.LayerC
     return finished(line, hover(lines[0], "value", BLUE, shown), height=280)
 
 
-def drawdown_curve(drawdowns: Frame) -> alt.LayerChart:
+def drawdown_curve(drawdowns: Drawn) -> alt.LayerChart:
     """How far below its peak an account was: `ts` and `drawdown`, a positive fraction, drawn downwards.
 
     `medalion.stats.drawdowns` gives such a frame.

@@ -80,7 +80,7 @@ def write_tearsheet(
     All texts are taken as text: markup in them is shown, never run. `generated_at` is by default now.
 
     Raises:
-        InputError: the folder does not exist, or a row is not as long as its header.
+        InputError: the folder does not exist or cannot be written, or a row is not as long as its header.
     """
     target = Path(path).expanduser().absolute()
     if not target.parent.is_dir():
@@ -88,6 +88,14 @@ def write_tearsheet(
     page = render_tearsheet(
         title=title, subtitle=subtitle, cards=cards, tables=tables, charts=charts, generated_at=generated_at
     )
+    try:
+        _write(target, page)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror or error}", given=str(path)) from error
+    return target
+
+
+def _write(target: Path, page: str) -> None:
     # A temporary file is created private, and renaming it is atomic because it lies in the same folder.
     with NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         try:
@@ -98,7 +106,6 @@ def write_tearsheet(
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
-    return target
 
 
 def render_tearsheet(

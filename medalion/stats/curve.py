@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from math import inf
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -19,7 +20,7 @@ import polars as pl
 from medalion.core.enums import InstrumentKind
 from medalion.core.errors import InputError
 from medalion.core.frames import Frame, polars_frame
-from medalion.stats.returns import Numbers, levels, series_of, simple_returns
+from medalion.stats.returns import Numbers, levels, number_of, series_of, simple_returns
 
 PERIODS_PER_YEAR: Mapping[InstrumentKind, int] = MappingProxyType(
     {
@@ -40,7 +41,7 @@ Data: TypeAlias = "Numbers | Frame | Curve"
 _UTC = pl.Datetime("us", "UTC")
 _SATURDAY = 6
 # (least, most days between neighbours, periods of a year); daily series have gaps at weekends and on holidays.
-_STEPS = ((5, 9, 52), (27, 32, 12), (88, 93, 4), (360, 370, 1))
+_DAY, _STEPS = (0.98, 1.02), ((6, 8, 52), (27, 32, 12), (88, 93, 4), (360, 370, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +99,7 @@ def curve_of(*, returns: Data | None = None, equity: Data | None = None) -> Curv
 
 def curve_like(data: Data, *, is_returns: bool, name: str) -> Curve:
     """The curve of `data`: a frame's columns say of what kind it is, of numbers alone `is_returns` does."""
-    given = data if isinstance(data, Curve) else _framed(data, "return" if is_returns else "value")
+    given = data if isinstance(data, Curve) else framed(data, "return" if is_returns else "value")
     if isinstance(given, pl.DataFrame) and ("return" in given.columns) is not ("value" in given.columns):
         is_returns = "return" in given.columns
     return _returns_curve(given, name) if is_returns else _equity_curve(given, name)
@@ -110,7 +111,7 @@ def aligned(own: Curve, other: Curve) -> tuple[Curve, Curve]:
     Returns are those between common times, so that a day which one of them lacks is in the next return of both.
 
     Raises:
-        InputError: one has no times, and they differ in length.
+        InputError: one has no times, and they differ in length; or no time is in both.
     """
     if own.times is None or other.times is None:
         if len(own.levels) != len(other.levels):
@@ -121,10 +122,18 @@ def aligned(own: Curve, other: Curve) -> tuple[Curve, Curve]:
                 expected=len(own.returns),
             )
         return own, other
-    if not own.is_opening_given and not other.is_opening_given and own.times[1:2].equals(other.times[1:2]):
-        other = replace(other, times=pl.concat([own.times[:1], other.times[1:]]))
-    left, right = (curve.frame().with_columns(_in_utc(curve.frame()["ts"])) for curve in (own, other))
-    both = left.join(right.rename({"value": "other"}), on="ts", how="inner", maintain_order="left")
+    own, other = (replace(curve, times=None if curve.times is None else _in_utc(curve.times)) for curve in (own, other))
+    mine, theirs = own.frame()["ts"], other.frame()["ts"]
+    if not own.is_opening_given and not other.is_opening_given and mine[1:2].equals(theirs[1:2]):
+        other = replace(other, times=pl.concat([mine[:1], theirs[1:]]))
+    both = own.frame().join(other.frame().rename({"value": "other"}), on="ts", how="inner", maintain_order="left")
+    if both.is_empty() and len(mine) and len(theirs):
+        raise InputError(
+            f"the benchmark has none of the times: it ends at {theirs[-1]}, the returns at {mine[-1]} (UTC); give both "
+            "by their dates, or at the same time of day",
+            given=theirs[-1],
+            expected="common times",
+        )
     return tuple(  # type: ignore[return-value]  # of two
         Curve(both[name], simple_returns(both[name]), both["ts"]) for name in ("value", "other")
     )
@@ -140,14 +149,12 @@ def periods_of(curve: Curve, periods: float | None) -> float:
         InputError: `periods` is not above zero, or it is not given and the step is none of these.
     """
     if periods is not None:
-        if not 0 < periods < float("inf"):
-            raise InputError(f"periods is {periods}; give how many make a year", given=periods, expected="above 0")
-        return float(periods)
+        return number_of(periods, lambda given: 0 < given < inf, name="periods", wanted="how many make a year")
     step = None if curve.times is None else _usual_step(curve.times)
     if curve.times is None or step is None:
         return 252.0
     days = step / timedelta(days=1)
-    if 0.9 <= days < 5:
+    if _DAY[0] <= days <= _DAY[1]:
         given = curve.times if curve.is_opening_given else curve.times[1:]
         return 365.0 if (given.dt.weekday() == _SATURDAY).any() else 252.0
     for least, most, found in _STEPS:
@@ -184,7 +191,7 @@ def _returns_curve(data: Data, name: str) -> Curve:
 
 def _parts(data: Any, column: str, name: str) -> tuple[pl.Series | None, pl.Series]:
     """The times, if there are any, and the numbers."""
-    frame = _framed(data, column)
+    frame = framed(data, column)
     if not isinstance(frame, pl.DataFrame):
         return None, series_of(frame, name=name)
     missing = [wanted for wanted in ("ts", column) if wanted not in frame.columns]
@@ -197,30 +204,66 @@ def _parts(data: Any, column: str, name: str) -> tuple[pl.Series | None, pl.Seri
     return _checked_times(frame["ts"], name), frame[column]
 
 
-def _framed(data: Any, column: str) -> Any:
-    """What has times as a Polars frame, numbers alone as they are; a pandas Series with times becomes `column`."""
+def framed(data: Any, column: str) -> Any:
+    """What has times as a Polars frame, numbers alone as they are; a pandas Series with times becomes `column`.
+
+    A pandas index of times, dates or periods is `ts`, unless there is such a column; one of whole numbers is the place
+    of rows.
+
+    Raises:
+        InputError: an index of something else.
+    """
     if isinstance(data, pl.Series | np.ndarray):
         return data
-    # A pandas index is a column of times only if it has their type, and if there is no such column already.
-    kind = getattr(getattr(data, "index", None), "dtype", None)
-    is_of_times = getattr(kind, "kind", "") == "M"
-    if is_of_times and not hasattr(data, "columns"):
-        data = data.rename(column).rename_axis("ts").to_frame()
-    elif is_of_times and "ts" not in data.columns:
-        data = data.rename_axis("ts")
+    if hasattr(data, "index") and hasattr(data, "reset_index") and "ts" not in getattr(data, "columns", ()):
+        times = _times_in(data.index)
+        if times is not None:
+            data = data.set_axis(times.rename("ts"))
+            data = data if hasattr(data, "columns") else data.rename(column).to_frame()
     return polars_frame(data) if isinstance(data, pl.LazyFrame) or hasattr(data, "columns") else data
 
 
-def _checked_times(times: pl.Series, name: str) -> pl.Series:
-    """Dates or aware times, ascending and distinct; naive midnights, which pandas makes of dates, are dates."""
+def _times_in(index: Any) -> Any:
+    """The times of a pandas index as one of times; None where it only counts rows."""
+    kind = getattr(index.dtype, "kind", "")
+    if kind == "M":
+        return index
+    if kind in "iufb":
+        return None
+    if hasattr(index, "to_timestamp"):
+        return index.to_timestamp()
+    if len(index) == 0:
+        return None
+    if index.nlevels == 1 and all(isinstance(each, date) for each in index):
+        return index.astype("datetime64[us]")
+    raise InputError(
+        f"the index is {index.dtype}, of {index[0]!r} and others; give times, which pandas.to_datetime makes of text, "
+        "or leave it with reset_index(drop=True)",
+        given=str(index.dtype),
+        expected="times",
+    )
+
+
+def times_of(times: pl.Series, name: str) -> pl.Series:
+    """Dates or aware times; naive midnights, which pandas makes of dates, are dates.
+
+    Raises:
+        InputError: something else, or naive times.
+    """
     if not isinstance(times.dtype, pl.Date | pl.Datetime) or times.null_count():
         raise InputError(f"{name}: ts is {times.dtype}; give dates or times, none null", given=times.dtype)
-    if isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone is None:
-        if not (times.dt.truncate("1d") == times).all():
-            raise InputError(
-                f"{name}: ts has no time zone; add one: .dt.replace_time_zone('UTC')", given=times.dtype, expected="UTC"
-            )
-        times = times.dt.date()
+    if isinstance(times.dtype, pl.Date) or times.dtype.time_zone is not None:
+        return times
+    if not (times.dt.truncate("1d") == times).all():
+        raise InputError(
+            f"{name}: ts has no time zone; add one: .dt.replace_time_zone('UTC')", given=times.dtype, expected="UTC"
+        )
+    return times.dt.date()
+
+
+def _checked_times(times: pl.Series, name: str) -> pl.Series:
+    """Those of `times_of`, ascending and distinct."""
+    times = times_of(times, name)
     if not times.is_sorted() or times.n_unique() < len(times):
         raise InputError(f"{name}: ts is not ascending or repeats; sort it, one value for each time", given=name)
     return times

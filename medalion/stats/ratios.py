@@ -18,7 +18,7 @@ from math import sqrt
 
 from medalion.core.time import Instant, utc
 from medalion.stats.curve import DAYS_PER_YEAR, Data, curve_of, periods_of
-from medalion.stats.returns import compounded, deviation, finite, per_period, ratio
+from medalion.stats.returns import compounded, deviation, finite, number_of, per_period, ratio
 
 
 def total_return(*, returns: Data | None = None, equity: Data | None = None) -> float | None:
@@ -151,7 +151,7 @@ def tail_ratio(*, returns: Data | None = None, equity: Data | None = None) -> fl
 def value_at_risk(*, returns: Data | None = None, equity: Data | None = None, cutoff: float = 0.05) -> float | None:
     """Loss of one period that a share `cutoff` of periods exceeded, historical and interpolated; negative is a gain."""
     own = curve_of(returns=returns, equity=equity).defined_returns()
-    value = None if own is None else finite(own.quantile(cutoff, interpolation="linear"))
+    value = None if own is None else finite(own.quantile(_share(cutoff), interpolation="linear"))
     return None if value is None else -value
 
 
@@ -159,12 +159,16 @@ def expected_shortfall(
     *, returns: Data | None = None, equity: Data | None = None, cutoff: float = 0.05
 ) -> float | None:
     """Mean loss of the worst share `cutoff` of periods, at least of one; negative is a gain."""
-    own = curve_of(returns=returns, equity=equity).defined_returns()
+    share, own = _share(cutoff), curve_of(returns=returns, equity=equity).defined_returns()
     if own is None:
         return None
-    worst = own.sort().head(int((len(own) - 1) * cutoff) + 1)
+    worst = own.sort().head(int((len(own) - 1) * share) + 1)
     value = finite(worst.mean())
     return None if value is None else -value
+
+
+def _share(cutoff: float) -> float:
+    return number_of(cutoff, lambda share: 0 <= share <= 1, name="cutoff", wanted="a share of periods, 0 to 1")
 
 
 def skewness(*, returns: Data | None = None, equity: Data | None = None) -> float | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import isfinite
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ Numbers: TypeAlias = "pl.Series | pd.Series[Any] | np.ndarray[Any, Any] | Sequen
 
 # Returns of steady growth differ by a few 1e-16, for floats have 53 bits; a ratio to that means nothing.
 NOISE = 1e-15
+_NUMBERS = (int, float, Decimal)
 
 
 def series_of(data: Numbers, *, name: str = "values") -> pl.Series:
@@ -30,8 +32,10 @@ def series_of(data: Numbers, *, name: str = "values") -> pl.Series:
         return data
     values = data.to_numpy() if hasattr(data, "to_numpy") else data
     if isinstance(values, np.ndarray):
-        values = values.tolist() if values.dtype == object else values
-    elif not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        values = _of_one_kind(values.tolist()) if values.dtype == object else values
+    elif isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        values = _of_one_kind(values)
+    else:
         raise InputError(
             f"{name} is a {type(data).__name__}; give a Series, an array, a list, or a frame with ts",
             given=type(data),
@@ -41,6 +45,14 @@ def series_of(data: Numbers, *, name: str = "values") -> pl.Series:
         return pl.Series(name, values)
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{name} cannot be read as numbers: {error}", given=type(data), expected="numbers") from error
+
+
+def _of_one_kind(values: Sequence[Any]) -> Sequence[Any]:
+    """Numbers of several types as the one that holds them all: floats among whole numbers make all of them floats."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) < 2 or not all(kind in _NUMBERS or issubclass(kind, np.number) for kind in kinds):
+        return values
+    return [None if value is None else float(value) for value in values]
 
 
 def levels(equity: pl.Series, *, name: str = "equity") -> pl.Series:
@@ -131,6 +143,22 @@ def compounded(growth: float, years: float) -> float | None:
         return None
 
 
+def number_of(value: object, fits: Callable[[float], bool], *, name: str, wanted: str) -> float:
+    """The number that was given, if it fits.
+
+    Raises:
+        InputError: it is none, or does not fit.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
+        raise InputError(f"{name} is {value!r}; give {wanted}", given=value, expected=wanted)
+    return float(value)
+
+
 def per_period(annual_rate: float, periods: float) -> float:
-    """The rate of each of the `periods` of a year that compounds to an effective `annual_rate`."""
-    return float((1 + annual_rate) ** (1 / periods) - 1)
+    """The rate of each of the `periods` of a year that compounds to an effective `annual_rate`.
+
+    Raises:
+        InputError: the rate is no number above -1.
+    """
+    rate = number_of(annual_rate, lambda rate: -1 < rate < inf, name="an annual rate", wanted="a fraction above -1")
+    return float((1 + rate) ** (1 / periods) - 1)

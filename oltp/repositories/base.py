@@ -39,13 +39,13 @@ def id_of(which: Which) -> UUID:
     """The id of an entity, or the id itself.
 
     Raises:
-        InputError: text that is no UUID.
+        InputError: text that is no UUID, or something else.
     """
     if isinstance(which, Entity):
         return which.id
     try:
         return which if isinstance(which, UUID) else UUID(which)
-    except ValueError as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{which!r} is no id; give a UUID or the entity", given=which, expected="UUID") from error
 
 

@@ -78,3 +78,17 @@ def test_charts_need_no_store() -> None:
     listing = f"import medalion.plot, sys; print(*sorted(sys.modules.keys() & set({engines!r})))"
     loaded = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.split() == []
+
+
+def test_what_the_statistics_read_is_drawn() -> None:
+    values = pd.DataFrame({"value": [100.0, 110.0, 105.0]}, index=pd.date_range("2024-01-01", periods=3))
+    expected = plot.equity_curve(pl.from_pandas(values.rename_axis("ts").reset_index()).cast({"ts": pl.Date})).to_dict()
+    forms: list[Any] = [values, values.rename_axis("ts"), values.value, values.reset_index(names="ts")]
+    for form in forms:
+        assert stats.total_return(equity=form) == pytest.approx(0.05)
+        assert plot.equity_curve(form).to_dict() == expected
+
+
+def test_a_benchmark_that_starts_at_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="starts at 0"):
+        plot.equity_curve(EQUITY, benchmark=EQUITY.with_columns(value=pl.lit(0.0)))

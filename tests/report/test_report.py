@@ -313,7 +313,7 @@ def test_a_page_is_private_and_replaced_whole(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_no_file_behind(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match="folder"):
+    with pytest.raises(InputError, match="folder cannot be written: Is a directory"):
         write_tearsheet(tmp_path / "folder", title="t")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 

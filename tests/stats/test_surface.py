@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,71 @@ def test_figures_need_no_store() -> None:
     listing = f"import medalion.stats, sys; print(*sorted(sys.modules.keys() & set({engines!r})))"
     loaded = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("index", "periods"),
+    [
+        (pd.Index(days(7)), 365),
+        (pd.period_range("2024-01-31", periods=7, freq="M"), 12),
+        (pd.date_range("2024-01-31", periods=7, freq="ME"), 12),
+        (pd.date_range("2024-01-05", periods=7, freq="W", tz="America/New_York"), 52),
+        (pd.RangeIndex(7), 252),
+        (pd.Index([7, 5, 3, 9, 11, 2, 1]), 252),
+    ],
+    ids=str,
+)
+def test_an_index_is_times_or_counts_rows(index: Any, periods: int) -> None:
+    assert stats.performance(equity=pd.Series(VALUES, index=index)).periods_per_year == periods
+    assert (
+        stats.performance(equity=pd.DataFrame({"value": VALUES}, index=index).get("value")).periods_per_year == periods
+    )
+
+
+@pytest.mark.parametrize(
+    "index",
+    [pd.Index([str(day) for day in days(7)]), pd.MultiIndex.from_product([["AAA"], days(7)])],
+    ids=["text", "two levels"],
+)
+def test_an_index_of_something_else_is_refused(index: Any) -> None:
+    with pytest.raises(InputError, match="the index is"):
+        stats.performance(equity=pd.Series(VALUES, index=index))
+
+
+@pytest.mark.parametrize("step", ["25h", "36h", "2D", "3D", "4D", "5D", "10D", "14D", "20h", "1h"])
+def test_steps_of_which_nobody_knows_how_many_make_a_year_ask(step: str) -> None:
+    with pytest.raises(InputError, match="give periods="):
+        stats.performance(equity=pd.Series(VALUES, index=pd.date_range("2024-01-01", periods=7, freq=step, tz="UTC")))
+
+
+def test_numbers_of_several_types_are_floats() -> None:
+    assert stats.total_return(returns=[0, 0.5, Decimal("-0.25")]) == pytest.approx(0.125)
+    assert stats.total_return(equity=[100, 101.5, np.float32(150)]) == pytest.approx(0.5)
+    assert stats.brier_score([1, 0.5], [1, 0]) == pytest.approx(0.125)
+    with pytest.raises(InputError, match="cannot be read as numbers"):
+        stats.total_return(returns=[0, "0.5"])
+
+
+def test_dates_and_times_stand_beside_each_other_and_nothing_in_common_is_said() -> None:
+    own = pd.Series(RETURNS, index=pd.DatetimeIndex(days(6)))
+    expected = stats.benchmark_ratios(returns=own, benchmark=own)
+    assert expected.beta == pytest.approx(1)
+    assert stats.benchmark_ratios(returns=own, benchmark=own.tz_localize("UTC")) == expected
+    assert stats.benchmark_ratios(returns=own.tz_localize("UTC"), benchmark=own) == expected
+    closes = own.tz_localize("America/New_York")
+    closes.index += pd.Timedelta(hours=16)
+    with pytest.raises(InputError, match=r"none of the times.*by their dates"):
+        stats.performance(returns=own.tz_localize("UTC"), benchmark=closes)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"periods": "252"}, {"periods": True}, {"risk_free": -2}, {"risk_free": "0.1"}, {"risk_free": float("nan")}],
+)
+def test_settings_are_numbers_that_make_sense(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="; give "):
+        stats.performance(returns=RETURNS, **settings)
+    wrong: list[Any] = [-1, 2, float("nan"), "0.05"]
+    for cutoff in wrong:
+        with pytest.raises(InputError, match="cutoff is"):
+            stats.value_at_risk(returns=RETURNS, cutoff=cutoff)

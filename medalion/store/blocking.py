@@ -591,8 +591,9 @@ class BlockingTradingService(BlockingFace[TradingService]):
         """The trade once the venue replaced an execution by `fill`, which has an id of its own; done again, no change.
 
         Raises:
-            NotFoundError: no such execution, or no order of the fill, is booked.
-            InputError, ConflictError: as `record_fill`; nothing is undone then.
+            NotFoundError: no such execution is booked.
+            InputError, ConflictError: as `record_fill`; or the fill is of another order or itself undone, or another
+                has replaced the execution before. Nothing is undone then.
         """
         return self._wait(self._body.correct_fill, execution_id, fill, at=at)
 

@@ -44,6 +44,8 @@ _BOOKED = (
     "polymarket_data_snapshot",
 )
 """What of a trade its venue's reports decide."""
+_REPLACED_BY = "replaced_by"
+"""Where an execution has the id of the one that stands in its place."""
 
 
 @dataclass(slots=True)
@@ -135,8 +137,31 @@ def bust(connection: sa.Connection, venue: str, execution_id: str, at: datetime)
 def correct(
     connection: sa.Connection, execution_id: str, report: OrderReport, looks: Mapping[str, Look], at: datetime
 ) -> Trade:
-    """The trade once an execution is undone and the report's stands in its place; raises as `bust` and `record`."""
-    _, undone = _undo(connection, report.fills[0].venue, execution_id, at)
+    """The trade once an execution is undone and the report's stands in its place; raises as `bust` and `record`, and:
+
+    Raises:
+        ConflictError: the report's is of another order or is itself undone, or another has replaced the execution.
+    """
+    (fill,) = report.fills
+    books, undone = _undo(connection, fill.venue, execution_id, at)
+    trade, replaced = books.trade, books.known[execution_id]
+    if (report.account_id, report.client_order_id) != (trade.account_id, trade.client_order_id):
+        raise ConflictError(
+            f"execution {execution_id} is of order {trade.client_order_id!r}, and {fill.execution_id}, which is to "
+            f"replace it, of {report.client_order_id!r}; a correction is of the same order and account"
+        )
+    known = fills.find(connection, fill.venue, fill.execution_id)
+    by = (replaced.extra or {}).get(_REPLACED_BY)
+    if by not in (None, fill.execution_id):
+        raise ConflictError(
+            f"execution {execution_id} was replaced by {by} before, and not by {fill.execution_id}; give the one that "
+            "stands, or record what stands too by itself"
+        )
+    if known is not None and known.busted_at is not None:
+        raise ConflictError(f"execution {fill.execution_id}, which is to replace {execution_id}, is itself undone")
+    if by is None:
+        replaced.extra = {**(replaced.extra or {}), _REPLACED_BY: fill.execution_id}
+        update(connection, [replaced], "extra")
     return record(connection, report, looks, replaced=undone)
 
 

@@ -227,8 +227,9 @@ async def correct_fill(desk: Desk, execution_id: str, fill: FillReport, *, at: d
     """The trade once the venue replaced an execution by `fill`, which has an id of its own; done again, no change.
 
     Raises:
-        NotFoundError: no such execution, or no order of the fill, is booked.
-        InputError, ConflictError: as `record_fill`; nothing is undone then.
+        NotFoundError: no such execution is booked.
+        InputError, ConflictError: as `record_fill`; or the fill is of another order or itself undone, or another
+            has replaced the execution before. Nothing is undone then.
     """
     moment = desk.at(at)
     report = _report_of(fill)

@@ -7,6 +7,8 @@ from typing import Protocol
 from uuid import UUID
 
 from medalion.core.enums import TradeSide, TradeStatus, TradeType
+from medalion.core.errors import InputError
+from medalion.core.time import utc
 from medalion.market.instrument import Instrument
 from medalion.market.quotes import Quote
 
@@ -34,7 +36,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class FillReport:
-    """One execution as a venue reports it; `execution_id` is unique at the venue. `commission` is in quote currency."""
+    """One execution as a venue reports it; `execution_id` is unique at the venue. `commission` is in quote currency.
+
+    Raises:
+        InputError: no id, a naive time, a side that is neither buy nor sell, or a number that is no Decimal.
+    """
 
     venue: str
     account_id: UUID
@@ -45,6 +51,29 @@ class FillReport:
     price: Decimal
     commission: Decimal
     executed_at: datetime
+
+    def __post_init__(self) -> None:
+        if not self.execution_id:
+            raise InputError("execution_id is empty; give the venue's id of the execution", given=self.execution_id)
+        object.__setattr__(self, "executed_at", utc(self.executed_at, name="executed_at"))
+        object.__setattr__(self, "side", _side(self.side))
+        for name in ("quantity", "price", "commission"):
+            object.__setattr__(self, name, _number(getattr(self, name), name))
+
+
+def _side(given: str) -> TradeSide:
+    try:
+        return TradeSide(given)
+    except ValueError as error:
+        raise InputError(f"side is {given!r}; give buy or sell", given=given, expected=list(TradeSide)) from error
+
+
+def _number(given: object, name: str) -> Decimal:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return Decimal(given)
+    if not isinstance(given, Decimal):
+        raise InputError(f"{name} is {given!r}; give a Decimal made from text, such as Decimal('0.1')", given=given)
+    return given
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.last = NOON
         self.booked: dict[str, FillReport] = {}
         self.undone: set[str] = set()
+        self.replaced: set[str] = set()
         self.numbers = count()
 
     @initialize()
@@ -272,6 +273,9 @@ class LedgerMachine(RuleBasedStateMachine):
         right = self._report(trade, quantity or report.quantity, price, report.commission, self._time(lag))
         right = replace(right, venue=report.venue)
         correcting = self.service.correct_fill(report.execution_id, right, at=self.last)
+        if report.execution_id in self.replaced:
+            self._refused(correcting, "was replaced by")
+            return multiple()
         is_undone = report.execution_id in self.undone
         left = trade["quantity"] - trade["filled_quantity"] + (Decimal(0) if is_undone else report.quantity)
         line = _line_of(trade)
@@ -282,6 +286,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self._refused(correcting, "fraction")
             return multiple()
         self.exchange.wait(correcting)
+        self.replaced.add(report.execution_id)
         self._unbook(line, report)
         self._book(line, right)
         return right

@@ -368,3 +368,28 @@ def test_a_position_that_is_cancelled_counts_nowhere(store: Store, trading: Bloc
     assert (summary.total_positions, summary.closed_positions_count) == (1, 1)
     assert (performance.opened_positions, performance.closed_positions) == (1, 1)
     assert store.stats.trades("book").total_trades == 1
+
+
+async def test_what_was_replaced_before_is_not_replaced_by_another(desk: Any, exchange: Exchange) -> None:
+    trade = await exchange.order(10)
+    first, second, third = (exchange.execution(trade, name, 4, 100 + n, n) for n, name in enumerate(("x0", "x1", "x2")))
+    await desk.service.record_fill(first)
+    await desk.service.correct_fill("x0", second)
+    with pytest.raises(ConflictError, match="x0 was replaced by x1 before, and not by x2"):
+        await desk.service.correct_fill("x0", third)
+    again = await desk.service.correct_fill("x0", second)
+    assert (again.filled_quantity, again.average_price) == (Decimal(4), Decimal(101))
+    await desk.service.bust_fill("x1", venue=exchange.venue)
+    with pytest.raises(ConflictError, match="x1, which is to replace x0, is itself undone"):
+        await desk.service.correct_fill("x0", second)
+    # A venue may tell of a correction as of a bust first.
+    assert (await desk.service.correct_fill("x1", third)).filled_quantity == Decimal(4)
+
+
+async def test_an_execution_is_not_replaced_by_one_of_another_order(desk: Any, exchange: Exchange) -> None:
+    mine, other = await exchange.order(10), await exchange.order(-10)
+    await desk.service.record_fill(exchange.execution(mine, "x0", 4, 100, 0))
+    with pytest.raises(ConflictError, match="a correction is of the same order and account"):
+        await desk.service.correct_fill("x0", exchange.execution(other, "x1", 4, 100, 1))
+    assert (await desk.service.get_trade(mine.id)).filled_quantity == Decimal(4)
+    assert (await desk.service.get_trade(other.id)).filled_quantity == Decimal(0)

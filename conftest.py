@@ -13,7 +13,7 @@ import medalion
 from medalion.store.store import Store
 from tests.support.postgres import fresh_database
 
-_OFFERING = ("medalion.services.", "medalion.store.", "medalion.trading.orders", "medalion.trading.portfolio")
+_OFFERING = ("medalion.services.", "medalion.store.", "medalion.trading.")
 _DAYS = [datetime(2024, 1, day, tzinfo=UTC) for day in (2, 3, 4, 5)]
 
 

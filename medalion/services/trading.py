@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from medalion.core.enums import AccountType
 from medalion.journal.metrics import Record, ignore
 from medalion.market.quotes import Market
-from medalion.trading import orders, portfolio, settlements
+from medalion.trading import orders, portfolio, reconciliation, settlements
 from medalion.trading.desk import Desk
 from medalion.venues.base import Venue
 from oltp.entities.base import now
@@ -57,7 +57,7 @@ class TradingService:
     create_trade = _at_desk(orders.create_trade)
     cancel_trade = _at_desk(orders.cancel_trade)
     advance = _at_desk(orders.advance)
-    reconcile = _at_desk(orders.reconcile)
+    reconcile = _at_desk(reconciliation.reconcile)
 
     record_fill = _at_desk(orders.record_fill)
     bust_fill = _at_desk(orders.bust_fill)

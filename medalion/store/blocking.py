@@ -88,8 +88,8 @@ from medalion.store.fields import (
     TradingSignalFields,
 )
 from medalion.store.services import Services
-from medalion.trading.orders import Reconciliation
 from medalion.trading.portfolio import Which
+from medalion.trading.reconciliation import Reconciliation
 from medalion.trading.requests import ClosingFields, CreateTradeRequest, OpeningFields, OrderFields
 from medalion.trading.views import PortfolioPerformanceDto, PortfolioSummaryDto, PositionDto, TradeDto
 from medalion.venues.base import FillReport, Venue
@@ -520,6 +520,12 @@ class BlockingTradingService(BlockingFace[TradingService]):
         """The trade, which rests as a limit order once the market reaches `stop_price`: see `execute_stop_order`.
 
         The limit of a buy is at the stop or above, that of a sell at it or below. Raises as `execute_market_order`.
+
+        >>> trade = store.trading.execute_stop_limit_order(
+        ...     account="paper", symbol="BTC/USD", side="buy", quantity=1, stop_price=70_000, limit_price=71_000
+        ... )
+        >>> str(trade.status), str(store.trading.cancel_trade(trade.id).status)
+        ('submitted', 'cancelled')
         """
         return self._wait(self._body.execute_stop_limit_order, stop_price=stop_price, limit_price=limit_price, **order)
 
@@ -534,17 +540,33 @@ class BlockingTradingService(BlockingFace[TradingService]):
 
         The stop of a sell stands `trail_price`, in quote currency per unit, or `trail_percent` below the highest bid,
         that of a buy as much above the lowest ask. Give one of the two. Raises as `execute_market_order`.
+
+        >>> trade = store.trading.execute_trailing_stop_order(
+        ...     account="paper", symbol="BTC/USD", side="buy", quantity=1, trail_percent=5
+        ... )
+        >>> str(trade.status), str(store.trading.cancel_trade(trade.id).status)
+        ('submitted', 'cancelled')
         """
         return self._wait(
             self._body.execute_trailing_stop_order, trail_price=trail_price, trail_percent=trail_percent, **order
         )
 
     def create_trade(self, request: CreateTradeRequest) -> TradeDto:
-        """The trade that the request asks for; raises as `execute_market_order`."""
+        """The trade that the request asks for; raises as `execute_market_order`.
+
+        >>> from medalion import CreateTradeRequest
+        >>> request = CreateTradeRequest(account="paper", symbol="BTC/USD", side="buy", quantity=1)
+        >>> str(store.trading.create_trade(request).status)
+        'filled'
+        """
         return self._wait(self._body.create_trade, request)
 
     def cancel_trade(self, trade: Which, *, at: datetime | None = None) -> TradeDto:
         """The trade, cancelled; filled, if the venue filled it first.
+
+        >>> order = {"account": "paper", "symbol": "BTC/USD", "side": "buy", "quantity": 1, "limit_price": 50_000}
+        >>> str(store.trading.cancel_trade(store.trading.execute_limit_order(**order).id).status)
+        'cancelled'
 
         Raises:
             ConflictError: it is over already.
@@ -560,6 +582,10 @@ class BlockingTradingService(BlockingFace[TradingService]):
 
         An order that its venue never saw is submitted, under the same id. With `since`, the executions from then on are
         asked for as well, so that one that came after the end of its order is found.
+
+        >>> found = store.trading.reconcile(account="paper")  # on every start of a bot
+        >>> found.unknown
+        ()
         """
         return self._wait(self._body.reconcile, account=account, since=since)
 
@@ -612,6 +638,10 @@ class BlockingTradingService(BlockingFace[TradingService]):
 
     def close_position(self, position: Which, **closing: Unpack[ClosingFields]) -> PositionDto:
         """The position after a market order for all that is left of it; it is closed once that has filled.
+
+        >>> position = store.trading.open_position(account="paper", symbol="BTC/USD", quantity=1)
+        >>> str(store.trading.close_position(position.id).status)
+        'closed'
 
         Raises:
             ConflictError: it is closed, or an order that closes it is on its way.

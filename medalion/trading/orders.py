@@ -7,7 +7,6 @@ which `reconcile` asks the venue about.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Unpack
@@ -16,12 +15,11 @@ from medalion.core.enums import TradeStatus, TradeType
 from medalion.core.errors import ConflictError, NotFoundError, VenueError
 from medalion.journal.metrics import Metric, milliseconds
 from medalion.market.instrument import Instrument
-from medalion.market.lookup import account_of, instrument_behind, watched
-from medalion.market.names import AccountLike
+from medalion.market.lookup import instrument_behind, watched
 from medalion.market.quotes import Look, look
 from medalion.trading import booking
 from medalion.trading.desk import Desk, retrying
-from medalion.trading.intents import Intent, client_order_id_of, intend, resumed
+from medalion.trading.intents import Intent, client_order_id_of, intend
 from medalion.trading.portfolio import Which, get_position
 from medalion.trading.requests import (
     ClosingFields,
@@ -32,24 +30,13 @@ from medalion.trading.requests import (
 )
 from medalion.trading.views import PositionDto, TradeDto
 from medalion.venues.base import FillReport, OrderReport
-from medalion.venues.states import WORKING, is_working
+from medalion.venues.states import is_working
 from oltp.entities.trading import Trade
 from oltp.repositories.base import id_of
 from oltp.repositories.unit_of_work import acting, acting_as
 
 _MOST_LOOKS = 32
 """Of a report with more executions than this, the market is looked at for the first and the last alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
-    """What `reconcile` found, by client order id: orders it asked about, those whose fills were missing here, those
-    that had never arrived and were submitted, and those that only one side knows."""
-
-    asked: tuple[str, ...]
-    filled: tuple[str, ...]
-    submitted: tuple[str, ...]
-    unknown: tuple[str, ...]
 
 
 async def execute_market_order(desk: Desk, **order: Unpack[OrderFields]) -> TradeDto:
@@ -104,6 +91,12 @@ async def execute_stop_limit_order(
     """The trade, which rests as a limit order once the market reaches `stop_price`: see `execute_stop_order`.
 
     The limit of a buy is at the stop or above, that of a sell at it or below. Raises as `execute_market_order`.
+
+    >>> trade = store.trading.execute_stop_limit_order(
+    ...     account="paper", symbol="BTC/USD", side="buy", quantity=1, stop_price=70_000, limit_price=71_000
+    ... )
+    >>> str(trade.status), str(store.trading.cancel_trade(trade.id).status)
+    ('submitted', 'cancelled')
     """
     request = CreateTradeRequest(
         trade_type=TradeType.STOP_LIMIT, stop_price=stop_price, limit_price=limit_price, **order
@@ -122,6 +115,12 @@ async def execute_trailing_stop_order(
 
     The stop of a sell stands `trail_price`, in quote currency per unit, or `trail_percent` below the highest bid,
     that of a buy as much above the lowest ask. Give one of the two. Raises as `execute_market_order`.
+
+    >>> trade = store.trading.execute_trailing_stop_order(
+    ...     account="paper", symbol="BTC/USD", side="buy", quantity=1, trail_percent=5
+    ... )
+    >>> str(trade.status), str(store.trading.cancel_trade(trade.id).status)
+    ('submitted', 'cancelled')
     """
     request = CreateTradeRequest(
         trade_type=TradeType.TRAILING_STOP, trail_price=trail_price, trail_percent=trail_percent, **order
@@ -130,7 +129,13 @@ async def execute_trailing_stop_order(
 
 
 async def create_trade(desk: Desk, request: CreateTradeRequest) -> TradeDto:
-    """The trade that the request asks for; raises as `execute_market_order`."""
+    """The trade that the request asks for; raises as `execute_market_order`.
+
+    >>> from medalion import CreateTradeRequest
+    >>> request = CreateTradeRequest(account="paper", symbol="BTC/USD", side="buy", quantity=1)
+    >>> str(store.trading.create_trade(request).status)
+    'filled'
+    """
     return TradeDto.of(await place(desk, request))
 
 
@@ -154,6 +159,10 @@ async def open_position(desk: Desk, **position: Unpack[OpeningFields]) -> Positi
 async def close_position(desk: Desk, position: Which, **closing: Unpack[ClosingFields]) -> PositionDto:
     """The position after a market order for all that is left of it; it is closed once that has filled.
 
+    >>> position = store.trading.open_position(account="paper", symbol="BTC/USD", quantity=1)
+    >>> str(store.trading.close_position(position.id).status)
+    'closed'
+
     Raises:
         ConflictError: it is closed, or an order that closes it is on its way.
         VenueError: the venue rejected the order, or whether it arrived is not known.
@@ -170,6 +179,10 @@ async def partially_close_position(
 
 async def cancel_trade(desk: Desk, trade: Which, *, at: datetime | None = None) -> TradeDto:
     """The trade, cancelled; filled, if the venue filled it first.
+
+    >>> order = {"account": "paper", "symbol": "BTC/USD", "side": "buy", "quantity": 1, "limit_price": 50_000}
+    >>> str(store.trading.cancel_trade(store.trading.execute_limit_order(**order).id).status)
+    'cancelled'
 
     Raises:
         ConflictError: it is over already.
@@ -251,40 +264,6 @@ async def advance(desk: Desk, *, at: datetime | None = None) -> list[TradeDto]:
     ]
 
 
-async def reconcile(desk: Desk, *, account: AccountLike | None = None, since: datetime | None = None) -> Reconciliation:
-    """What was found by asking the venues about every order that is not over, and booking what was missing.
-
-    An order that its venue never saw is submitted, under the same id. With `since`, the executions from then on are
-    asked for as well, so that one that came after the end of its order is found.
-    """
-    async with desk.units() as unit:
-        owners = [await account_of(unit, account)] if account is not None else await unit.accounts.find()
-        working = [trade for owner in owners for trade in await unit.trades.by_status(*WORKING, account=owner)]
-    by_id = {owner.id: owner for owner in owners}
-    filled, submitted, unknown = set[str](), list[str](), list[str]()
-    for trade in working:
-        venue = desk.venue_of(by_id[trade.account_id])
-        report = await venue.find_order(trade.account_id, trade.client_order_id)
-        if report is None and trade.status is not TradeStatus.PENDING:
-            unknown.append(trade.client_order_id)
-            continue
-        if report is None:
-            async with desk.units() as unit:
-                intent = await resumed(unit, trade, by_id[trade.account_id], desk.at(None))
-            report = await venue.submit(intent.order)
-            submitted.append(trade.client_order_id)
-        if (await book(desk, report)).filled_quantity != trade.filled_quantity:
-            filled.add(trade.client_order_id)
-    for owner in owners if since is not None else ():
-        for fill in await desk.venue_of(owner).executions(owner.id, desk.at(since)):
-            if await _is_missing(desk, fill, unknown):
-                await record_fill(desk, fill)
-                filled.add(fill.client_order_id)
-    return Reconciliation(
-        tuple(trade.client_order_id for trade in working), tuple(sorted(filled)), tuple(submitted), tuple(unknown)
-    )
-
-
 async def place(desk: Desk, request: CreateTradeRequest) -> Trade:
     """The trade after its venue was asked, if that was still to be done."""
     at, name = desk.at(request.at), client_order_id_of(request)
@@ -352,17 +331,6 @@ async def _watched(desk: Desk, report: OrderReport) -> Sequence[Instrument]:
         if trade is None:
             raise NotFoundError("trade with client order id", report.client_order_id)
         return await watched(unit, await instrument_behind(unit, trade), trade.polymarket_event_id)
-
-
-async def _is_missing(desk: Desk, fill: FillReport, unknown: list[str]) -> bool:
-    """Whether the execution is one of our orders and not booked; what is no order of ours is added to `unknown`."""
-    async with desk.units() as unit:
-        if await unit.fills.any(venue=fill.venue, execution_id=fill.execution_id):
-            return False
-        is_ours = await unit.trades.any(account_id=fill.account_id, client_order_id=fill.client_order_id)
-    if not is_ours:
-        unknown.append(fill.client_order_id)
-    return is_ours
 
 
 async def _reduce(desk: Desk, position: Which, quantity: Decimal | int | None, closing: ClosingFields) -> PositionDto:

@@ -11,14 +11,17 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import resource
 import secrets
 import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from medalion.core.errors import InputError, StoreError, StoreUnavailableError
 
@@ -297,17 +300,49 @@ def spawn(
     command: Sequence[str], user: ServerUser | None, *, output: int, inherit: Sequence[int]
 ) -> "subprocess.Popen[bytes]":
     """A process of the server's user, with nothing of ours but `output` and the descriptors in `inherit`."""
-    return subprocess.Popen(  # noqa: S603
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        cwd="/",
-        env=ENVIRONMENT,
-        user=user.uid if user else None,
-        group=user.gid if user else None,
-        extra_groups=[] if user else None,
-        umask=0o077,
-        start_new_session=True,
-        pass_fds=inherit,
-    )
+    with _without_limits():
+        return subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env=ENVIRONMENT,
+            user=user.uid if user else None,
+            group=user.gid if user else None,
+            extra_groups=[] if user else None,
+            umask=0o077,
+            start_new_session=True,
+            pass_fds=inherit,
+        )
+
+
+_LIMITS = (
+    resource.RLIMIT_AS,
+    resource.RLIMIT_CORE,
+    resource.RLIMIT_CPU,
+    resource.RLIMIT_DATA,
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_NOFILE,
+    resource.RLIMIT_NPROC,
+)
+_changing_limits = Lock()
+
+
+@contextmanager
+def _without_limits() -> Iterator[None]:
+    """Within, this process may use all that it is allowed to, and a child inherits that.
+
+    The server outlives its opener and serves others; a limit that was meant for one of them must not be its own. Set in
+    the child, the limits would be those of the server's user, who may not raise them.
+    """
+    with _changing_limits:
+        before = {kind: resource.getrlimit(kind) for kind in _LIMITS}
+        try:
+            for kind, (_, hard) in before.items():
+                with suppress(OSError, ValueError):  # macOS says that it has no limit, and does not take that for one
+                    resource.setrlimit(kind, (hard, hard))
+            yield
+        finally:
+            for kind, limits in before.items():
+                resource.setrlimit(kind, limits)

@@ -87,11 +87,13 @@ def launch(cluster: Cluster, *, hold: int) -> int:
     left = socket_folder(cluster)
     if left is not None:
         remove_socket_folder(cluster, left)
-    # A pid that was reused, or that nobody has reaped, would keep PostgreSQL from starting.
-    (cluster.pgdata / "postmaster.pid").unlink(missing_ok=True)
+    # A pid that was reused, or that nobody has reaped, would keep PostgreSQL from starting, in either file.
+    listens = _socket_folder(cluster)
+    for name in ("postmaster.pid", f".s.PGSQL.{PORT}.lock"):
+        (cluster.pgdata / name).unlink(missing_ok=True)
     if cluster.log.exists() and cluster.log.stat().st_size > LOG_LIMIT:
         cluster.log.replace(cluster.log.with_suffix(".log.1"))
-    command = [str(programs / "postgres"), "-D", str(cluster.pgdata), "-k", str(_socket_folder(cluster))]
+    command = [str(programs / "postgres"), "-D", str(cluster.pgdata), "-k", str(listens)]
     command += ["-p", str(PORT), "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]
     log = open_private(cluster.log, os.O_WRONLY | os.O_APPEND)
     try:

@@ -60,7 +60,7 @@ class Parts:
             self.embedded = EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
             url = self.embedded.url
         try:
-            self.postgres = Postgres(url, is_ours=self.embedded is not None)
+            self.postgres = Postgres(url, keeper=self.embedded)
             self.postgres.open()
             self._check_schema(url)
         except BaseException:

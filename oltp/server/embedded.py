@@ -14,11 +14,13 @@ import atexit
 import fcntl
 import logging
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -46,6 +48,7 @@ _logger = logging.getLogger("medalion.embedded")
 DATABASE = "medalion"
 POLL_SECONDS = 0.03
 FIRST_REPORT_SECONDS, REPORT_EVERY_SECONDS = 2.0, 10.0
+_SERVER = "postgres.server"
 # How long a server that cannot be found by its pid is given to end by itself.
 STRAY_SECONDS = 10.0
 
@@ -137,6 +140,8 @@ class EmbeddedPostgres:
         self._cluster: Cluster | None = None
         self._host: Path | None = None
         self._pid: int | None = None
+        self._watch: int | None = None
+        self._reviving = Lock()
 
     @classmethod
     def start(cls, data_dir: Path, *, timeout: float = 600.0, report: Callable[[str], None] = _logger.warning) -> Self:
@@ -194,6 +199,10 @@ class EmbeddedPostgres:
         if share is None or self._cluster is None or os.getpid() != self._process:
             return
         atexit.unregister(self.stop)
+        with self._reviving:
+            pid = self._pid
+            self._meet(None)
+            self._pid = pid
         patience = StartWait(self._timeout, self._report)
         try:
             if not self.data_dir.exists():
@@ -219,7 +228,7 @@ class EmbeddedPostgres:
     @contextmanager
     def _vacancy(self, cluster: Cluster) -> Iterator[FileLock | None]:
         """The held lock of the server if none lives, else None; the caller is inside the gate."""
-        lock = FileLock(self.data_dir / "postgres.server")
+        lock = FileLock(self.data_dir / _SERVER)
         try:
             # A server started by hand does not hold the lock, nor one whose lock file somebody has deleted.
             vacant = lock.take() and postmaster_pid(cluster.pgdata) is None
@@ -237,6 +246,45 @@ class EmbeddedPostgres:
         # Not by SQLAlchemy, which writes a space as `+`, and takes longer to load than the server to start.
         self.url = f"postgresql+psycopg://{SUPERUSER}@/{DATABASE}?host={quote(str(host), safe='')}&port={PORT}"
 
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's, which tells one server from the next; None where it cannot be seen from here."""
+        return self._pid
+
+    def is_alive(self) -> bool:
+        """Whether the postmaster that was met last still runs; takes a microsecond, so that every call may ask."""
+        if self._watch is not None:
+            watch = select.poll()  # unlike `select` for any number of open files
+            watch.register(self._watch, select.POLLIN)
+            return not watch.poll(0)
+        lock = FileLock(self.data_dir / _SERVER)
+        try:
+            return not lock.take()
+        finally:
+            lock.close()
+
+    def revive(self) -> None:
+        """Have a server that answers: the one that lives, or one started by this process or by another that was sooner.
+
+        Raises: as `start`.
+        """
+        with self._reviving:
+            if self._share is None:
+                raise StoreUnavailableError(f"the store in {self.data_dir} is closed")
+            before = self._pid
+            self._served(StartWait(self._timeout, self._report))
+            if self._pid != before:
+                self._report(f"PostgreSQL in {self.data_dir} was gone and runs again")
+
+    def _meet(self, pid: int | None) -> None:
+        """Watch that process, whose end the kernel then tells."""
+        before, self._watch, self._pid = self._watch, None, pid
+        if before is not None:
+            os.close(before)
+        if pid is not None and hasattr(os, "pidfd_open"):
+            with suppress(OSError):
+                self._watch = os.pidfd_open(pid)
+
     def _leave(self) -> None:
         """Give up the share and stop nothing, which would throw away what a server has recovered so far."""
         if self._share is not None:
@@ -250,7 +298,7 @@ class EmbeddedPostgres:
             cluster, log_begin = self._attend(patience, log_begin)
             self._host = socket_folder(cluster)
             if self._host is not None and _ping(self._host) is pq.Ping.OK:
-                self._pid = postmaster_pid(cluster.pgdata)
+                self._meet(postmaster_pid(cluster.pgdata))
                 return self._host
             said = log_tail(cluster.log, lines=1)
             patience.wait(f"PostgreSQL in {cluster.pgdata} starts, or recovers from a crash; it last said: {said}")

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import adbc_driver_manager
@@ -122,13 +123,37 @@ def unavailable(url: "sa.URL", error: Exception) -> StoreUnavailableError:
     return StoreUnavailableError(f"{shown(url)} is not reachable: {said}; check the address and that it runs")
 
 
+class Keeper(Protocol):
+    """Who keeps a server of ours running."""
+
+    @property
+    def pid(self) -> int | None:
+        """The server's, which tells one from the next."""
+        ...
+
+    def is_alive(self) -> bool:
+        """Whether that server still runs."""
+        ...
+
+    def revive(self) -> None:
+        """Have one again, and wait until it answers."""
+        ...
+
+
 class Postgres:
     """Connections to one database; safe to use from several threads."""
 
-    def __init__(self, url: str, *, is_ours: bool = False) -> None:
-        """`is_ours`: the URL is the embedded server's, and no user's, whose every part has to be looked at."""
+    def __init__(self, url: str, *, keeper: Keeper | None = None) -> None:
+        """With a `keeper` the server is ours, and started again if it dies; the URL is then no user's, whose every part
+        has to be looked at.
+        """
         self._given = url
-        self.libpq = url.replace("+psycopg", "", 1) if is_ours else libpq_of(url)
+        self._keeper = keeper
+        self._met = None if keeper is None else keeper.pid
+        self._renewing = Lock()
+        # A connection was lost or refused. The server may be about to die, which its sockets show before its process.
+        self._is_suspect = False
+        self.libpq = url.replace("+psycopg", "", 1) if keeper is not None else libpq_of(url)
         self._pool = ConnectionPool(
             self.libpq,
             min_size=0,
@@ -183,22 +208,77 @@ class Postgres:
     def engine(self) -> "AsyncEngine":
         """SQLAlchemy's engine; belongs to the event loop that first uses it."""
         if self._engine is None:
-            from sqlalchemy.ext.asyncio import create_async_engine  # for entities alone, which reads do without
+            from sqlalchemy import event  # for entities alone, which reads do without
+            from sqlalchemy.ext.asyncio import create_async_engine
 
-            self._engine = create_async_engine(
-                self.url, connect_args={"options": "-c timezone=UTC", "connect_timeout": _CONNECT_SECONDS}
-            )
+            self._engine = create_async_engine(self.url, async_creator=self._connect)
+            event.listen(self._engine.sync_engine, "connect", self._note)
+            event.listen(self._engine.sync_engine, "checkout", self._refuse_dead)
+            event.listen(self._engine.sync_engine, "handle_error", self._suspect)
         return self._engine
+
+    async def _connect(self) -> "psycopg.AsyncConnection[TupleRow]":
+        from anyio import to_thread
+
+        connect = partial(
+            psycopg.AsyncConnection.connect, self.libpq, options="-c timezone=UTC", connect_timeout=_CONNECT_SECONDS
+        )
+        if not self._is_ready():
+            await to_thread.run_sync(self._ready)
+        try:
+            return await connect()
+        except psycopg.OperationalError:
+            if self._keeper is None:
+                raise
+        self._is_suspect = True
+        await to_thread.run_sync(self._ready)
+        return await connect()
+
+    def _note(self, _: object, record: Any) -> None:
+        record.info["met"] = self._met
+
+    def _refuse_dead(self, _: object, record: Any, __: object) -> None:
+        """SQLAlchemy then connects anew, which has the server started again."""
+        if record.info["met"] != self._met or not self._is_ready():
+            from sqlalchemy.exc import InvalidatePoolError
+
+            raise InvalidatePoolError
+
+    def _is_ready(self) -> bool:
+        keeper = self._keeper
+        return keeper is None or (not self._is_suspect and keeper.is_alive() and keeper.pid == self._met)
+
+    def _suspect(self, context: Any) -> None:
+        self._is_suspect |= context.is_disconnect
+
+    def _ready(self) -> None:
+        """Have our server started again if it died; what was connected to it is dropped, or each would fail once.
+
+        Raises:
+            StoreError, StoreUnavailableError: it does not start, or not in time.
+        """
+        if self._keeper is None or self._is_ready():
+            return
+        with self._renewing:
+            if self._is_ready():
+                return
+            self._is_suspect = False
+            self._keeper.revive()
+            self._pool.drain()
+            self._drop_arrow()
+            self._met = self._keeper.pid
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """An autocommit connection of the pool, in UTC."""
+        self._ready()
         with self.translated(), self._pool.connection() as connection:
             yield connection
 
     @contextmanager
     def arrow(self) -> Iterator[Any]:
         """An autocommit ADBC connection; dropped instead of kept after any error."""
+        self._ready()
         with self.translated():
             try:
                 connection = self._arrow.get_nowait()
@@ -221,17 +301,24 @@ class Postgres:
         try:
             yield
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
-            raise unavailable(self.url, error) from error
+            raise self._lost(error) from error
         except psycopg.DataError as error:
             raise InputError(f"PostgreSQL cannot hold a value: {error}") from error
         except psycopg.errors.ReadOnlySqlTransaction as error:
             raise StoreError(f"{shown(self.url)} {READ_ONLY}") from error
         except adbc_driver_manager.OperationalError as error:
-            raise unavailable(self.url, error) from error
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> StoreUnavailableError:
+        self._is_suspect = True
+        return unavailable(self.url, error)
 
     def close(self) -> None:
         """Give back every connection but those of `engine`, which `dispose()` closes."""
         self._pool.close()
+        self._drop_arrow()
+
+    def _drop_arrow(self) -> None:
         while True:
             try:
                 self._arrow.get_nowait().close()

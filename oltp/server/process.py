@@ -84,13 +84,11 @@ def launch(cluster: Cluster, *, hold: int) -> int:
     process of an earlier server lives. `hold` is the locked descriptor that the postmaster and its children inherit.
     """
     programs = binaries(cluster.user)
-    left = socket_folder(cluster)
-    if left is not None:
-        remove_socket_folder(cluster, left)
+    # Who has a store open knows the server by its folder, which therefore stays the same.
+    listens = socket_folder(cluster) or _socket_folder(cluster)
     # A pid that was reused, or that nobody has reaped, would keep PostgreSQL from starting, in either file.
-    listens = _socket_folder(cluster)
-    for name in ("postmaster.pid", f".s.PGSQL.{PORT}.lock"):
-        (cluster.pgdata / name).unlink(missing_ok=True)
+    (cluster.pgdata / "postmaster.pid").unlink(missing_ok=True)
+    (listens / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
     if cluster.log.exists() and cluster.log.stat().st_size > LOG_LIMIT:
         cluster.log.replace(cluster.log.with_suffix(".log.1"))
     command = [str(programs / "postgres"), "-D", str(cluster.pgdata), "-k", str(listens)]

@@ -18,9 +18,17 @@ from tests.support.server import libpq
 class BorrowedServer:
     """Stands for the embedded server: a database of the tests' own server, which is not stopped."""
 
+    pid = None
+
     def __init__(self, url: str) -> None:
         self.url = url
         self.is_stopped = False
+
+    def is_alive(self) -> bool:
+        return True
+
+    def revive(self) -> None:
+        raise AssertionError("a server that lives was started again")
 
     def stop(self) -> None:
         self.is_stopped = True

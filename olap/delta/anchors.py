@@ -12,11 +12,10 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from medalion.core.errors import CorruptLakeError, StoreError
-from olap.delta.log import LOG, commit_name
+from olap.delta.log import ANCHORED, LOG, commit_name, written_with
 from olap.places.base import reaching
 from olap.places.open import Place
 
-FOLDER = "_audit_anchors"
 HEAD = pl.Schema({"entity_type": pl.String, "entity_id": pl.String, "version": pl.Int64, "hash": pl.Binary})
 """The newest entry of an entity: its version and hash."""
 
@@ -69,7 +68,7 @@ class AnchorTable:
     """The Delta table of anchors; whoever appends to it leads."""
 
     def __init__(self, root: Place) -> None:
-        self.place = root.within(FOLDER)
+        self.place = root.within(ANCHORED)
 
     def files(self) -> pl.DataFrame:
         """The files of the newest version in the order of runs: run, last_anchored_at, path.
@@ -129,6 +128,7 @@ class AnchorTable:
         """
         with self._written():
             self.place.make()
+            self.place.within(LOG).make()
             options = self.place.delta_options
             write_deltalake(str(self.place), run.rows(), mode="append", storage_options=options)
 
@@ -137,6 +137,7 @@ class AnchorTable:
         added = self.files().filter(run=number)["path"]
         with self._written():
             version = self._open().version()
+            self.place.keep_private((*added, *written_with(version)))
             self.place.sync((*added, "", commit_name(version), LOG))
         return version
 

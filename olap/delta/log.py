@@ -15,6 +15,8 @@ from olap.files.layout import CLEAN, COMPACT, PERIOD
 from olap.places.open import Place
 
 LOG = "_delta_log"
+ANCHORED = "_audit_anchors"
+"""The table of the audit's anchors, beside those of the datasets."""
 
 _MOMENT = pl.Datetime("us", "UTC")
 _ACTIONS: Any = {
@@ -49,6 +51,11 @@ class Changes:
 def commit_name(version: int) -> str:
     """The file of a commit, as named in the table's place."""
     return f"{LOG}/{version:020}.json"
+
+
+def written_with(version: int) -> tuple[str, ...]:
+    """The files that a commit may leave in the log, as named in the table's place."""
+    return (commit_name(version), f"{LOG}/{version:020}.checkpoint.parquet", f"{LOG}/_last_checkpoint")
 
 
 def changes(place: Place, *, after: int) -> Changes | None:

@@ -13,10 +13,10 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import RemoveAction
 
-from medalion.core.datasets import Dataset
+from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.core.frames import newest_of, polars_schema
-from olap.delta.log import LOG, changes, commit_name, files_of
+from olap.delta.log import ANCHORED, LOG, changes, commit_name, files_of, written_with
 from olap.files.blocks import NONE_KEPT, Blocks
 from olap.files.index import NO_FILES, Files
 from olap.files.layout import PERIOD
@@ -159,7 +159,9 @@ class LakeTable:
             return newer
         except (DeltaError, OSError) as error:
             raise StoreError(f"{self.place} cannot be committed to: {error}") from error
-        return self.refresh()
+        newer = self.refresh()
+        self.place.keep_private(name for version in {0, newer.version} for name in written_with(version))
+        return newer
 
     def replace(
         self, pin: Pin, removed: Files, added: Sequence[StagedFile], *, removal: int | None = None
@@ -217,6 +219,7 @@ class LakeTable:
         Called before the ledger says that a batch is done, also by who finishes it after a crash: commits of
         maintenance may stand above the batch's by then.
         """
+        self.place.keep_private(written_with(pin.version))
         self.place.sync(self._to_sync(pin))
 
     def _to_sync(self, pin: Pin) -> Iterator[str]:
@@ -239,6 +242,9 @@ class LakeTable:
         try:
             return self.open()
         except TableNotFoundError:
+            # Within folders that nobody else may enter, files are private from their first moment.
+            self.place.make()
+            self.place.within(LOG).make()
             columns = [field.with_nullable(True) for field in self.dataset.stored]
             schema = pa.schema([*columns, pa.field(PERIOD, pa.string())])
             return DeltaTable.create(
@@ -309,13 +315,14 @@ class Lake:
         self._tables: dict[str, LakeTable] = {}
 
     def open(self) -> None:
-        """Prove that the place can be used; a folder is made, private to its owner.
+        """Prove that the place can be used; a folder is made, private to its owner, and the tables' are closed.
 
         Raises:
             InputError: it cannot be made or written to.
             StoreUnavailableError: an object store does not answer.
         """
         self.place.open()
+        self.place.keep_private((*DATASETS, ANCHORED))
 
     def table(self, dataset: Dataset) -> LakeTable:
         """The dataset's table, the same object each time."""

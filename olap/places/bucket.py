@@ -275,6 +275,9 @@ class Bucket:
             with self._asking("written to"):
                 self._store.delete(keys)
 
+    def keep_private(self, names: Iterable[str]) -> None:
+        """Nothing: who may read an object is the bucket's matter."""
+
     def sync(self, names: Iterable[str]) -> None:
         """Nothing, and the names are not even looked at: an object is kept once it is written."""
 

@@ -4,7 +4,9 @@ Names are relative to the place, with forward slashes.
 """
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,7 +56,7 @@ class Folder:
             InputError: it cannot be made or written to.
         """
         try:
-            self.make()
+            _make_private(self.path)
             probe = self.path / ".writable"
             probe.touch(mode=0o600)
             probe.unlink(missing_ok=True)  # another process may have been quicker
@@ -67,12 +69,22 @@ class Folder:
 
     def make(self) -> None:
         """Make the folder, readable by its owner alone, with those above it."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self.path)
+
+    def keep_private(self, names: Iterable[str]) -> None:
+        """Let nobody but the owner into these files and folders, which another library made; those that are not there,
+        or are another's, are passed over.
+        """
+        for name in names:
+            with suppress(FileNotFoundError, PermissionError):
+                found = (self.path / name).stat()
+                if found.st_mode & 0o077:
+                    (self.path / name).chmod(0o700 if stat.S_ISDIR(found.st_mode) else 0o600)
 
     def write(self, name: str, content: pa.Buffer) -> None:
         """A new file, kept; an existing one is never written to."""
         target = self.path / name
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(target.parent)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as sink:
@@ -131,6 +143,16 @@ class Folder:
         paths = [self.at(name) for name in names]
         listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
         return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = false)", paths
+
+
+def _make_private(folder: Path) -> None:
+    """Make what is missing of the path, each folder for its owner alone, whatever the process's umask."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        with suppress(FileExistsError):  # another was quicker
+            each.mkdir(mode=0o700)
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700)  # says what stands in the way
 
 
 def sync(path: Path) -> None:

@@ -19,7 +19,8 @@ from medalion.core.errors import CorruptLakeError, StoreError
 from medalion.journal.anchors import AnchorRun, Anchors
 from medalion.store.background import BackgroundAnchors
 from medalion.store.store import Store
-from olap.delta.anchors import FOLDER, AnchorTable
+from olap.delta.anchors import AnchorTable
+from olap.delta.log import ANCHORED
 from olap.places.folder import Folder
 from oltp.entities.reference import Asset
 from oltp.ledger import anchors as books
@@ -196,7 +197,7 @@ def file_of(folder: Path, number: int) -> Path:
 
 def test_a_removed_newest_run_shows_and_stops_anchoring(store: Store, data_dir: Path) -> None:
     asset = anchored_thrice(store)
-    (data_dir / "lake" / FOLDER / "_delta_log" / f"{2:020}.json").unlink()
+    (data_dir / "lake" / ANCHORED / "_delta_log" / f"{2:020}.json").unlink()
     for which in (None, asset.id):
         (problem,) = said(store, which)
         assert problem.startswith("audit_anchors run 3: it was noted, but ")
@@ -208,7 +209,7 @@ def test_a_removed_run_shows_and_those_around_it_still_count(
     store: Store, data_dir: Path, intruder: psycopg.Connection
 ) -> None:
     asset = anchored_thrice(store)
-    file_of(data_dir / "lake" / FOLDER, 2).unlink()
+    file_of(data_dir / "lake" / ANCHORED, 2).unlink()
     (problem,) = said(store)
     assert problem.startswith("audit_anchors run 2: ")
     intruder.execute("DELETE FROM audit_logs")
@@ -217,7 +218,7 @@ def test_a_removed_run_shows_and_those_around_it_still_count(
 
 def test_removed_anchors_show(store: Store, data_dir: Path) -> None:
     anchored_thrice(store)
-    shutil.rmtree(data_dir / "lake" / FOLDER)
+    shutil.rmtree(data_dir / "lake" / ANCHORED)
     (problem,) = said(store)
     assert problem.startswith("audit_anchors run 3: it was noted, but ")
 
@@ -225,7 +226,7 @@ def test_removed_anchors_show(store: Store, data_dir: Path) -> None:
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_changed_run_shows(store: Store, data_dir: Path, number: int) -> None:
     anchored_thrice(store)
-    file = file_of(data_dir / "lake" / FOLDER, number)
+    file = file_of(data_dir / "lake" / ANCHORED, number)
     pl.read_parquet(file).with_columns(pl.col("version") + 1).write_parquet(file)
     (problem,) = said(store)
     assert problem == f"audit_anchors run {number}: its content is not what was written"
@@ -312,7 +313,7 @@ def test_books_that_are_an_older_copy_show_what_they_lost(store: Store, intruder
 def test_an_open_store_anchors_by_itself_and_survives_a_lake_that_is_away(
     store: Store, data_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = data_dir / "lake" / FOLDER
+    folder = data_dir / "lake" / ANCHORED
     folder.write_text("in the way")
     renamed(store)
     with pytest.raises(StoreError):

@@ -1,6 +1,8 @@
 """The two faces of one store: what they offer, how they open and close."""
 
 import inspect
+import os
+import stat
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -146,10 +148,39 @@ def test_a_server_without_the_schema_is_refused_with_the_command_to_run(data_dir
         medalion.open(url, data_dir=data_dir)
 
 
-def test_what_is_stored_is_private(store: Store, data_dir: Path) -> None:
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_what_is_stored_is_private_wherever_it_lies(
+    database_url: str, data_dir: Path, tmp_path: Path, umask: int
+) -> None:
+    """Also in a folder that others may enter, and from the first moment: each folder is closed before it is filled."""
+    open_to_all = tmp_path / "shared"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o755)
+    before = os.umask(umask)
+    try:
+        for lake in (open_to_all, tmp_path / "new" / "place"):
+            with medalion.open(database_url, data_dir=data_dir, lake=lake, mirror_background=False) as store:
+                if lake == open_to_all:
+                    instruments(store, STOCK_BARS.kind)
+                    store.write(STOCK_BARS, sample(STOCK_BARS, start=datetime(2024, 1, 1, tzinfo=UTC)))
+                    store.mirror.run()
+                    store.audit.anchor()
+            found = {path: stat.S_IMODE(path.stat().st_mode) for path in lake.rglob("*")}
+            assert {path: mode for path, mode in found.items() if mode & 0o077} == {}
+            if lake == open_to_all:
+                assert {"stock_bars", "_audit_anchors"} <= {path.name for path in found}
+                assert stat.S_IMODE(lake.stat().st_mode) == 0o755, "what others made is theirs"
+            else:
+                assert {stat.S_IMODE(place.stat().st_mode) for place in (lake, lake.parent)} == {0o700}
+    finally:
+        os.umask(before)
+
+
+def test_tables_that_others_could_enter_are_closed_when_the_store_opens(store: Store, data_dir: Path) -> None:
     instruments(store, STOCK_BARS.kind)
     store.write(STOCK_BARS, sample(STOCK_BARS, start=datetime(2024, 1, 1, tzinfo=UTC)))
     store.mirror.run()
-    assert (data_dir / "lake").stat().st_mode & 0o077 == 0
-    for file in data_dir.rglob("*.parquet"):
-        assert file.stat().st_mode & 0o077 == 0
+    table = data_dir / "lake" / "stock_bars"
+    table.chmod(0o755)
+    with medalion.open(store._parts.settings.database_url.get_secret_value(), data_dir=data_dir):  # type: ignore[union-attr]
+        assert stat.S_IMODE(table.stat().st_mode) == 0o700

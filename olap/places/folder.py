@@ -73,10 +73,10 @@ class Folder:
 
     def keep_private(self, names: Iterable[str]) -> None:
         """Let nobody but the owner into these files and folders, which another library made; those that are not there,
-        or are another's, are passed over.
+        are another's, or lie where nothing can be changed, are passed over.
         """
         for name in names:
-            with suppress(FileNotFoundError, PermissionError):
+            with suppress(OSError):
                 found = (self.path / name).stat()
                 if found.st_mode & 0o077:
                     (self.path / name).chmod(0o700 if stat.S_ISDIR(found.st_mode) else 0o600)

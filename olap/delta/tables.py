@@ -159,9 +159,7 @@ class LakeTable:
             return newer
         except (DeltaError, OSError) as error:
             raise StoreError(f"{self.place} cannot be committed to: {error}") from error
-        newer = self.refresh()
-        self.place.keep_private(name for version in {0, newer.version} for name in written_with(version))
-        return newer
+        return self.refresh()
 
     def replace(
         self, pin: Pin, removed: Files, added: Sequence[StagedFile], *, removal: int | None = None
@@ -247,13 +245,15 @@ class LakeTable:
             self.place.within(LOG).make()
             columns = [field.with_nullable(True) for field in self.dataset.stored]
             schema = pa.schema([*columns, pa.field(PERIOD, pa.string())])
-            return DeltaTable.create(
+            made = DeltaTable.create(
                 str(self.place),
                 schema,
                 mode="ignore",
                 partition_by=[PERIOD],
                 storage_options=self.place.delta_options,
             )
+            self.place.keep_private(written_with(0))
+            return made
 
     def _followed(self) -> Pin | None:
         """The newest version by what the commits since the last one say, far sooner than by opening the table.

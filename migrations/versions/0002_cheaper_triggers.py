@@ -14,6 +14,8 @@ depends_on = None
 
 AS_NAME, AS_COLUMN = "entity_type = TG_TABLE_NAME AND", 'entity_type = TG_TABLE_NAME::text COLLATE "default" AND'
 
+SORTED = ("enable_bitmapscan", "enable_sort")
+
 PARENTS = (
     "accounts",
     "assets",
@@ -47,11 +49,16 @@ OF_EACH_PARENT = "\n        ".join(
 def upgrade() -> None:
     _rewrite("medalion_audit", AS_NAME, AS_COLUMN)
     _rewrite("medalion_live_parents", OF_ANY_PARENT, OF_EACH_PARENT)
-    # A plan that is made while a table is empty would scan all of it for ever.
+    # A plan that is made while a table is empty would scan all of it for ever; and whatever the statistics say, the
+    # newest entry is the first of its key's index, read backwards.
     op.execute("ALTER FUNCTION medalion_live_parents() SET enable_seqscan = off")
+    for setting in SORTED:
+        op.execute(f"ALTER FUNCTION medalion_audit() SET {setting} = off")
 
 
 def downgrade() -> None:
+    for setting in SORTED:
+        op.execute(f"ALTER FUNCTION medalion_audit() RESET {setting}")
     op.execute("ALTER FUNCTION medalion_live_parents() RESET enable_seqscan")
     _rewrite("medalion_live_parents", OF_EACH_PARENT, OF_ANY_PARENT)
     _rewrite("medalion_audit", AS_COLUMN, AS_NAME)

@@ -200,9 +200,7 @@ class EmbeddedPostgres:
             return
         atexit.unregister(self.stop)
         with self._reviving:
-            pid = self._pid
-            self._meet(None)
-            self._pid = pid
+            self._unwatch()
         patience = StartWait(self._timeout, self._report)
         try:
             if not self.data_dir.exists():
@@ -253,9 +251,10 @@ class EmbeddedPostgres:
 
     def is_alive(self) -> bool:
         """Whether the postmaster that was met last still runs; takes a microsecond, so that every call may ask."""
-        if self._watch is not None:
+        watched = self._watch  # once: whoever revives it sets another meanwhile
+        if watched is not None:
             watch = select.poll()  # unlike `select` for any number of open files
-            watch.register(self._watch, select.POLLIN)
+            watch.register(watched, select.POLLIN)
             return not watch.poll(0)
         lock = FileLock(self.data_dir / _SERVER)
         try:
@@ -278,12 +277,16 @@ class EmbeddedPostgres:
 
     def _meet(self, pid: int | None) -> None:
         """Watch that process, whose end the kernel then tells."""
-        before, self._watch, self._pid = self._watch, None, pid
-        if before is not None:
-            os.close(before)
+        self._unwatch()
+        self._pid = pid
         if pid is not None and hasattr(os, "pidfd_open"):
             with suppress(OSError):
                 self._watch = os.pidfd_open(pid)
+
+    def _unwatch(self) -> None:
+        watched, self._watch = self._watch, None
+        if watched is not None:
+            os.close(watched)
 
     def _leave(self) -> None:
         """Give up the share and stop nothing, which would throw away what a server has recovered so far."""

@@ -28,6 +28,7 @@ READ_ONLY = "is a read replica, or set to read only; open the primary server to 
 OLDEST = 16
 """The oldest PostgreSQL that has all we need."""
 _CONNECT_SECONDS = 10
+_IN_UTC = "-c timezone=UTC"
 # A server that was promoted, or restored to a point in time, is on another timeline than before.
 _SERVER = """
     SELECT concat_ws(' ', system_identifier, CASE WHEN pg_is_in_recovery() THEN 'standby'
@@ -105,7 +106,7 @@ def connect(libpq: str) -> Connection:
         StoreError: the server is too old.
     """
     try:
-        connection = psycopg.connect(libpq, connect_timeout=_CONNECT_SECONDS, options="-c timezone=UTC")
+        connection = psycopg.connect(libpq, connect_timeout=_CONNECT_SECONDS, options=_IN_UTC)
     except psycopg.ProgrammingError as error:
         raise InputError(f"the database URL has a part that libpq does not know: {shown(parse_url(libpq))}") from error
     except psycopg.OperationalError as error:
@@ -163,7 +164,7 @@ class Postgres:
             # Its statements are few and look for keys: planning one anew would take longer than it runs.
             kwargs={
                 "autocommit": True,
-                "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan",
+                "options": f"{_IN_UTC} -c plan_cache_mode=force_generic_plan",
                 "connect_timeout": _CONNECT_SECONDS,
             },
             configure=self._meet,
@@ -221,7 +222,7 @@ class Postgres:
         from anyio import to_thread
 
         connect = partial(
-            psycopg.AsyncConnection.connect, self.libpq, options="-c timezone=UTC", connect_timeout=_CONNECT_SECONDS
+            psycopg.AsyncConnection.connect, self.libpq, options=_IN_UTC, connect_timeout=_CONNECT_SECONDS
         )
         if not self._is_ready():
             await to_thread.run_sync(self._ready)

@@ -176,11 +176,13 @@ def test_what_is_stored_is_private_wherever_it_lies(
         os.umask(before)
 
 
-def test_tables_that_others_could_enter_are_closed_when_the_store_opens(store: Store, data_dir: Path) -> None:
+def test_tables_that_others_could_enter_are_closed_when_the_store_opens(
+    store: Store, database_url: str, data_dir: Path
+) -> None:
     instruments(store, STOCK_BARS.kind)
     store.write(STOCK_BARS, sample(STOCK_BARS, start=datetime(2024, 1, 1, tzinfo=UTC)))
     store.mirror.run()
     table = data_dir / "lake" / "stock_bars"
     table.chmod(0o755)
-    with medalion.open(store._parts.settings.database_url.get_secret_value(), data_dir=data_dir):  # type: ignore[union-attr]
+    with medalion.open(database_url, data_dir=data_dir):
         assert stat.S_IMODE(table.stat().st_mode) == 0o700

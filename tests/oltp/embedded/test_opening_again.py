@@ -4,7 +4,6 @@ import os
 import resource
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def test_every_file_of_a_dead_server_may_name_a_pid_that_was_given_away(data_dir
     pgdata = data_dir / "postgres"
     other = subprocess.Popen([program, "60"], cwd="/", **server_user(pgdata))  # type: ignore[call-overload]
     if program == "true":
-        time.sleep(0.1)
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is not reaped
     left_behind(pgdata, other.pid)
     with EmbeddedPostgres.start(data_dir) as server:
         assert answers(server)

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 from psycopg import sql
 
-from medalion.core.datasets import ARRIVAL, DATASETS, LEVELS, Column, Dataset
+from medalion.core.datasets import ARRIVAL, LEVELS, Column, Dataset
 from medalion.core.frames import polars_schema
 
 SLOTS = 8
@@ -32,11 +32,6 @@ def last_name(dataset: Dataset) -> str:
 def partition_name(dataset: Dataset, slot: int) -> str:
     """The partition of a dataset's hot table that is one slot of its ring."""
     return f"{dataset.name}_slot_{slot}"
-
-
-def partition_names() -> frozenset[str]:
-    """Every hot partition; they belong to their parents and are not mapped."""
-    return frozenset(partition_name(dataset, slot) for dataset in DATASETS.values() for slot in range(SLOTS))
 
 
 def plain(rows: pl.DataFrame) -> pl.DataFrame:

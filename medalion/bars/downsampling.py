@@ -14,7 +14,7 @@ from medalion.mirror.binding import Binding
 from medalion.mirror.removal import Ages, Keep
 from medalion.observations import selection
 from medalion.observations.selection import ReadRequest
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
 from olap.files.index import Files
 from olap.files.layout import end_of
 from olap.reads.narrow import read as scanned

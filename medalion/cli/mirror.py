@@ -88,11 +88,18 @@ def verify(
 
 
 @app.command()
-def rebind(ctx: typer.Context, dataset: Chosen = None, format: Form = Format.TABLE) -> None:
+def rebind(
+    ctx: typer.Context,
+    dataset: Chosen = None,
+    adopt: Annotated[
+        str | None, typer.Option(metavar="STORE-ID", help="The store whose lake it is, which cannot use it any more.")
+    ] = None,
+    format: Form = Format.TABLE,
+) -> None:
     """Bind a lake to its ledger again after one of them was restored from a backup; says what became of what."""
     datasets = _datasets(dataset)
-    with ctx.obj.parts() as store:
-        told = store.mirror.rebind(datasets)
+    with ctx.obj.parts(is_rebinding=True) as store:
+        told = store.mirror.rebind(datasets, adopt=adopt)
     say("ledger and lake are bound")
     if told.height or format is not Format.TABLE:
         emit(told, format=format)

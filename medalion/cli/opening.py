@@ -56,13 +56,13 @@ class Place:
             return Store(settings)
 
     @contextmanager
-    def parts(self) -> Iterator[Parts]:
+    def parts(self, *, is_rebinding: bool = False) -> Iterator[Parts]:
         """The same for what needs datasets alone: to load the services of the books takes as long as a read."""
         settings = self._settled(make=False)
         with self._server(settings):
             from medalion.store.parts import Parts
 
-            parts = Parts(settings)
+            parts = Parts(settings, is_rebinding=is_rebinding)
         with closing(parts):
             yield parts
 

@@ -26,8 +26,10 @@ from medalion.core.workers import in_turn
 from medalion.ingest.pieces import ImportPlan, InstrumentLookup, fitted
 from medalion.ingest.rejects import RejectsFile
 from medalion.ingest.sources import PIECE_ROWS, Source
+from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
-from olap.delta.tables import Lake, LakeTable
+from olap.delta.lake import Lake
+from olap.delta.tables import LakeTable
 from olap.files.parquet import StagedFile, in_order
 from oltp.hot.instruments import instrument_ids, keep_primary_source, primary_series
 from oltp.hot.tables import HOT_ARRIVAL
@@ -92,10 +94,11 @@ class StagedImport:
 class History:
     """Imports into the lake of one store."""
 
-    def __init__(self, postgres: Postgres, lake: Lake, copier: Copier) -> None:
+    def __init__(self, postgres: Postgres, lake: Lake, copier: Copier, binding: Binding) -> None:
         self._postgres = postgres
         self._lake = lake
         self._copier = copier
+        self._binding = binding
 
     def import_rows(self, dataset: Dataset, source: Source, reading: ImportPlan, *, generation: int) -> ImportResult:
         """Bring the rows into the lake; see `Observations.import_history`."""
@@ -117,6 +120,7 @@ class History:
         table, staged, may_be_claimed = self._lake.table(dataset), StagedImport(), False
         with self._postgres.connection() as writer, self._postgres.connection() as leader, ExitStack() as lead:
             try:
+                self._binding.check(writer, dataset)
                 with writer.transaction():
                     batches.stage_import(writer, dataset)
                     opened = begin(writer, dataset)

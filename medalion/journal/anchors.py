@@ -20,7 +20,7 @@ import polars as pl
 
 from medalion.core.errors import CorruptLakeError, InputError
 from olap.delta.anchors import AnchorTable, Run
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
 from oltp.ledger import anchors as books
 from oltp.ledger.anchors import Difference, Note
 from oltp.server.engine import Connection, Postgres
@@ -54,7 +54,7 @@ class Anchors:
         self, postgres: Postgres, lake: Lake, *, slack: timedelta = _SLACK, run_heads: int = _RUN_HEADS
     ) -> None:
         self._postgres = postgres
-        self._table = AnchorTable(lake.place)
+        self._table = AnchorTable(lake.place, store=lake.store)
         self._slack = slack
         self._run_heads = run_heads
 
@@ -86,10 +86,17 @@ class Anchors:
                 total = AnchorRun(total.runs + 1, total.heads + part.height)
         return total
 
+    def owner(self) -> int | None:
+        """The number of the store that the runs belong to; None where there is none yet."""
+        return self._table.owner()
+
     def rebind(self) -> list[tuple[str, str, str]]:
         """Have the books note what runs the lake holds, after one of the two was restored; what was changed.
 
-        What the books lost stays a problem, which `problems` names.
+        The table belongs to this store from then on.
+
+        What the books lost stays a problem, which `problems` names. Of a table that was another store's, and holds no
+        run that this one has noted, nothing counts any more: anchoring begins anew.
 
         Raises:
             InputError: the runs are those of another store; nothing was noted.
@@ -97,16 +104,26 @@ class Anchors:
         with self._postgres.connection() as connection, books.leading(connection):
             files, noted = self._table.files(), books.notes(connection)
             held = _newest(files)
-            if held == max(noted, default=0) or not held + len(noted):
+            is_ours = self._table.owner() in (None, self._table.store)
+            if is_ours and held == max(noted, default=0):
+                self._table.adopt()
                 return []
             runs = {number: self._table.run(files, number) for number in range(1, held + 1)}
-            for number, note in noted.items():
-                if number <= held and not Note.of(number, runs[number].digest).is_of(note):
-                    raise InputError(
-                        f"run {number} in {self._table.place} is not the one that this store has noted: the lake is "
-                        "that of another store; nothing was noted",
-                        given=number,
-                    )
+            proven = {n: Note.of(n, run.digest).is_of(noted[n]) for n, run in runs.items() if n in noted}
+            if not is_ours and held and not any(proven.values()):
+                for number in noted:
+                    books.forget(connection, number)
+                self._table.adopt(is_anew=True)
+                return [(RUNS, "runs", f"{held} runs of another store count no more; anchoring begins anew")]
+            if not all(proven.values()):
+                raise InputError(
+                    f"a run in {self._table.place} is not the one that this store has noted: the lake is that of "
+                    "another store; nothing was noted",
+                    given=min(number for number, is_proven in proven.items() if not is_proven),
+                )
+            self._table.adopt()
+            if held == max(noted, default=0):
+                return []
             for number in noted.keys() - runs.keys():
                 books.forget(connection, number)
             for number in runs.keys() - noted.keys():
@@ -137,6 +154,7 @@ class Anchors:
 
     def _finish(self, connection: Connection) -> Run | None:
         """The last run, which a run that died may have left unnoted."""
+        self._table.check_owned()
         files, noted = self._table.files(), books.notes(connection)
         held, last = _newest(files), max(noted.values(), key=lambda note: note.number, default=None)
         if last is not None and not last.is_done and held < last.number:

@@ -1,4 +1,4 @@
-"""Before the first write of a process, and after a failover: do ledger and lake belong together?
+"""Do ledger and lake belong together? Asked before a process first writes, after a failover, and before upkeep.
 
 A server that was restored, or a standby that took over without the last commits, gives out numbers again that the lake
 has seen. Each dataset is looked at once for each server that the connections have met.
@@ -8,8 +8,10 @@ import threading
 
 from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError, StoreUnavailableError
-from olap.delta.tables import Lake, LakeTable
+from olap.delta.lake import Lake
+from olap.delta.tables import LakeTable
 from oltp.ledger import batches
+from oltp.ledger.identity import store_id
 from oltp.server.engine import Connection, Postgres
 
 _ATTEMPTS = 3
@@ -33,19 +35,30 @@ class Binding:
         met = (dataset.name, self._postgres.server_of(connection))
         if met in self._bound:
             return
-        table = self._lake.table(dataset)
         try:
-            # The lake may move on between a look at the ledger and one at the lake.
-            is_bound_now = any(is_bound(connection, table) for _ in range(_ATTEMPTS))
+            check(connection, self._lake.table(dataset))
         except StoreUnavailableError:
             return
-        if not is_bound_now:
-            raise CorruptLakeError(
-                f"{table.place} and the ledger in {self._postgres!r} do not belong together: the lake is that of "
-                "another store, or one of the two is a backup; nothing was written, see `medalion mirror rebind`"
-            )
         with self._lock:
             self._bound.add(met)
+
+
+def check(connection: Connection, table: LakeTable) -> None:
+    """Prove that ledger and lake belong together: to one store, and to one moment of it.
+
+    Raises:
+        CorruptLakeError: they do not; nothing may be written or removed.
+        StoreUnavailableError: an object store does not answer.
+    """
+    if store_id(connection) != table.store:
+        raise CorruptLakeError("the ledger has become that of another store since this one was opened; open it again")
+    table.owned()
+    # The lake may move on between a look at the ledger and one at the lake.
+    if not any(is_bound(connection, table) for _ in range(_ATTEMPTS)):
+        raise CorruptLakeError(
+            f"{table.place} and this store's ledger do not belong together: the lake is that of another store, or one "
+            "of the two is a backup; nothing was changed, see `medalion mirror rebind`"
+        )
 
 
 def is_bound(connection: Connection, table: LakeTable) -> bool:

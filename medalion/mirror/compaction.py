@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from medalion.core.errors import CorruptLakeError, StoreUnavailableError
+from medalion.mirror import binding
 from olap.delta.compaction import rewritten, worthwhile, worthwhile_meanwhile
 from olap.delta.tables import LakeTable, Pin
 from olap.files.index import Files
@@ -44,6 +45,7 @@ def compact(postgres: Postgres, table: LakeTable) -> CompactionRun:
     """Bring every partition of a dataset into its last form; one that another process rewrites is passed over."""
     total = CompactionRun()
     with postgres.connection() as connection, batches.maintaining(connection, table.dataset):
+        binding.check(connection, table)
         pin: Pin | None = table.refresh()
         for _, partition in table.refresh().files.by_period():
             if pin is None:
@@ -61,7 +63,10 @@ def compact_one(postgres: Postgres, table: LakeTable, *, stopping: threading.Eve
     if files is None:
         return CompactionRun()
     with postgres.connection() as connection, batches.maintaining(connection, table.dataset, wait=False) as maintains:
-        return _rewrite(table, pin, files, stopping)[0] if maintains else CompactionRun()
+        if not maintains:
+            return CompactionRun()
+        binding.check(connection, table)
+        return _rewrite(table, pin, files, stopping)[0]
 
 
 def _worth_a_turn(pin: Pin) -> Iterator[Files]:

@@ -16,7 +16,8 @@ from medalion.core.errors import CorruptLakeError
 from medalion.core.workers import ahead
 from medalion.journal.metrics import MirrorMeter, Record, ignore
 from medalion.mirror.removal import finish_removal
-from olap.delta.tables import Lake, LakeTable, Pin
+from olap.delta.lake import Lake
+from olap.delta.tables import LakeTable, Pin
 from olap.files.parquet import StagedFile
 from oltp.hot.export import claimed_rows, claimed_slots
 from oltp.hot.writes import keep_last, rows_checksum
@@ -113,6 +114,7 @@ class Copier:
             CorruptLakeError: lake and ledger do not belong together.
         """
         table = self._lake.table(dataset)
+        table.owned()
         finish_removal(connection, table)
         pin, last = table.refresh(), batches.last_batches(connection, dataset)
         marks = batches.marks(last)
@@ -129,6 +131,8 @@ class Copier:
         if last and last[0].status is BatchStatus.CLAIMED:
             finish = self._note if pin.mark == marks[0] else self._copy
             finish(connection, dataset, last[0], pin)
+        elif pin.owner is None:  # written before stores had numbers, and proven to be ours
+            table.adopt()
         return marks[0][0]
 
     def _batches(

@@ -55,6 +55,7 @@ def rebind(postgres: Postgres, table: LakeTable, connection: Connection) -> list
     held = _read(table, pin)
     told = [(path, f"{problem}; it was taken out of the table") for path, problem in held.damaged]
     told += _instruments(connection, table, held)
+    pin = table.adopt()
     known = rebinding.entries_of(connection, dataset)
     writes = pl.concat([_NO_WRITES, *held.writes])
     writes = writes.group_by("id").agg(

@@ -35,6 +35,7 @@ _PLACE = ["write_id", "ordinal"]
 
 def heal(postgres: Postgres, table: LakeTable, connection: Connection, finish: Callable[[], object]) -> list[Outcome]:
     """Repair what can be repaired; what became of everything that was found. The caller maintains and leads."""
+    table.owned()
     first = examine(postgres, table, connection)
     if first.pin is None or not first.problems:
         return [(*problem, "left") for problem in first.problems]

@@ -10,7 +10,9 @@ import polars as pl
 from medalion.core.checksum import row_hashes, signed
 from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError
-from olap.delta.tables import Lake, LakeTable, Pin
+from olap.delta.lake import Lake
+from olap.delta.ownership import foreign, shown_store
+from olap.delta.tables import LakeTable, Pin
 from olap.files.parquet import is_unchanged
 from oltp.hot.tables import HOT_ARRIVAL
 from oltp.ledger import batches
@@ -32,6 +34,7 @@ _STATUS: dict[str, Any] = {
     "lake_bytes": pl.Int64,
     "files": pl.Int64,
     "small_files": pl.Float64,
+    "owner": pl.String,
     "leader": pl.Int64,
     "held_by": pl.Int64,
     "held_for": pl.Duration("us"),
@@ -44,7 +47,8 @@ REBOUND: dict[str, Any] = {"dataset": pl.String, "subject": pl.String, "outcome"
 def status(postgres: Postgres, lake: Lake, datasets: Iterable[Dataset]) -> pl.DataFrame:
     """A row a dataset: how far the lake is, what waits, how long, who leads, and what holds it back.
 
-    `small_files` is the share of files under 1 MiB; `leader` and `held_by` are PostgreSQL process ids.
+    `small_files` is the share of files under 1 MiB; `owner` is the number of the store that the lake belongs to;
+    `leader` and `held_by` are PostgreSQL process ids.
     """
     rows = []
     with postgres.connection() as connection:
@@ -58,6 +62,7 @@ def status(postgres: Postgres, lake: Lake, datasets: Iterable[Dataset]) -> pl.Da
                     "lake_bytes": int(pin.files.bytes.sum()),
                     "files": len(pin.files),
                     "small_files": float((pin.files.bytes < _SMALL_FILE).mean()) if len(pin.files) else None,
+                    "owner": None if pin.owner is None else shown_store(pin.owner),
                     "leader": batches.leader(connection, dataset),
                 }
             )
@@ -136,6 +141,8 @@ def examine(postgres: Postgres, table: LakeTable, connection: Connection) -> Fin
         for rows in hot_rows(arrow, dataset):
             found.in_hot.add(dataset, rows)
     expected = batches.marks(batches.last_batches(connection, dataset))[-1]
+    if pin.owner not in (None, table.store):
+        found.problems.append(("Delta log", str(foreign(table.place, pin.owner, table.store))))
     if pin.mark != expected:
         differs = f"the lake is at batch {pin.batch}, the ledger at {expected[0]}, or their nonces differ"
         found.problems.append(("Delta log", differs))

@@ -14,7 +14,7 @@ from medalion.core.time import MICROSECOND, Instant
 from medalion.observations.arguments import names_of
 from medalion.observations.request import read_request
 from medalion.observations.selection import select
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
 from olap.reads.asof import AsofJoin
 from olap.reads.scan import Selection, Series, stored
 from oltp.hot.instruments import instrument_ids

@@ -11,7 +11,8 @@ from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import NotFoundError
 from medalion.core.time import TimeRange
 from medalion.observations.selection import ReadRetries, check_kept, check_settled, fits
-from olap.delta.tables import Lake, Pin
+from olap.delta.lake import Lake
+from olap.delta.tables import Pin
 from olap.reads import sql
 from olap.reads.scan import Selection
 from oltp.hot.tail import tail_list, tail_rows

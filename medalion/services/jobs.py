@@ -19,7 +19,7 @@ from medalion.market.lookup import account_of
 from medalion.market.names import AccountLike
 from medalion.observations.selection import check_settled
 from medalion.services.statistics import DATASETS, PortfolioStatistics, Statistics
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
 from oltp.entities.base import now
 from oltp.entities.operations import JobRun
 from oltp.entities.trading import Account

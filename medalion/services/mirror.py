@@ -12,13 +12,14 @@ from medalion.bars import downsampling
 from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import CorruptLakeError, InputError
-from medalion.journal.anchors import Anchors
+from medalion.journal.anchors import RUNS, Anchors
 from medalion.mirror import binding, compaction, rebinding, removal, repair, vacuum, verification
 from medalion.mirror.compaction import CompactionRun
 from medalion.mirror.copy import Copier, MirrorRun
 from medalion.mirror.removal import RetentionRun
 from medalion.mirror.vacuum import VacuumRun
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
+from olap.delta.ownership import shown_store
 from oltp.ledger import batches
 from oltp.ledger.folding import fold
 from oltp.ledger.rebinding import without_writers
@@ -203,16 +204,18 @@ class Mirror:
         schema = verification.DRIFT | ({"outcome": pl.String} if heal else {})
         return pl.DataFrame(drift, schema=schema, orient="row")
 
-    def rebind(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
+    def rebind(self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, adopt: str | None = None) -> pl.DataFrame:
         """Make one store again of a lake and a ledger that are copies of different moments; see `mirror.rebinding`.
 
         What became of what only one of the two knew: dataset, subject, outcome. Datasets that agree are left as they
-        are. Writers, imports and mirroring wait meanwhile; every row of the lake is read.
+        are. Writers, imports and mirroring wait meanwhile; every row of the lake is read. A lake that belongs to
+        another store is taken over only where `adopt` is that store's number, as refusals and `status` show it.
 
         Raises:
             InputError: the lake is that of another store; nothing was changed.
         """
-        told: list[tuple[str, str, str]] = []
+        anchors = Anchors(self._postgres, self._lake)
+        told = self._adopted(anchors, adopt)
         for dataset in map(dataset_named, datasets):
             table = self._lake.table(dataset)
             with (
@@ -222,10 +225,31 @@ class Mirror:
                 batches.leading(connection, dataset),
                 without_writers(connection, dataset),
             ):
-                if not binding.is_bound(connection, table):
+                if binding.is_bound(connection, table):
+                    table.adopt()
+                else:
                     forget(connection, dataset)
                     rebound = rebinding.rebind(self._postgres, table, connection)
                     told += ((dataset.name, *outcome) for outcome in rebound)
                 self._copier.finish(connection, dataset)
-        told += Anchors(self._postgres, self._lake).rebind()
+        told += anchors.rebind()
         return pl.DataFrame(told, schema=verification.REBOUND, orient="row")
+
+    def _adopted(self, anchors: Anchors, adopt: str | None) -> list[tuple[str, str, str]]:
+        """The tables that belong to another store, which is the one whose number was given; raises InputError if not.
+
+        All of them are looked at first, so that what is refused has changed nothing.
+        """
+        owners = {name: self._lake.table(dataset).refresh().owner for name, dataset in DATASETS.items()}
+        owners[RUNS] = anchors.owner()
+        foreign = {name: shown_store(owner) for name, owner in owners.items() if owner not in (None, self._lake.store)}
+        if other := next((owner for owner in foreign.values() if owner != adopt), None):
+            raise InputError(
+                f"the lake in {self._lake.place} belongs to store {other}; nothing was changed: check that it is the "
+                f"right one, and then name it with --adopt {other} (adopt={other!r}), which ends its use by that store",
+                given=adopt,
+                expected=other,
+            )
+        return [
+            (name, "owner", f"it belonged to store {other} and is this store's now") for name, other in foreign.items()
+        ]

@@ -29,7 +29,7 @@ from medalion.observations.latest import LatestRows
 from medalion.observations.plan import ReadPlan, plan_range
 from medalion.observations.request import dataset_for, read_request
 from medalion.observations.selection import ReadRequest, select
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
 from olap.reads.narrow import read
 from olap.reads.scan import Selection, scan
 from oltp.hot.writes import WriteResult, write
@@ -56,7 +56,7 @@ class Observations:
         self.record = record
         self.slow_ms = slow_ms
         self._binding = Binding(postgres, lake)
-        self._history = History(postgres, lake, copier)
+        self._history = History(postgres, lake, copier, self._binding)
         self._latest = LatestRows(postgres, selected=lambda asked: self._planned(asked)[0], again=self._read_again)
         self.bar_reads = Bars(postgres, read=self._rows, newest=self._latest.newest, planned=self._planned)
 

@@ -22,7 +22,7 @@ from medalion.mirror.binding import Binding
 from medalion.observations.arguments import Symbols, names_of
 from medalion.observations.request import read_request
 from medalion.observations.selection import ReadRequest
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
 from oltp.hot.instruments import instrument_ids
 from oltp.ledger import rollups
 from oltp.ledger.rollups import KeptRollup, KeptSeries

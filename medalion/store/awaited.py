@@ -234,16 +234,19 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         """
         return await self._run(self._body.verify, datasets, heal=heal)
 
-    async def rebind(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
+    async def rebind(
+        self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, adopt: str | None = None
+    ) -> pl.DataFrame:
         """Make one store again of a lake and a ledger that are copies of different moments; see `mirror.rebinding`.
 
         What became of what only one of the two knew: dataset, subject, outcome. Datasets that agree are left as they
-        are. Writers, imports and mirroring wait meanwhile; every row of the lake is read.
+        are. Writers, imports and mirroring wait meanwhile; every row of the lake is read. A lake that belongs to
+        another store is taken over only where `adopt` is that store's number, as refusals and `status` show it.
 
         Raises:
             InputError: the lake is that of another store; nothing was changed.
         """
-        return await self._run(self._body.rebind, datasets)
+        return await self._run(self._body.rebind, datasets, adopt=adopt)
 
 
 class AwaitedRollups(ThreadedFace[Rollups]):

@@ -21,7 +21,7 @@ from medalion.mirror.copy import Copier
 from medalion.mirror.removal import Ages
 from medalion.services.mirror import Mirror
 from medalion.services.rollups import Rollups
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
 from oltp.ledger import batches
 from oltp.ledger.folding import fold
 from oltp.server.engine import Postgres

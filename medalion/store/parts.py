@@ -18,8 +18,9 @@ from medalion.mirror.copy import Copier
 from medalion.services.mirror import Mirror
 from medalion.services.observations import Observations
 from medalion.services.rollups import Rollups
-from olap.delta.tables import Lake
-from olap.places.open import lake_place
+from olap.delta.lake import Lake
+from olap.places.open import Place, lake_place
+from oltp.ledger.identity import has_lake, store_id
 from oltp.schema.fingerprint import checked_revision
 from oltp.schema.revision import head
 from oltp.server.embedded import EmbeddedPostgres
@@ -44,15 +45,23 @@ class Parts:
     _first_pid: ClassVar[int | None] = None
     """The process in which a store was opened first; kept by those that are forked from it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, is_rebinding: bool = False) -> None:
+        """`is_rebinding` opens a store whose lake may be another's, which nothing but a rebinding can use.
+
+        Raises:
+            InputError: a setting is wrong, or a folder or bucket cannot be used.
+            StoreError: the server is too old, or has a schema of another release.
+            StoreUnavailableError: no server answers, or the lake's object store does not.
+            CorruptLakeError: a store without a lake was given one that belongs to another.
+        """
         self.settings = settings
         self._pid = os.getpid()
         Parts._first_pid = Parts._first_pid or self._pid
         if Parts._first_pid != self._pid:
             raise StoreError(f"this process was forked from one that has opened a store; {_SPAWN}")
+        place = lake_place(settings)
         _make_private(settings.data_dir)
-        self.lake = Lake(lake_place(settings), kept_bytes=settings.cache_mb << 20)
-        self.lake.open()
+        place.open()
         self.embedded: EmbeddedPostgres | None = None
         if given := settings.database_url:
             url = given.get_secret_value()
@@ -63,6 +72,7 @@ class Parts:
             self.postgres = Postgres(url, keeper=self.embedded)
             self.postgres.open()
             self._check_schema(url)
+            self.lake = self._bound_lake(place, is_rebinding=is_rebinding)
         except BaseException:
             if self.embedded:
                 self.embedded.stop()
@@ -147,6 +157,15 @@ class Parts:
         self.postgres.close()
         if self.embedded:
             self.embedded.stop()
+
+    def _bound_lake(self, place: Place, *, is_rebinding: bool) -> Lake:
+        with self.postgres.connection() as connection:
+            store, is_new = store_id(connection), not has_lake(connection)
+        lake = Lake(place, store=store, kept_bytes=self.settings.cache_mb << 20)
+        if is_new and not is_rebinding:
+            lake.check_unowned()
+        lake.keep_private()
+        return lake
 
     def _check_schema(self, url: str) -> None:
         with self.postgres.connection() as connection:

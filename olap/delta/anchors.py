@@ -1,18 +1,21 @@
 """The audit's anchors: one small Delta table in the lake, to which each run adds the heads of chains it saw."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 
 import polars as pl
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
 
 from medalion.core.errors import CorruptLakeError, StoreError
 from olap.delta.log import ANCHORED, LOG, commit_name, written_with
+from olap.delta.ownership import OWNER, foreign, owner_mark
 from olap.places.base import reaching
 from olap.places.open import Place
 
@@ -24,6 +27,7 @@ _STORED = pl.Schema(
     [("run", pl.Int64), *HEAD.items(), ("anchored_at", _UTC), ("settled", _UTC), ("previous", pl.Binary)]
 )
 _HASHED_ROWS = 50_000
+_NONE = pl.DataFrame(schema={"path": pl.String, "size_bytes": pl.Int64})
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,45 @@ class Run:
 
 
 class AnchorTable:
-    """The Delta table of anchors; whoever appends to it leads."""
+    """The Delta table of anchors; whoever appends to it leads. What changes it is refused unless it is `store`'s."""
 
-    def __init__(self, root: Place) -> None:
+    def __init__(self, root: Place, *, store: int | None = None) -> None:
         self.place = root.within(ANCHORED)
+        self.store = store
+
+    def check_owned(self) -> None:
+        """Prove that it belongs to no other store.
+
+        Raises:
+            CorruptLakeError: it does, or its log cannot be read.
+        """
+        if (owner := self.owner()) not in (None, self.store):
+            raise foreign(self.place, owner, self.store)
+
+    def owner(self) -> int | None:
+        """The number of the store that it belongs to; None before the first run, and of before stores had numbers.
+
+        Raises:
+            CorruptLakeError: the table's log cannot be read.
+        """
+        with self._reading(), suppress(TableNotFoundError):
+            return self._open().transaction_version(OWNER)
+        return None
+
+    def adopt(self, *, is_anew: bool = False) -> None:
+        """Have it belong to this store from now on, whoever owned it before; `is_anew` leaves no run in it."""
+        with self._written(), suppress(TableNotFoundError):
+            handle = self._open()
+            marks, now = owner_mark(self.place, handle, self.store, is_adopting=True), int(time.time() * 1000)
+            held = pl.DataFrame(handle.get_add_actions(flatten=True)).select("path", "size_bytes") if is_anew else _NONE
+            gone: list[AddAction | RemoveAction] = [
+                RemoveAction(path, True, now, size, {}) for path, size in held.iter_rows()
+            ]
+            if marks or gone:
+                properties = CommitProperties(app_transactions=marks)
+                handle.create_write_transaction(
+                    gone, mode="append", schema=handle.schema(), commit_properties=properties
+                )
 
     def files(self) -> pl.DataFrame:
         """The files of the newest version in the order of runs: run, last_anchored_at, path.
@@ -77,12 +116,10 @@ class AnchorTable:
             CorruptLakeError: the table's log cannot be read, or another tool has written to the table.
         """
         try:
-            with reaching():
+            with self._reading():
                 actions = pl.DataFrame(self._open().get_add_actions(flatten=True))
         except TableNotFoundError:
             return pl.DataFrame(schema={"run": pl.Int64, "last_anchored_at": _UTC, "path": pl.String})
-        except (DeltaError, OSError) as error:
-            raise CorruptLakeError(f"the log of {self.place} cannot be read: {error}") from error
         try:
             files = actions.select(run="min.run", last_run="max.run", last_anchored_at="max.anchored_at", path="path")
         except pl.exceptions.ColumnNotFoundError as error:
@@ -124,13 +161,19 @@ class AnchorTable:
         """Commit the run.
 
         Raises:
+            CorruptLakeError: the table belongs to another store.
             StoreError: the place cannot be written to, for instance because the disk is full.
         """
         with self._written():
             self.place.make()
             self.place.within(LOG).make()
-            options = self.place.delta_options
-            write_deltalake(str(self.place), run.rows(), mode="append", storage_options=options)
+            write_deltalake(
+                str(self.place),
+                run.rows(),
+                mode="append",
+                storage_options=self.place.delta_options,
+                commit_properties=CommitProperties(app_transactions=self._marks()),
+            )
 
     def sync(self, number: int) -> int:
         """Have the disk keep the newest run, which is `number`; the version of the table that holds it."""
@@ -143,6 +186,21 @@ class AnchorTable:
 
     def _open(self) -> DeltaTable:
         return DeltaTable(str(self.place), storage_options=self.place.delta_options)
+
+    def _marks(self) -> list[Transaction]:
+        with suppress(TableNotFoundError):
+            return owner_mark(self.place, self._open(), self.store)
+        return [] if self.store is None else [Transaction(OWNER, self.store)]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            with reaching():
+                yield
+        except TableNotFoundError:
+            raise
+        except (DeltaError, OSError) as error:
+            raise CorruptLakeError(f"the log of {self.place} cannot be read: {error}") from error
 
     @contextmanager
     def _written(self) -> Iterator[None]:

@@ -1,11 +1,10 @@
-"""The lake: one Delta table per dataset, appended to in numbered batches and read at a pin."""
+"""A dataset's Delta table, appended to in numbered batches and read at a pin."""
 
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -13,16 +12,16 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import RemoveAction
 
-from medalion.core.datasets import DATASETS, Dataset
+from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.core.frames import newest_of, polars_schema
-from olap.delta.log import ANCHORED, LOG, changes, commit_name, files_of, written_with
+from olap.delta.log import LOG, changes, commit_name, files_of, written_with
+from olap.delta.ownership import OWNER, foreign, owner_mark
 from olap.files.blocks import NONE_KEPT, Blocks
 from olap.files.index import NO_FILES, Files
 from olap.files.layout import PERIOD
 from olap.files.parquet import StagedFile, stage
 from olap.places.base import reaching
-from olap.places.folder import Folder
 from olap.places.open import Place
 from olap.reads.scan import scan_files
 
@@ -40,6 +39,7 @@ class Pin:
     """A fixed version of a table: the last batch in it, that batch's nonce, and its files with their statistics.
 
     `maintenance` counts the commits that removed files, `removal` is the nonce of the last that removed rows as well.
+    `owner` is the number of the store that it belongs to; None where it was written before stores had numbers.
     """
 
     version: int
@@ -48,6 +48,7 @@ class Pin:
     files: Files
     maintenance: int = 0
     removal: int | None = None
+    owner: int | None = None
 
     @property
     def mark(self) -> tuple[int, int | None]:
@@ -59,10 +60,15 @@ EMPTY = Pin(version=-1, batch=0, nonce=None, files=NO_FILES)
 
 
 class LakeTable:
-    """A dataset's Delta table; safe to use from several threads."""
+    """A dataset's Delta table; safe to use from several threads.
 
-    def __init__(self, root: Place, dataset: Dataset, *, blocks: Blocks = NONE_KEPT) -> None:
+    What changes it is refused unless it belongs to `store`; a table without an owner has that one from the next commit
+    on, which whoever calls has to know to be right.
+    """
+
+    def __init__(self, root: Place, dataset: Dataset, *, store: int | None = None, blocks: Blocks = NONE_KEPT) -> None:
         self.dataset = dataset
+        self.store = store
         self.place = root.within(dataset.name)
         self.blocks = blocks
         self._lock = threading.Lock()
@@ -94,6 +100,31 @@ class LakeTable:
                 raise CorruptLakeError(f"the log of {self.place} cannot be read: {error}") from error
             self._looked = time.monotonic()
             return self._pin
+
+    def owned(self) -> Pin:
+        """The newest version there is, of a table that nobody else owns.
+
+        Raises:
+            CorruptLakeError: it belongs to another store; or as `refresh`.
+        """
+        pin = self.refresh()
+        if pin.owner not in (None, self.store):
+            raise foreign(self.place, pin.owner, self.store)
+        return pin
+
+    def adopt(self) -> Pin:
+        """The newest version, which belongs to this store from now on, whoever owned it before.
+
+        Raises:
+            StoreError: another has changed the table meanwhile; or as `replace`.
+        """
+        pin = self.refresh()
+        if pin.version < 0 or pin.owner == self.store:
+            return pin
+        adopted = self.replace(pin, NO_FILES, [], is_adopting=True)
+        if adopted is None:
+            raise StoreError(f"another has changed {self.place} meanwhile; nothing was adopted, run it again")
+        return adopted
 
     def stage(self, rows: pl.DataFrame, newest: dict[str, int]) -> list[StagedFile]:
         """Write stored rows to files that no commit names yet.
@@ -138,6 +169,7 @@ class LakeTable:
         except (DeltaError, OSError) as error:
             raise StoreError(f"{self.place} cannot be written to: {error}; nothing was committed") from error
         held = handle.transaction_version(_BATCH) or 0
+        marks = owner_mark(self.place, handle, self.store)
         if held != batch - 1:
             raise CorruptLakeError(f"{self.place} is at batch {held}; batch {batch} does not follow")
         try:
@@ -148,7 +180,7 @@ class LakeTable:
                     schema=handle.schema(),
                     partition_by=[PERIOD],
                     commit_properties=CommitProperties(
-                        app_transactions=[Transaction(_BATCH, batch), Transaction(_NONCE, nonce)]
+                        app_transactions=[Transaction(_BATCH, batch), Transaction(_NONCE, nonce), *marks]
                     ),
                 )
         except CommitFailedError as error:
@@ -162,7 +194,13 @@ class LakeTable:
         return self.refresh()
 
     def replace(
-        self, pin: Pin, removed: Files, added: Sequence[StagedFile], *, removal: int | None = None
+        self,
+        pin: Pin,
+        removed: Files,
+        added: Sequence[StagedFile],
+        *,
+        removal: int | None = None,
+        is_adopting: bool = False,
     ) -> Pin | None:
         """Commit staged files in place of files of the pin, all or nothing, and have the disk keep it.
 
@@ -171,6 +209,7 @@ class LakeTable:
         missing. Without any file it only makes a commit fail that is based on the same pin.
 
         Raises:
+            CorruptLakeError: the table belongs to another store, and `is_adopting` does not say to take it.
             StoreUnavailableError: an object store did not say whether it took the commit; the files must stay.
         """
         if self.place.missing(file.path for file in added):
@@ -189,6 +228,7 @@ class LakeTable:
         try:
             with reaching():
                 handle = self.open()
+                marks += owner_mark(self.place, handle, self.store, is_adopting=is_adopting)
                 if (handle.transaction_version(_MAINTENANCE) or 0) != pin.maintenance:
                     return None
                 handle.create_write_transaction(
@@ -202,7 +242,7 @@ class LakeTable:
             # It may be this very commit that was there already; the names of its files are its own, as is its nonce.
             newer = self.refresh()
             is_ours = newer.removal == removal if is_change else {file.path for file in added} & set(newer.files.path)
-            if not is_ours:
+            if not is_ours and not (is_adopting and newer.owner == self.store):
                 return None
         except (DeltaError, OSError) as error:
             raise StoreError(f"{self.place} cannot be committed to: {error}") from error
@@ -274,6 +314,7 @@ class LakeTable:
             files=last.files.changed(news.gone, self._files(news.added)),
             maintenance=marks.get(_MAINTENANCE, last.maintenance),
             removal=marks.get(_REMOVAL, last.removal),
+            owner=marks.get(OWNER, last.owner),
         )
 
     def _opened(self) -> Pin:
@@ -297,6 +338,7 @@ class LakeTable:
             files=self._files(actions.rename({f"partition.{PERIOD}": PERIOD})),
             maintenance=handle.transaction_version(_MAINTENANCE) or 0,
             removal=handle.transaction_version(_REMOVAL),
+            owner=handle.transaction_version(OWNER),
         )
 
     def _files(self, actions: pl.DataFrame) -> Files:
@@ -304,26 +346,3 @@ class LakeTable:
             return files_of(actions)
         except CorruptLakeError as error:
             raise CorruptLakeError(f"{self.place}/{error}") from None
-
-
-class Lake:
-    """All tables of one place, which may be given as its path; narrow reads keep `kept_bytes` of what they decode."""
-
-    def __init__(self, root: "Place | Path", *, kept_bytes: int = 0) -> None:
-        self.place: Place = Folder(root) if isinstance(root, Path) else root
-        self.blocks = Blocks(kept_bytes)
-        self._tables: dict[str, LakeTable] = {}
-
-    def open(self) -> None:
-        """Prove that the place can be used; a folder is made, private to its owner, and the tables' are closed.
-
-        Raises:
-            InputError: it cannot be made or written to.
-            StoreUnavailableError: an object store does not answer.
-        """
-        self.place.open()
-        self.place.keep_private((*DATASETS, ANCHORED))
-
-    def table(self, dataset: Dataset) -> LakeTable:
-        """The dataset's table, the same object each time."""
-        return self._tables.setdefault(dataset.name, LakeTable(self.place, dataset, blocks=self.blocks))

@@ -18,7 +18,7 @@ from olap.places.folder import Folder
 
 def unneeded(table: LakeTable, *, before: datetime) -> list[FileEntry]:
     """Files that no version since `before` refers to, and that were not written since."""
-    pin = table.refresh()
+    pin = table.owned()
     if pin.version < 0:
         return []
     needed = {*pin.files.path, *_removed_since(table, before)}

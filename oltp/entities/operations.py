@@ -113,6 +113,18 @@ class MirrorState(Base):
     )
 
 
+class StoreIdentity(Base):
+    """The one row by which a store knows its own lake."""
+
+    __tablename__ = "store_identity"
+    __table_args__ = (sa.CheckConstraint("is_only", name="is_only"),)
+
+    is_only: Mapped[bool] = mapped_column(primary_key=True, default=True, server_default=sa.true())
+    id: Mapped[int] = mapped_column(
+        sa.BigInteger, doc="62 random bits, drawn when the database was made; the tables of its lake have it too."
+    )
+
+
 class PrimarySource(Base):
     """Which feed answers for an instrument when a read names none."""
 

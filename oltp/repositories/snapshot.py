@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from oltp.server.engine import Postgres
 
-_HIDDEN = frozenset({"mirror_state"})
+_HIDDEN = frozenset({"mirror_state", "store_identity"})
 
 
 def entity_names() -> list[str]:

@@ -321,13 +321,13 @@ from medalion.ingest import history, sources
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.ingest.pieces import ImportPlan, fitted
 from medalion.ingest.sources import Source
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
 from oltp.hot.writes import OpenWrite
 
 sources.PIECE_ROWS = history.PIECE_ROWS = 32_768
 history._CHUNK_ROWS = 65_536
 lake, path = Lake(Path(sys.argv[1])), sys.argv[2]
-lake.open()
+lake.place.open()
 peaks = []
 for times in (2, 8):
     source, staged, reading = Source([path] * times), history.StagedImport(), ImportPlan()

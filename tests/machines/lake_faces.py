@@ -13,8 +13,10 @@ from medalion.core.datasets import Dataset
 from medalion.mirror.copy import Copier
 from medalion.services.mirror import Mirror
 from medalion.services.observations import Observations
-from olap.delta.tables import Lake, LakeTable
+from olap.delta.lake import Lake
+from olap.delta.tables import LakeTable
 from oltp.hot.tables import last_name
+from oltp.ledger.identity import store_id
 from oltp.server.engine import Postgres
 
 KEPT_BYTES = 40_000
@@ -33,8 +35,9 @@ class Face:
     @classmethod
     def open(cls, postgres: Postgres, root: Path, *, batch_rows: int, slot_rows: int) -> "Face":
         """One that knows nothing yet of the lake under `root`."""
-        lake = Lake(root, kept_bytes=KEPT_BYTES)
-        lake.open()
+        with postgres.connection() as connection:
+            lake = Lake(root, store=store_id(connection), kept_bytes=KEPT_BYTES)
+        lake.place.open()
         copier = Copier(postgres, lake, batch_rows=batch_rows, slot_rows=slot_rows)
         return cls(postgres, lake, Mirror(postgres, lake, copier), Observations(postgres, lake, copier))
 

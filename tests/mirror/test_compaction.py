@@ -217,7 +217,7 @@ def test_another_that_commits_at_the_same_moment_makes_it_fail(store: Store, mon
 
     def overtaken(self: StagedFile, *, data_change: bool = True) -> Any:
         monkeypatch.setattr(StagedFile, "action", action)
-        other = LakeTable(Folder(folder_of(table).parent), STOCK_QUOTES)
+        other = LakeTable(Folder(folder_of(table).parent), STOCK_QUOTES, store=table.store)
         assert other.replace(other.refresh(), files, list(compaction.rewritten(other, files))) is not None
         return self.action(data_change=data_change)
 

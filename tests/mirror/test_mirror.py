@@ -23,7 +23,6 @@ from oltp.hot.writes import write
 from oltp.ledger import batches
 from oltp.server.engine import Postgres
 from tests.support.observed import as_read, instruments, rows_at, sample
-from tests.support.postgres import fresh_database
 from tests.support.programs import begun, exit_code
 
 
@@ -283,27 +282,6 @@ def test_readers_writers_mirror_and_pruner_at_once(store: Store, database_url: s
         thread.join()
     assert wrong == []
     assert read_all(store).height == acknowledged
-
-
-def test_a_lake_of_another_store_is_refused_and_not_touched(store: Store, data_dir: Path) -> None:
-    instruments(store, STOCK_QUOTES.kind)
-    store.write(STOCK_QUOTES, rows_at(0))
-    store.mirror.run()
-    before = sorted(data_dir.rglob("*"))
-    with (
-        fresh_database() as url,
-        medalion.open(url, data_dir=data_dir, mirror_background=False) as other,
-    ):
-        instruments(other, STOCK_QUOTES.kind)
-        with pytest.raises(CorruptLakeError, match="another store"):
-            other.write(STOCK_QUOTES, rows_at(0))
-        with pytest.raises(CorruptLakeError, match="another store"):
-            other.mirror.run()
-        with pytest.raises(CorruptLakeError, match="another store"):
-            read_all(other)
-        assert not other.mirror.verify().is_empty()
-    assert sorted(data_dir.rglob("*")) == before
-    assert read_all(store).height == 4
 
 
 def test_a_missing_or_damaged_file_is_named(store: Store, data_dir: Path) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +17,8 @@ from psycopg import sql
 import medalion
 from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
+from medalion.core.settings import settings_of
+from medalion.store.parts import Parts
 from medalion.store.store import Store
 from oltp.server.engine import Postgres
 from oltp.server.place import binaries
@@ -150,16 +153,22 @@ def test_an_empty_lake_is_filled_again_from_what_is_hot(started: str, data_dir: 
         hold(store, store.read(STOCK_QUOTES))
 
 
-def test_a_lake_of_another_store_is_not_taken_over(started: str, data_dir: Path) -> None:
+def refuse_to_adopt(url: str, data_dir: Path, reason: str) -> None:
+    settings = settings_of(url, None, data_dir, {"mirror_background": False})
+    with closing(Parts(settings, is_rebinding=True)) as parts:
+        with pytest.raises(InputError, match="belongs to store") as refused:
+            parts.mirror.rebind()
+        with pytest.raises(InputError, match=reason):
+            parts.mirror.rebind(adopt=str(refused.value.expected))
+
+
+def test_a_lake_of_another_store_is_not_taken_over(started: str, data_dir: Path, tmp_path: Path) -> None:
     before = sorted(data_dir.rglob("*"))
-    with fresh_database() as url, opened(url, data_dir) as other:
-        with pytest.raises(InputError, match="of another store"):
-            other.mirror.rebind()
-        instruments(other, STOCK_QUOTES.kind, ("XXX", "YYY"))
-        with pytest.raises(InputError, match="instrument 1 is 'AAA' there and 'XXX'"):
-            other.mirror.rebind()
-        with pytest.raises(CorruptLakeError, match="rebind"):
-            other.write(STOCK_QUOTES, sample(STOCK_QUOTES, symbols=("XXX",)))
+    with fresh_database() as url:
+        refuse_to_adopt(url, data_dir, "the books know none of its 2 instruments")
+        with opened(url, tmp_path) as other:
+            instruments(other, STOCK_QUOTES.kind, ("XXX", "YYY"))
+        refuse_to_adopt(url, data_dir, "instrument 1 is 'AAA' there and 'XXX'")
     assert sorted(data_dir.rglob("*")) == before
     with opened(started, data_dir) as store:
         assert store.read(STOCK_QUOTES).height == 8

@@ -19,7 +19,7 @@ from medalion.core.errors import CorruptLakeError, InputError, MedalionError, St
 from medalion.core.frames import conform, polars_schema
 from medalion.store.store import Store
 from olap.delta.compaction import rewritten
-from olap.delta.tables import Lake
+from olap.delta.lake import Lake
 from olap.places.bucket import Bucket, RequestLimits
 from tests.support.commands import run
 from tests.support.lake import life, pin_of, table_of, working, written
@@ -112,7 +112,8 @@ def test_two_compactors_on_one_bucket_keep_every_row_once(
     written(opened, STOCK_QUOTES)
     expected = opened.read(STOCK_QUOTES)
     rows = int(pin_of(opened).files.rows.sum())
-    tables = [Lake(Bucket.of(url)).table(STOCK_QUOTES) for _ in range(2)]
+    store = pin_of(opened).owner
+    tables = [Lake(Bucket.of(url), store=store).table(STOCK_QUOTES) for _ in range(2)]
     pins = [table.refresh() for table in tables]
     staged = [list(rewritten(table, pin.files)) for table, pin in zip(tables, pins, strict=True)]
     done = [table.replace(pin, pin.files, files) for table, pin, files in zip(tables, pins, staged, strict=True)]

@@ -4,6 +4,7 @@ import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from secrets import randbits
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -34,6 +35,7 @@ _EMPTY = sa.text("""
         END LOOP;
     END $$
 """)
+_NUMBERED = sa.text("INSERT INTO store_identity (id) VALUES (:id) ON CONFLICT (is_only) DO UPDATE SET id = :id")
 # Numbers of objects are copied with the template, so that they say as much as names and definitions.
 _SHAPE = sa.text("""
     SELECT md5(string_agg(part, ' ' ORDER BY part)) FROM (
@@ -68,6 +70,8 @@ def fresh_database() -> Iterator[str]:
     """The URL of a migrated database without rows; a test may do with it what it likes."""
     template = _template()
     name = _emptied.pop() if _emptied else _created(template)
+    with _engine(name).begin() as connection:  # a copy of the template is a store of its own here
+        connection.execute(_NUMBERED, {"id": randbits(62)})
     try:
         yield _url(name)
     finally:

@@ -144,7 +144,7 @@ WRITING = (
         "a ledger without batches takes any lake",
         "medalion/mirror/copy.py",
         {"if pin.mark not in marks:": "if last and pin.mark not in marks:"},
-        ("mirror/test_mirror.py::test_a_lake_of_another_store_is_refused_and_not_touched",),
+        ("mirror/test_foreign_lake.py::test_a_lake_that_appears_under_an_empty_store_is_not_taken",),
     ),
     Mutant(
         4,
@@ -202,7 +202,7 @@ WRITING = (
         6,
         "a commit does not carry the nonce",
         "olap/delta/tables.py",
-        {"[Transaction(_BATCH, batch), Transaction(_NONCE, nonce)]": "[Transaction(_BATCH, batch)]"},
+        {"Transaction(_BATCH, batch), Transaction(_NONCE, nonce),": "Transaction(_BATCH, batch),"},
         ("mirror/test_mirror.py::test_a_stale_pin_never_shortens_a_read",),
     ),
     Mutant(
@@ -223,8 +223,22 @@ WRITING = (
         7,
         "nobody looks whether lake and ledger belong together before a write",
         "medalion/mirror/binding.py",
-        {"if not is_bound_now:": "if False:"},
+        {"if not any(is_bound(connection, table) for _ in range(_ATTEMPTS)):": "if False:"},
         ("mirror/test_rebinding.py::test_books_from_an_older_backup_take_over_what_only_the_lake_knows",),
+    ),
+    Mutant(
+        7,
+        "a commit does not look whose the table is",
+        "olap/delta/ownership.py",
+        {"if store is None or (owner is not None and not is_adopting):": "if store is None:"},
+        ("mirror/test_foreign_lake.py::test_a_commit_itself_looks_whose_the_table_is",),
+    ),
+    Mutant(
+        7,
+        "upkeep does not look whose the table is",
+        "olap/delta/tables.py",
+        {"if pin.owner not in (None, self.store):": "if False:"},
+        ("mirror/test_foreign_lake.py::test_a_commit_itself_looks_whose_the_table_is",),
     ),
     Mutant(
         7,

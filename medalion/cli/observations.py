@@ -157,7 +157,7 @@ def sql(
     import duckdb
     import polars as pl
 
-    from olap.reads.sql import tables_of
+    from olap.reads.statement import tables_of
 
     tables_of(query)
     with ctx.obj.parts() as parts, interruptible():

@@ -12,12 +12,38 @@ MedalionError
 ```
 """
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+_MOST = 2_000
+_TAIL = 400
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_FRAMES = re.compile(r"\n\s*\n?(Stack Trace|stack backtrace|Traceback|Resolved plan until failure)\b.*", re.DOTALL)
+_CARETS = re.compile(r"\n[ \t]*\^+(?=\s|$)")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def one_line(message: str) -> str:
+    """A message in one line of bounded length, whatever a library, a file or a caller has put into it.
+
+    >>> one_line("no such\\x1b[31m column\\x1b[0m:\\n  LINE 1: SELECT x\\n                 ^")
+    'no such column: LINE 1: SELECT x'
+    """
+    # Cut first: of a cell of a gigabyte nothing below should make copies.
+    if len(message) > 2 * _MOST:
+        message = f"{message[:_MOST]}…{message[-_MOST:]}"
+    message = _CARETS.sub("", _FRAMES.sub("", _COLOURS.sub("", message)))
+    message = " ".join(re.split(r"[ \t]*[\r\n]+\s*", message.strip()))
+    message = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", message)
+    return message if len(message) <= _MOST else f"{message[: _MOST - _TAIL]}…{message[-_TAIL:]}"
+
 
 class MedalionError(Exception):
-    """Base of every error raised on purpose here."""
+    """Base of every error raised on purpose here; its message is one line of 2,000 characters at most."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class InputError(MedalionError, ValueError):

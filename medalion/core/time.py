@@ -135,6 +135,10 @@ class TimeRange:
         return f"[{low}, {self.end.isoformat() if self.end else 'now'})"
 
 
+ALWAYS = TimeRange()
+"""Every time there is."""
+
+
 MICROSECOND = timedelta(microseconds=1)
 
 EXCHANGE_ZONE = ZoneInfo("America/New_York")

@@ -13,7 +13,7 @@ from medalion.core.errors import CorruptLakeError
 from olap.delta.lake import Lake
 from olap.delta.ownership import foreign, shown_store
 from olap.delta.tables import LakeTable, Pin
-from olap.files.parquet import is_unchanged
+from olap.files.parquet import has_hashes, is_unchanged
 from oltp.hot.tables import HOT_ARRIVAL
 from oltp.ledger import batches
 from oltp.ledger.folding import folded
@@ -34,6 +34,7 @@ _STATUS: dict[str, Any] = {
     "lake_bytes": pl.Int64,
     "files": pl.Int64,
     "small_files": pl.Float64,
+    "unproven_files": pl.Int64,
     "owner": pl.String,
     "leader": pl.Int64,
     "held_by": pl.Int64,
@@ -47,7 +48,8 @@ REBOUND: dict[str, Any] = {"dataset": pl.String, "subject": pl.String, "outcome"
 def status(postgres: Postgres, lake: Lake, datasets: Iterable[Dataset]) -> pl.DataFrame:
     """A row a dataset: how far the lake is, what waits, how long, who leads, and what holds it back.
 
-    `small_files` is the share of files under 1 MiB; `owner` is the number of the store that the lake belongs to;
+    `small_files` is the share of files under 1 MiB, `unproven_files` the number of those whose reads prove their footer
+    alone; `owner` is the number of the store that the lake belongs to;
     `leader` and `held_by` are PostgreSQL process ids.
     """
     rows = []
@@ -62,6 +64,7 @@ def status(postgres: Postgres, lake: Lake, datasets: Iterable[Dataset]) -> pl.Da
                     "lake_bytes": int(pin.files.bytes.sum()),
                     "files": len(pin.files),
                     "small_files": float((pin.files.bytes < _SMALL_FILE).mean()) if len(pin.files) else None,
+                    "unproven_files": sum(not has_hashes(str(path)) for path in pin.files.path),
                     "owner": None if pin.owner is None else shown_store(pin.owner),
                     "leader": batches.leader(connection, dataset),
                 }

@@ -9,18 +9,17 @@ import pyarrow as pa
 
 from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import NotFoundError
-from medalion.core.time import TimeRange
+from medalion.core.time import ALWAYS
 from medalion.observations.selection import ReadRetries, check_kept, check_settled, fits
 from olap.delta.lake import Lake
 from olap.delta.tables import Pin
 from olap.reads import sql
 from olap.reads.scan import Selection
+from olap.reads.statement import tables_of
 from oltp.hot.tail import tail_list, tail_rows
 from oltp.repositories.past import check_past, past_table
 from oltp.repositories.snapshot import entity_names, entity_table, snapshot
 from oltp.server.engine import Postgres, is_replica
-
-_ALWAYS = TimeRange()
 
 
 def query(
@@ -32,7 +31,7 @@ def query(
         InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.
         NotFoundError: a table it names is not known.
     """
-    named, local = sql.tables_of(text)
+    named, local = tables_of(text)
     known = [*DATASETS, *entity_names()]
     for name in sorted(named.difference(known, local)):
         raise NotFoundError("table", name, known=known, hint=f"known: {', '.join(known)}")
@@ -46,8 +45,8 @@ def query(
     selections, tables = _moment(postgres, lake, datasets, entities, as_of)
     if as_of is not None:
         for dataset in datasets:
-            check_kept(postgres, dataset, as_of, _ALWAYS)
-    return sql.run(sql.database(selections, tables), text, parameters)
+            check_kept(postgres, dataset, as_of, ALWAYS)
+    return sql.run(selections, tables, text, parameters)
 
 
 def _moment(
@@ -65,10 +64,10 @@ def _moment(
         with snapshot(postgres) as connection:
             for dataset in datasets:
                 pin = pins[dataset.name]
-                tail, hot = tail_rows(connection, dataset, batch=pin.batch, instruments=None, during=_ALWAYS)
+                tail, hot = tail_rows(connection, dataset, batch=pin.batch, instruments=None, during=ALWAYS)
                 is_whole = is_whole and fits(pin, tail)
                 place = lake.table(dataset).place
-                selections.append(Selection(dataset, place, pin.files, hot, _ALWAYS, as_of=as_of))
+                selections.append(Selection(dataset, place, pin.files, hot, ALWAYS, as_of=as_of))
             tables = {
                 name: entity_table(connection, name) if as_of is None else past_table(connection, name, as_of)
                 for name in entities
@@ -82,5 +81,5 @@ def _moment(
 
 def _still_fits(postgres: Postgres, dataset: Dataset, pin: Pin) -> bool:
     with postgres.connection() as connection:
-        tail = tail_list(connection, dataset, batch=pin.batch, instruments=None, during=_ALWAYS)
+        tail = tail_list(connection, dataset, batch=pin.batch, instruments=None, during=ALWAYS)
     return tail.floor <= pin.batch

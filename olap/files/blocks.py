@@ -9,6 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from olap.files.groups import Group
+from olap.files.proof import decoded
 from olap.places.open import Place
 
 _SHARED_ROWS = 32_768
@@ -44,7 +45,7 @@ class Blocks:
         """The columns of each group, which has them; those that are not held are decoded, side by side if many.
 
         Raises:
-            ArrowException, PolarsError, OSError: a file is missing or damaged.
+            CorruptLakeError, ArrowException, PolarsError, OSError: a file is missing or damaged.
         """
         files = {group.file: (place.at(group.file), place.stamp(group.file)) for group, _ in wanted}
         asked = [(group, [Block(*files[group.file], group.number, name) for name in names]) for group, names in wanted]
@@ -82,7 +83,7 @@ NONE_KEPT = Blocks(0)
 def _decoded(place: Place, lacking: Sequence[tuple[Group, Sequence[Block]]]) -> dict[Block, pl.Series]:
     def decode(of_group: tuple[Group, Sequence[Block]]) -> dict[Block, pl.Series]:
         group, blocks = of_group
-        rows = group.decoded(place, [block.column for block in blocks])
+        rows = decoded(place, group, [block.column for block in blocks])
         return {block: rows[block.column] for block in blocks}
 
     if sum(group.rows for group, _ in lacking) < _SHARED_ROWS:

@@ -7,10 +7,9 @@ its statistics say, need not be decoded.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -65,16 +64,6 @@ class Group:
         """The columns that the file has."""
         return {path.split(".")[0] for path in self._statistics}
 
-    def decoded(self, place: Place, names: list[str]) -> pl.DataFrame:
-        """Its rows with these columns, as they lie in memory.
-
-        Raises:
-            ArrowException, OSError: the file is missing or damaged.
-        """
-        with place.opened(self.file) as file, pq.ParquetFile(file, metadata=self.footer) as parquet:
-            table = parquet.read_row_group(self.number, columns=names, use_threads=False)
-        return cast(pl.DataFrame, pl.from_arrow(table, rechunk=False))
-
 
 def _plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
@@ -86,16 +75,29 @@ def groups_of(place: Place, file: str, instruments: Sequence[int] | None, during
     Raises:
         CorruptLakeError, ArrowException, OSError: the file is missing or damaged.
     """
-    groups, boxes = _footer(place, file)
-    return [groups[number] for number in np.flatnonzero(boxes.meeting(instruments, during))]
+    footer = footer_of(place, file, place.stamp(file))
+    return [footer.groups[number] for number in np.flatnonzero(footer.boxes.meeting(instruments, during))]
+
+
+class Footer(NamedTuple):
+    """What the end of a file says of it: its row groups, and what each of them spans."""
+
+    metadata: pq.FileMetaData
+    groups: list[Group]
+    boxes: Boxes
 
 
 @lru_cache(_KEPT_FOOTERS)
-def _footer(place: Place, file: str) -> tuple[list[Group], Boxes]:
+def footer_of(place: Place, file: str, stamp: tuple[int, ...]) -> Footer:
+    """The footer of a file, proven by the file's name; `stamp` is another once the file has changed.
+
+    Raises:
+        CorruptLakeError, ArrowException, OSError: the file is missing or damaged.
+    """
     footer = pq.read_metadata(pa.BufferReader(_checked(place, file)))
     groups = [Group(file, number, footer) for number in range(footer.num_row_groups)]
     spans = np.array([(*group.span["instrument_id"], *group.span["ts"]) for group in groups], np.int64).reshape(-1, 4)
-    return groups, Boxes(np.zeros(len(groups), np.object_), *spans.T)
+    return Footer(footer, groups, Boxes(np.zeros(len(groups), np.object_), *spans.T))
 
 
 def _checked(place: Place, file: str) -> bytes:
@@ -110,5 +112,7 @@ def _checked(place: Place, file: str) -> bytes:
             tail = source.read()
     footer = bytes(footer_in(tail))
     if not is_footer_unchanged(file, footer):
-        raise CorruptLakeError(f"{place}/{file} is damaged: its footer has changed since it was written")
+        raise CorruptLakeError(
+            f"{place}/{file} is damaged: its footer has changed since it was written; run `medalion mirror verify`"
+        )
     return footer

@@ -15,11 +15,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from deltalake.transaction import AddAction
 
 from medalion.core.datasets import Dataset, Period
 from medalion.core.errors import StoreError
 from medalion.core.frames import by_runs
+from olap.files.chunks import room_for, sealed
 from olap.files.layout import CLEAN, COMPACT, PERIOD, period_of, sort_key
 from olap.places.open import Place
 
@@ -122,7 +124,7 @@ def write_file(
     Raises:
         StoreError: the place cannot be written to, for instance because the disk is full.
     """
-    content = _encoded(dataset, rows)
+    content = sealed(_encoded(dataset, rows))
     marks = COMPACT * is_compact + CLEAN * (not repeated(dataset, rows).any())
     path = f"{PERIOD}={period}/{token_hex(4)}-{sums_of(content)}{marks}.parquet"
     try:
@@ -134,7 +136,7 @@ def write_file(
 
 def sums_of(content: bytes | pa.Buffer) -> str:
     """What a file's name says of its bytes, and of the footer alone."""
-    return f"{_digest(content)}-{_footer_sum(footer_in(memoryview(content)))}"
+    return f"{_digest(content)}-{xxhash.xxh3_64_hexdigest(footer_in(memoryview(content)))}"
 
 
 def is_unchanged(path: str, content: bytes | pa.Buffer) -> bool:
@@ -144,7 +146,12 @@ def is_unchanged(path: str, content: bytes | pa.Buffer) -> bool:
 
 def is_footer_unchanged(path: str, footer: bytes) -> bool:
     """Whether this is the footer that was written, as the file's name says: a damaged one may end whoever parses it."""
-    return _sums_in(path)[1:] == [_footer_sum(footer)]
+    return _sums_in(path)[1:] in ([xxhash.xxh3_64_hexdigest(footer)], [f"{crc32(footer):08x}"])
+
+
+def has_hashes(path: str) -> bool:
+    """Whether the footer holds a hash of each column chunk, as the file's name says: the sum of one of before is short."""
+    return [len(part) for part in _sums_in(path)[1:]] == [16]
 
 
 def footer_in(tail: bytes | memoryview) -> bytes | memoryview:
@@ -160,10 +167,6 @@ def _digest(content: bytes | pa.Buffer) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
-def _footer_sum(footer: bytes | memoryview) -> str:
-    return f"{crc32(footer):08x}"
-
-
 def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:
     texts = {name: by_runs(rows[name]) for name in _runs_of_text(rows)}
     fields = [field.with_type(texts[field.name].type) if field.name in texts else field for field in dataset.stored]
@@ -176,6 +179,7 @@ def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:
         path: "lz4" if field.name in packed else "zstd" for field in fields for path in _leaves(field)
     }
     schema, sink = pa.schema(fields), pa.BufferOutputStream()
+    groups = list(row_groups(rows["instrument_id"]))
     with pq.ParquetWriter(
         sink,
         schema,
@@ -188,13 +192,14 @@ def _encoded(dataset: Dataset, rows: pl.DataFrame) -> pa.Buffer:
         use_dictionary=cast(Any, [*few_valued, *(f.name for f in dataset.stored if pa.types.is_string(f.type))]),
         column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
     ) as writer:
-        for start, length in row_groups(rows["instrument_id"]):
+        for start, length in groups:
             group = plain.slice(start, length)
             columns = [
                 _narrowed(texts[name].slice(start, length)) if name in texts else group.column(name)
                 for name in schema.names
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=length)
+        writer.add_key_value_metadata(room_for(len(groups), len(codecs)))
     return sink.getvalue()
 
 

@@ -80,15 +80,17 @@ def reaching(*others: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def reading() -> Iterator[None]:
-    """Turns errors of reading a file of the lake into the store's.
+def reading(*others: type[Exception]) -> Iterator[None]:
+    """Turns errors of reading a file of the lake into the store's; `others` are those of libraries not always used.
 
     Raises:
         CorruptLakeError: a file that the log names is missing or damaged.
         StoreUnavailableError: an object store does not answer.
     """
+    libraries = (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException)
+    kinds: tuple[type[BaseException], ...] = (OSError, *libraries, *others)
     try:
-        with reaching():
+        with reaching(*others):
             yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
+    except kinds as error:
         raise CorruptLakeError(f"the lake cannot be read: {error}; run `medalion mirror verify`") from error

@@ -31,7 +31,7 @@ def read(selection: Selection, *, columns: Sequence[str]) -> pl.DataFrame:
     names = list(dict.fromkeys([*(root for column in shown for root in column.meta.root_names()), *order]))
     rows = _clean(selection, names)
     if not selection.is_in_order:
-        rows = pl.concat([rows, resolved(selection).select(names)]).sort(order)
+        rows = pl.concat([rows, resolved(selection, names).select(names)]).sort(order)
     return collect(rows.select(shown))
 
 

@@ -1,7 +1,7 @@
 """Reads over pinned files and unmirrored rows: each key's last row, once."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, reduce
 from operator import and_, or_
@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from medalion.core.datasets import Dataset
 from medalion.core.frames import derive, polars_schema
@@ -16,8 +17,11 @@ from medalion.core.time import TimeRange
 from olap.files.blocks import NONE_KEPT, Blocks
 from olap.files.index import Files
 from olap.files.layout import boxes_of, microseconds
+from olap.files.proof import Touched, prove
 from olap.places.base import reading
 from olap.places.open import Place
+
+_ROWS_AT_ONCE = 1_000_000
 
 Series: TypeAlias = Mapping[str, Sequence[int] | None]
 
@@ -56,6 +60,10 @@ class Selection:
         for path, is_twice in zip(files.path, twice.tolist(), strict=True):
             sorted_out[is_twice].append(path)
         return sorted_out
+
+    def within(self, during: TimeRange) -> "Selection":
+        """The same for a query that asks for no other times: its rows are the same, and its files fewer."""
+        return replace(self, files=self.files.selected(None, during))
 
     @property
     def instruments(self) -> list[int] | None:
@@ -103,9 +111,26 @@ def _one_of(instruments: Sequence[int] | None) -> pl.Expr:
 
 
 def scan(selection: Selection, *, columns: Sequence[str]) -> pl.LazyFrame:
-    """The current rows, lazily, in order of symbol, (timeframe,) ts and arrival."""
+    """The current rows, lazily, in order of symbol, (timeframe,) ts and arrival.
+
+    Evaluating it raises CorruptLakeError where a file is missing or damaged, and StoreUnavailableError where an object
+    store does not answer.
+    """
     dataset = selection.dataset
-    return _rows(selection).sort(*dataset.order, "write_id", "ordinal").with_columns(derive(dataset)).select(columns)
+    kinds = polars_schema(dataset.stored)
+
+    def source(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _: int | None
+    ) -> Iterator[pl.DataFrame]:
+        left = n_rows
+        for rows in _parts(selection, with_columns or list(kinds), predicate):
+            yield rows if left is None else rows.head(left)
+            left = None if left is None else max(left - rows.height, 0)
+            if left == 0:
+                return
+
+    rows = register_io_source(source, schema=kinds, is_pure=True)
+    return rows.sort(*dataset.order, "write_id", "ordinal").with_columns(derive(dataset)).select(columns)
 
 
 def stored(selection: Selection) -> tuple[pl.DataFrame, bool]:
@@ -115,27 +140,63 @@ def stored(selection: Selection) -> tuple[pl.DataFrame, bool]:
     """
     _, twice = selection.paths
     is_one_timeframe = selection.timeframe is not None or not selection.dataset.has_timeframe
-    return collect(_rows(selection)), not twice and not selection.hot.height and is_one_timeframe
+    rows = pl.concat(_parts(selection, selection.dataset.stored.names, None))
+    return rows, not twice and not selection.hot.height and is_one_timeframe
 
 
-def _rows(selection: Selection) -> pl.LazyFrame:
-    """The current rows as stored, in no order."""
-    dataset = selection.dataset
+def _parts(selection: Selection, names: list[str], predicate: pl.Expr | None) -> Iterator[pl.DataFrame]:
+    """The current rows as stored that a predicate keeps, in no order and a part at a time, at least one."""
     once, twice = selection.paths
-    parts: list[pl.LazyFrame] = []
-    if once:
-        parts.append(scan_files(selection.place, dataset, once).filter(selection.wanted()))
+    kept = pl.lit(True) if predicate is None else predicate
+    needed = [*names, *kept.meta.root_names()]
+    for few in _together(selection, once):
+        with reading():
+            prove(selection.place, few, touched(selection, needed))
+            found = scan_files(selection.place, selection.dataset, few).filter(selection.wanted())
+            rows = found.filter(kept).select(names).collect()
+        yield rows
     if twice or selection.hot.height or not once:
-        parts.append(resolved(selection))
-    return pl.concat(parts) if len(parts) > 1 else parts[0]
+        yield collect(resolved(selection, needed).filter(kept).select(names))
 
 
-def resolved(selection: Selection) -> pl.LazyFrame:
-    """The current rows of the files that need deduplication and of those not mirrored yet, as stored."""
+def _together(selection: Selection, paths: list[str]) -> Iterator[list[str]]:
+    """The files, so many at a time as have about a million rows."""
+    rows = dict(zip(selection.files.path.tolist(), selection.files.rows.tolist(), strict=True))
+    few: list[str] = []
+    held = 0
+    for path in paths:
+        if few and held + rows[path] > _ROWS_AT_ONCE:
+            yield few
+            few, held = [], 0
+        few.append(path)
+        held += rows[path]
+    if few:
+        yield few
+
+
+def touched(selection: Selection, names: Iterable[str]) -> Touched:
+    """What a read of these columns touches of the files."""
+    keys = selection.wanted().meta.root_names()
+    return Touched({*names, *keys}, keys, selection.instruments, during=selection.during)
+
+
+def resolved(selection: Selection, names: Sequence[str]) -> pl.LazyFrame:
+    """The current rows of the files that need deduplication and of those not mirrored yet; of these columns proven.
+
+    Raises:
+        CorruptLakeError: a file is missing or damaged.
+    """
     _, twice = selection.paths
     files = [scan_files(selection.place, selection.dataset, twice)] if twice else []
+    with reading():
+        prove(selection.place, twice, touched(selection, (*names, *resolving(selection.dataset))))
     rows = pl.concat([*files, selection.hot.lazy()])
     return current(selection.dataset, rows.filter(selection.wanted()))
+
+
+def resolving(dataset: Dataset) -> tuple[str, ...]:
+    """The columns by which each key's last row is found."""
+    return (*dataset.key, "write_id", "ordinal", "is_deleted")
 
 
 def current(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:

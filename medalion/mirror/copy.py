@@ -140,13 +140,16 @@ class Copier:
     ) -> Iterator[tuple[Batch, list[StagedFile]]]:
         number, pace = self.finish(connection, dataset), self._paces[dataset.name]
         started = time.perf_counter()
-        while batch := batches.claim(connection, dataset, number=number + 1, rows=pace.rows):
+        # Not what comes in meanwhile: bots that write more often than a batch takes would have it lead for ever, while
+        # other datasets, and whoever waits to lead, never have their turn.
+        newest = batches.newest_waiting(connection, dataset)
+        while newest and (batch := batches.claim(connection, dataset, number=number + 1, rows=pace.rows)):
             files = self._copy(connection, dataset, batch, self._lake.table(dataset).pin())
             number, seconds = batch.number, time.perf_counter() - started
             pace.took(batch.rows, seconds=seconds)
             self._measure(connection, dataset, batch, files, seconds)
             yield batch, files
-            if is_stopping():
+            if is_stopping() or not batches.is_waiting(connection, dataset, newest):
                 return
             started = time.perf_counter()
 

@@ -150,6 +150,23 @@ def claim(connection: Connection, dataset: Dataset, *, number: int, rows: int) -
     return batch
 
 
+def newest_waiting(connection: Connection, dataset: Dataset) -> int:
+    """The highest number of the writes that are committed and not claimed; 0 if none wait."""
+    row = connection.execute(
+        "SELECT coalesce(max(id), 0) FROM writes WHERE dataset = %s AND batch IS NULL AND kind = 'hot'", (dataset.name,)
+    ).fetchone()
+    return int(one(row)[0])
+
+
+def is_waiting(connection: Connection, dataset: Dataset, newest: int) -> bool:
+    """Whether any write up to that number is committed and not claimed."""
+    row = connection.execute(
+        """SELECT EXISTS (SELECT FROM writes WHERE dataset = %s AND batch IS NULL AND kind = 'hot' AND id <= %s)""",
+        (dataset.name, newest),
+    ).fetchone()
+    return bool(one(row)[0])
+
+
 def enter_batch(connection: Connection, dataset: Dataset, batch: Batch) -> None:
     """Add a claimed batch to the books, in the caller's transaction."""
     file_list = None if batch.file_list is None else Jsonb(batch.file_list)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import psycopg
@@ -19,6 +20,7 @@ from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import conform
 from medalion.store.store import Store
+from olap.delta.tables import LakeTable
 from oltp.hot.writes import write
 from oltp.ledger import batches
 from oltp.server.engine import Postgres
@@ -357,3 +359,17 @@ def test_a_store_refuses_to_work_after_a_fork(store: Store, database_url: str, d
             os._exit(7 if "spawn" in str(error) else 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_run_ends_although_somebody_writes_all_the_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch finds another write that came in while it was copied."""
+    instruments(store, STOCK_QUOTES.kind)
+    minutes, append = iter(range(0, 400, 4)), LakeTable.append
+
+    def appended(table: LakeTable, *given: Any, **named: Any) -> Any:
+        store.write(STOCK_QUOTES, rows_at(next(minutes)))
+        return append(table, *given, **named)
+
+    monkeypatch.setattr(LakeTable, "append", appended)
+    store.write(STOCK_QUOTES, rows_at(next(minutes)))
+    assert [store.mirror.run([STOCK_QUOTES]).rows for _ in range(3)] == [4, 4, 4]

@@ -126,6 +126,19 @@ class LakeTable:
             raise StoreError(f"another has changed {self.place} meanwhile; nothing was adopted, run it again")
         return adopted
 
+    def pin_at(self, version: int) -> Pin:
+        """An earlier version, which the log still has; what `pin` gives stays the newest.
+
+        Raises:
+            CorruptLakeError: the log has it no more, or cannot be read.
+            StoreUnavailableError: an object store does not answer.
+        """
+        try:
+            with reaching():
+                return self._read(version)
+        except (DeltaError, OSError) as error:
+            raise CorruptLakeError(f"version {version} of {self.place} cannot be read: {error}") from error
+
     def stage(self, rows: pl.DataFrame, newest: dict[str, int]) -> list[StagedFile]:
         """Write stored rows to files that no commit names yet.
 
@@ -271,9 +284,9 @@ class LakeTable:
         yield LOG
         yield from {f"{PERIOD}={period}" for period in pin.files.period}
 
-    def open(self) -> DeltaTable:
+    def open(self, version: int | None = None) -> DeltaTable:
         """A fresh handle of the table, which must exist."""
-        return DeltaTable(str(self.place), storage_options=self.place.delta_options)
+        return DeltaTable(str(self.place), version=version, storage_options=self.place.delta_options)
 
     def _create_or_open(self) -> DeltaTable:
         """A fresh handle; one that has committed knows a stale version and is not used again."""
@@ -328,8 +341,8 @@ class LakeTable:
                 continue
         return self._read()
 
-    def _read(self) -> Pin:
-        handle = self.open()
+    def _read(self, version: int | None = None) -> Pin:
+        handle = self.open(version)
         actions = pl.DataFrame(handle.get_add_actions(flatten=True))
         return Pin(
             version=handle.version(),

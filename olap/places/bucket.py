@@ -219,6 +219,11 @@ class Bucket:
     def make(self) -> None:
         """Nothing: a place in a bucket is there."""
 
+    def is_empty(self) -> bool:
+        """Whether no object lies there."""
+        with self._asking("listed"):
+            return not any(chunk for chunk in self._store.list(self.prefix or None, chunk_size=1))
+
     def write(self, name: str, content: pa.Buffer) -> None:
         """A new object; an existing one is never written to."""
         exists, _ = _errors()

@@ -71,6 +71,10 @@ class Folder:
         """Make the folder, readable by its owner alone, with those above it."""
         _make_private(self.path)
 
+    def is_empty(self) -> bool:
+        """Whether nothing lies there; a folder that is not there is empty too."""
+        return not os.path.lexists(self.path) or (self.path.is_dir() and not any(self.path.iterdir()))
+
     def keep_private(self, names: Iterable[str]) -> None:
         """Let nobody but the owner into these files and folders, which another library made; those that are not there,
         are another's, or lie where nothing can be changed, are passed over.

@@ -19,17 +19,20 @@ def lake_place(settings: Settings) -> Place:
     Raises:
         InputError: a URL that is no bucket's, or without the keys to it.
     """
-    if settings.lake is None:
-        return Folder(settings.data_dir / "lake")
-    if settings.lake.startswith("s3://"):
+    return Folder(settings.data_dir / "lake") if settings.lake is None else place_of(settings.lake)
+
+
+def place_of(named: str) -> Place:
+    """The folder or bucket of that name; raises as `lake_place`."""
+    if named.startswith("s3://"):
         from olap.places.bucket import Bucket
 
-        return Bucket.of(settings.lake)
-    if "://" in settings.lake:
-        scheme = settings.lake.split("://")[0]
+        return Bucket.of(named)
+    if "://" in named:
+        scheme = named.split("://")[0]
         raise InputError(
             f"a lake on {scheme}:// was given; expected a folder or s3://bucket/prefix",
             given=scheme,
             expected="a folder or s3://bucket/prefix",
         )
-    return Folder(Path(settings.lake).expanduser().absolute())
+    return Folder(Path(named).expanduser().absolute())

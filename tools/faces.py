@@ -20,6 +20,8 @@ from tools.sources import Origin
 
 OWN = "observations"
 """The part whose methods are the store's own."""
+OF_ALL = ("backup",)
+"""What is of the whole store, and of no part."""
 UNITS = "units"
 BODY = "self._body"
 
@@ -27,15 +29,17 @@ BODY = "self._body"
 def parts() -> Iterator[Member]:
     """What the store has beside its own methods and the repositories."""
     for member in members(Services):
-        if member.name not in (OWN, UNITS):
+        if member.name not in (OWN, UNITS, *OF_ALL):
             if part_of(member) is None or member.kind is Kind.COROUTINE:
                 raise RefusedError(f"{member.where} gives no part at once")
             yield member
 
 
-def own_methods() -> Iterator[Member]:
+def own_methods() -> Iterator[tuple[str, Member]]:
+    """The store's own, each with the body that has it."""
     for part in (part_of(member) for member in members(Services) if member.name == OWN):
-        yield from (member for member in members(part or Services) if member.kind is Kind.CALL)
+        yield from ((f"{BODY}.{OWN}", member) for member in members(part or Services) if member.kind is Kind.CALL)
+    yield from ((BODY, member) for member in members(Services) if member.name in OF_ALL)
 
 
 def shared_methods() -> list[Member]:
@@ -60,9 +64,9 @@ class BlockingModule:
         lines: list[str] = []
         for member in parts():
             lines += self._member(member, Services, member.name)
-        for member in own_methods():
+        for body, member in own_methods():
             signature = Signature(self.module, member, member.owner)
-            lines += signature.lines([f"return {BODY}.{OWN}.{member.name}({signature.given})"])
+            lines += signature.lines([f"return {body}.{member.name}({signature.given})"])
         self._add_repositories()
         for name, kind, _ in repositories():
             face, made = f"Blocking{kind.__name__}", f"{self._awaited(kind)}({BODY}.{UNITS})"
@@ -124,8 +128,8 @@ class AwaitedModule:
         lines: list[str] = []
         for member in parts():
             lines += self._member(member, Services, BODY, member.name)
-        for member in own_methods():
-            lines += self._member(member, member.owner, f"{BODY}.{OWN}", "")
+        for body, member in own_methods():
+            lines += self._member(member, member.owner, body, "")
         self._add_repositories()
         for name, kind, _ in repositories():
             face = f"Awaited{kind.__name__}"

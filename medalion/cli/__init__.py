@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 import medalion
-from medalion.cli import audit, database, journal, mirror, observations, rollup, statistics, system
+from medalion.cli import audit, backup, database, journal, mirror, observations, rollup, statistics, system
 from medalion.cli.interrupting import INTERRUPTED
 from medalion.cli.opening import Place
 from medalion.cli.output import one_line
@@ -145,6 +145,8 @@ app.command()(observations.load)
 app.command()(observations.read)
 app.command()(observations.sql)
 app.add_typer(mirror.app, name="mirror")
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.add_typer(rollup.app, name="rollup")
 app.add_typer(statistics.app, name="stats")
 app.command()(system.report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -103,6 +104,19 @@ def rebind(
     say("ledger and lake are bound")
     if told.height or format is not Format.TABLE:
         emit(told, format=format)
+
+
+@app.command()
+def move(
+    ctx: typer.Context,
+    to: Annotated[str, typer.Argument(metavar="TO", help="An empty folder or s3://bucket/prefix.")],
+) -> None:
+    """Move the lake to another folder or bucket, while bots write; says how to open the store from then on."""
+    with ctx.obj.parts() as store:
+        done = store.mirror.move(to)
+    say(f"copied {done.files:,} files of {done.bytes / 1e6:,.1f} MB; the lake is in {done.lake} now")
+    say(f"from now on open the store with --lake {shlex.quote(done.lake)} or MEDALION_LAKE={shlex.quote(done.lake)}")
+    say(f"the lake in {done.before} stays and is not the store's any more; remove it once nothing needs it")
 
 
 @app.command()

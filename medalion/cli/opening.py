@@ -97,7 +97,7 @@ class Place:
         if not make and settings.database_url is None and not is_made(settings.data_dir):
             near = nearest(settings.data_dir)
             hint = (
-                "`medalion demo`, `medalion load` and `medalion db upgrade` make one; or give --data-dir or --url"
+                "`medalion demo`, `load`, `db upgrade` and `restore` make one; or give --data-dir or --url"
                 if near is None
                 else f"the nearest is in {near}: give --data-dir {shlex.quote(str(near))}"
             )

@@ -19,7 +19,7 @@ from uuid import UUID
 import polars as pl
 
 from medalion.core.errors import CorruptLakeError, InputError
-from olap.delta.anchors import AnchorTable, Run
+from olap.delta.anchors import HEAD, AnchorTable, Run
 from olap.delta.lake import Lake
 from oltp.ledger import anchors as books
 from oltp.ledger.anchors import Difference, Note
@@ -130,6 +130,18 @@ class Anchors:
                 books.claim(connection, Note.of(number, runs[number].digest), runs[number].heads.height)
                 books.done(connection, number, delta_version=self._table.sync(number))
         return [(RUNS, "runs", f"the books note {held} runs, as the lake holds them; they noted {len(noted)} before")]
+
+    def end(self, connection: Connection) -> tuple[Note, int]:
+        """Add a run without heads, which this lake alone has; its note, for the caller who leads, and the version.
+
+        Raises:
+            CorruptLakeError, StoreError: as `run`.
+        """
+        last = self._finish(connection)
+        number, previous, settled = (last.number + 1, last.digest, last.settled) if last else (1, None, _EPOCH)
+        run = Run(number, previous, settled, books.clock(connection), pl.DataFrame(schema=HEAD))
+        self._table.append(run)
+        return Note.of(run.number, run.digest), self._table.sync(run.number)
 
     def problems(self, entity_id: UUID | None = None) -> list[Problem]:
         """Where the record, of one entity or of all, is not what was anchored, and runs that are not what they were."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import polars as pl
 
@@ -13,13 +14,15 @@ from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import CorruptLakeError, InputError
 from medalion.journal.anchors import RUNS, Anchors
-from medalion.mirror import binding, compaction, rebinding, removal, repair, vacuum, verification
+from medalion.mirror import binding, compaction, rebinding, relocation, removal, repair, vacuum, verification
 from medalion.mirror.compaction import CompactionRun
 from medalion.mirror.copy import Copier, MirrorRun
+from medalion.mirror.relocation import Relocation
 from medalion.mirror.removal import RetentionRun
 from medalion.mirror.vacuum import VacuumRun
 from olap.delta.lake import Lake
 from olap.delta.ownership import shown_store
+from olap.places.open import place_of
 from oltp.ledger import batches
 from oltp.ledger.folding import fold
 from oltp.ledger.rebinding import without_writers
@@ -234,6 +237,20 @@ class Mirror:
                 self._copier.finish(connection, dataset)
         told += anchors.rebind()
         return pl.DataFrame(told, schema=verification.REBOUND, orient="row")
+
+    def move(self, to: str | Path) -> Relocation:
+        """Copy the lake to another folder or `s3://bucket/prefix`, and have it be the store's from then on.
+
+        Writes go on meanwhile, and mirroring until most is copied. This store, and any other that is open on the old
+        lake, is refused afterwards: close it, and open one with `lake=` as the result says. The old lake stays as it
+        is. Its newest versions are copied; what only older ones refer to is left behind.
+
+        Raises:
+            InputError: `to` is not empty, cannot be made, or lies in the lake.
+            CorruptLakeError: a file is damaged, or lake and ledger do not belong together; the lake stays where it is.
+            StoreError: `to` cannot be written to; the lake stays where it is.
+        """
+        return relocation.move(self._postgres, self._lake, self._copier.finish, place_of(str(to)))
 
     def _adopted(self, anchors: Anchors, adopt: str | None) -> list[tuple[str, str, str]]:
         """The tables that belong to another store, which is the one whose number was given; raises InputError if not.

@@ -24,6 +24,7 @@ from medalion.ingest.sources import ImportData, ImportProgress
 from medalion.market.quotes import Market
 from medalion.mirror.compaction import CompactionRun
 from medalion.mirror.copy import MirrorRun
+from medalion.mirror.relocation import Relocation
 from medalion.mirror.removal import RetentionRun
 from medalion.mirror.vacuum import VacuumRun
 from medalion.observations.arguments import ReadRange, Symbols
@@ -36,6 +37,7 @@ from medalion.services.mirror import Mirror
 from medalion.services.rollups import Rollups
 from medalion.services.statistics import Statistics
 from medalion.services.trading import TradingService
+from medalion.store.backups import Backup
 from medalion.store.faces import ThreadedFace, UnitFace
 from medalion.store.fields import (
     AccountFields,
@@ -247,6 +249,20 @@ class AwaitedMirror(ThreadedFace[Mirror]):
             InputError: the lake is that of another store; nothing was changed.
         """
         return await self._run(self._body.rebind, datasets, adopt=adopt)
+
+    async def move(self, to: str | Path) -> Relocation:
+        """Copy the lake to another folder or `s3://bucket/prefix`, and have it be the store's from then on.
+
+        Writes go on meanwhile, and mirroring until most is copied. This store, and any other that is open on the old
+        lake, is refused afterwards: close it, and open one with `lake=` as the result says. The old lake stays as it
+        is. Its newest versions are copied; what only older ones refer to is left behind.
+
+        Raises:
+            InputError: `to` is not empty, cannot be made, or lies in the lake.
+            CorruptLakeError: a file is damaged, or lake and ledger do not belong together; the lake stays where it is.
+            StoreError: `to` cannot be written to; the lake stays where it is.
+        """
+        return await self._run(self._body.move, to)
 
 
 class AwaitedRollups(ThreadedFace[Rollups]):
@@ -1347,7 +1363,7 @@ class AwaitedServices(ThreadedFace[Services]):
 
     @property
     def mirror(self) -> AwaitedMirror:
-        """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`."""
+        """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`, `move()`."""
         return AwaitedMirror(self._body.mirror)
 
     @property
@@ -1687,6 +1703,22 @@ class AwaitedServices(ThreadedFace[Services]):
             NotFoundError: a table is not known.
         """
         return await self._run(self._body.observations.sql, query, as_of=as_of, **params)
+
+    async def backup(self, folder: str | Path) -> Backup:
+        """Books, ledger and lake of one moment in a new private folder, while bots write and the lake is looked after.
+
+        `medalion restore` makes a store of it, here or elsewhere. The folder appears whole or not at all. It holds the
+        books in PostgreSQL's own format and links to the files of the lake, or copies where it lies on another disk.
+
+        >>> store.backup("/backups/monday").lake_rows  # doctest: +SKIP
+        1204000
+
+        Raises:
+            InputError: the folder is not empty, or cannot be made.
+            CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
+            StoreError: there is no pg_dump for the server, it failed, or the server is a read replica.
+        """
+        return await self._run(self._body.backup, folder)
 
     @property
     def assets(self) -> AwaitedAssetRepository:

@@ -63,6 +63,7 @@ from medalion.store.awaited import (
     AwaitedTradeRepository,
     AwaitedTradingSignalRepository,
 )
+from medalion.store.backups import Backup
 from medalion.store.faces import BlockingFace
 from medalion.store.fields import (
     AccountFields,
@@ -1824,7 +1825,7 @@ class BlockingServices(BlockingFace[Services]):
 
     @property
     def mirror(self) -> Mirror:
-        """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`."""
+        """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`, `move()`."""
         return self._body.mirror
 
     @property
@@ -2142,6 +2143,22 @@ class BlockingServices(BlockingFace[Services]):
             NotFoundError: a table is not known.
         """
         return self._body.observations.sql(query, as_of=as_of, **params)
+
+    def backup(self, folder: str | Path) -> Backup:
+        """Books, ledger and lake of one moment in a new private folder, while bots write and the lake is looked after.
+
+        `medalion restore` makes a store of it, here or elsewhere. The folder appears whole or not at all. It holds the
+        books in PostgreSQL's own format and links to the files of the lake, or copies where it lies on another disk.
+
+        >>> store.backup("/backups/monday").lake_rows  # doctest: +SKIP
+        1204000
+
+        Raises:
+            InputError: the folder is not empty, or cannot be made.
+            CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
+            StoreError: there is no pg_dump for the server, it failed, or the server is a read replica.
+        """
+        return self._body.backup(folder)
 
     @property
     def assets(self) -> BlockingAssetRepository:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 
 from anyio import to_thread
 
@@ -17,6 +18,7 @@ from medalion.services.observations import Observations
 from medalion.services.rollups import Rollups
 from medalion.services.statistics import Statistics
 from medalion.services.trading import TradingService
+from medalion.store.backups import Backup, back_up
 from medalion.store.parts import Parts
 from medalion.venues.base import Venue
 from medalion.venues.paper.venue import CommissionSchedule, PaperVenue
@@ -59,8 +61,25 @@ class Services:
 
     @property
     def mirror(self) -> Mirror:
-        """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`."""
+        """The mirror: `run()`, `status()`, `verify()`, `prune()`, `compact()`, `vacuum()`, `retain()`, `move()`."""
         return self._parts().mirror
+
+    def backup(self, folder: str | Path) -> Backup:
+        """Books, ledger and lake of one moment in a new private folder, while bots write and the lake is looked after.
+
+        `medalion restore` makes a store of it, here or elsewhere. The folder appears whole or not at all. It holds the
+        books in PostgreSQL's own format and links to the files of the lake, or copies where it lies on another disk.
+
+        >>> store.backup("/backups/monday").lake_rows  # doctest: +SKIP
+        1204000
+
+        Raises:
+            InputError: the folder is not empty, or cannot be made.
+            CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
+            StoreError: there is no pg_dump for the server, it failed, or the server is a read replica.
+        """
+        parts = self._parts()
+        return back_up(parts.postgres, parts.lake, folder)
 
     @property
     def rollups(self) -> Rollups:

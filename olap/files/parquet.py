@@ -150,7 +150,7 @@ def is_footer_unchanged(path: str, footer: bytes) -> bool:
 
 
 def has_hashes(path: str) -> bool:
-    """Whether the footer holds a hash of each column chunk, as the file's name says: the sum of one of before is short."""
+    """Whether the footer holds a hash of each column chunk, as the file's name says by the length of its last sum."""
     return [len(part) for part in _sums_in(path)[1:]] == [16]
 
 

@@ -83,27 +83,26 @@ def lakes(database_url: str, other_url: str, data_dir: Path) -> Path:
     return data_dir
 
 
-@pytest.mark.parametrize("change", _CHANGES)
 @pytest.mark.parametrize("is_numbered", [True, False], ids=["numbered", "of before"])
 def test_nothing_changes_another_stores_lake(
     lakes: Path,
     other_url: str,
-    change: str,
     is_numbered: bool,
 ) -> None:
     if not is_numbered:
         without_owner(lakes / "lake-one")
     before = content(lakes / "lake-one")
     with opened(other_url, lakes / "other", lakes / "lake-one") as store:
-        if change == "heal" and not is_numbered:
-            assert "repaired" not in store.mirror.verify([STOCK_QUOTES], heal=True)["outcome"]
-        elif change != "rebind" or is_numbered:
-            with pytest.raises((CorruptLakeError, InputError)):
-                _CHANGES[change](store)
+        for name, change in _CHANGES.items():
+            if name == "heal" and not is_numbered:
+                assert "repaired" not in store.mirror.verify([STOCK_QUOTES], heal=True)["outcome"]
+            elif name != "rebind" or is_numbered:
+                with pytest.raises((CorruptLakeError, InputError)):
+                    change(store)
+            assert content(lakes / "lake-one") == before, name
         with pytest.raises(CorruptLakeError):
             store.read(STOCK_QUOTES)
         assert store.mirror.verify([STOCK_QUOTES]).height
-    assert content(lakes / "lake-one") == before
 
 
 def test_a_commit_itself_looks_whose_the_table_is(lakes: Path) -> None:

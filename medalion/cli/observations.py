@@ -141,6 +141,7 @@ def sql(
     ctx: typer.Context,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT in DuckDB's dialect.")],
     as_of: AsOf = None,
+    timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which it is stopped.")] = None,
     limit: Limit = None,
     format: Form = None,
     output: Output = None,
@@ -154,18 +155,12 @@ def sql(
     chosen = format_of(format, output)
     most = _most(limit, chosen, output)
     moment = None if as_of is None else utc(as_of, name="as_of")
-    import duckdb
-    import polars as pl
-
     from olap.reads.statement import tables_of
 
     tables_of(query)
     with ctx.obj.parts() as parts, interruptible():
-        relation = parts.observations.sql(query, as_of=moment)
-        try:
-            rows = (relation if most is None else relation.limit(most + 1)).pl()
-        except (duckdb.Error, pl.exceptions.PolarsError) as error:
-            raise InputError(f"the query fails: {error}", given=query) from error
+        relation = parts.observations.sql(query, as_of=moment, timeout=timeout)
+        rows = (relation if most is None else relation.limit(most + 1)).pl()
     _emit_at_most(rows, most, format=chosen, output=output)
 
 

@@ -36,7 +36,7 @@ def one_line(message: str) -> str:
     message = _CARETS.sub("", _FRAMES.sub("", _COLOURS.sub("", message)))
     message = " ".join(re.split(r"[ \t]*[\r\n]+\s*", message.strip()))
     message = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", message)
-    return message if len(message) <= _MOST else f"{message[: _MOST - _TAIL]}…{message[-_TAIL:]}"
+    return message if len(message) <= _MOST else f"{message[: _MOST - _TAIL - 1]}…{message[-_TAIL:]}"
 
 
 class MedalionError(Exception):

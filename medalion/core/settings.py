@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path(DATA_DIR)
     lake: str | None = None
     start_timeout: float = Field(default=600.0, gt=0, description="Seconds to wait for the embedded server's recovery.")
+    lock_timeout: float = Field(default=60.0, gt=0, description="Seconds to wait for what another process holds.")
     mirror_interval: float = Field(default=2.0, gt=0, description="Seconds between two looks of the background mirror.")
     mirror_background: bool = Field(default=True, description="Whether open() starts the background mirror.")
     compact_interval: float = Field(default=60.0, gt=0, description="Seconds between two turns of compaction.")

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import psycopg
 
-from medalion.core.errors import InputError, StoreUnavailableError
+from medalion.core.errors import InputError, StoreError
 from oltp.server.engine import Postgres
 
 Row: TypeAlias = Sequence[Any]
@@ -150,7 +150,7 @@ class RowWriter:
                 _logger.exception("PostgreSQL refuses %d rows of %s", len(self._flight), self._table)
                 with self._lock:
                     self._lost += len(self._flight)
-            except (StoreUnavailableError, psycopg.Error) as error:
+            except (StoreError, psycopg.Error) as error:
                 if not self._is_away:
                     _logger.warning("rows of %s wait: %s", self._table, error)
                 self._is_away = True

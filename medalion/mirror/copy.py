@@ -95,12 +95,12 @@ class Copier:
         Raises:
             CorruptLakeError: lake and ledger do not belong together; nothing was written.
         """
-        total = MirrorRun()
         started = time.perf_counter()
         with self._postgres.connection() as connection, batches.leading(connection, dataset, wait=wait) as leads:
             if not leads:
-                return total
-            for batch, files in self._batches(connection, dataset, is_stopping):
+                return MirrorRun()
+            number, total = self._finished(connection, dataset)
+            for batch, files in self._batches(connection, dataset, number, is_stopping):
                 total += MirrorRun(1, batch.rows, len(files))
             self._turn_ring(connection, dataset)
             if settle:
@@ -113,6 +113,10 @@ class Copier:
         Raises:
             CorruptLakeError: lake and ledger do not belong together.
         """
+        return self._finished(connection, dataset)[0]
+
+    def _finished(self, connection: Connection, dataset: Dataset) -> tuple[int, MirrorRun]:
+        """The number of the last batch, now done, and what of it had to be: of one that the lake had, no file."""
         table = self._lake.table(dataset)
         table.owned()
         finish_removal(connection, table)
@@ -129,16 +133,20 @@ class Copier:
         # has it and the note is missing. The lake's own number and nonce tell which; a number alone would not,
         # for a copy of the lake may have gone on under another ledger, to the same number with other rows.
         if last and last[0].status is BatchStatus.CLAIMED:
-            finish = self._note if pin.mark == marks[0] else self._copy
-            finish(connection, dataset, last[0], pin)
-        elif pin.owner is None:  # written before stores had numbers, and proven to be ours
+            if pin.mark == marks[0]:
+                files: list[StagedFile] = []
+                self._note(connection, dataset, last[0], pin)
+            else:
+                files = self._copy(connection, dataset, last[0], pin)
+            return marks[0][0], MirrorRun(1, last[0].rows, len(files))
+        if pin.owner is None:  # written before stores had numbers, and proven to be ours
             table.adopt()
-        return marks[0][0]
+        return marks[0][0], MirrorRun()
 
     def _batches(
-        self, connection: Connection, dataset: Dataset, is_stopping: Callable[[], bool]
+        self, connection: Connection, dataset: Dataset, number: int, is_stopping: Callable[[], bool]
     ) -> Iterator[tuple[Batch, list[StagedFile]]]:
-        number, pace = self.finish(connection, dataset), self._paces[dataset.name]
+        pace = self._paces[dataset.name]
         started = time.perf_counter()
         # Not what comes in meanwhile: bots that write more often than a batch takes would have it lead for ever, while
         # other datasets, and whoever waits to lead, never have their turn.

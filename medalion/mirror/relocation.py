@@ -45,6 +45,15 @@ class Relocation:
 def move(postgres: Postgres, lake: Lake, finish: Finish, target: Place) -> Relocation:
     """Have the lake be in another place, which is empty; see `Mirror.move`."""
     _refuse_nested(lake.place, target)
+    try:
+        return _moved(postgres, lake, finish, target)
+    except FileNotFoundError as error:
+        raise CorruptLakeError(
+            f"the lake in {lake.place} lacks a file: {error}; it stays where it is, run `medalion mirror verify`"
+        ) from error
+
+
+def _moved(postgres: Postgres, lake: Lake, finish: Finish, target: Place) -> Relocation:
     with ExitStack() as held, postgres.connection() as connection:
         place, publish = held.enter_context(_place_made(target))
         for dataset in DATASETS.values():

@@ -9,6 +9,7 @@ from psycopg.errors import LockNotAvailable
 from medalion.mirror.removal import Finish
 from olap.delta import vacuum as vacuuming
 from olap.delta.tables import LakeTable
+from olap.places.base import writing
 from oltp.ledger import batches
 from oltp.server.engine import Postgres
 
@@ -72,9 +73,11 @@ def _vacuumed(table: LakeTable, *, older_than: timedelta, dry_run: bool = False)
     files = vacuuming.unneeded(table, before=before)
     entries = vacuuming.expired(table, before=before)
     if not dry_run:
-        table.place.remove(file.name for file in files)
+        with writing(table.place):
+            table.place.remove(file.name for file in files)
         vacuuming.tidy(table)
         vacuuming.checkpoint(table)
-        table.place.remove(entry.name for entry in entries)
+        with writing(table.place):
+            table.place.remove(entry.name for entry in entries)
     names = tuple(f"{table.dataset.name}/{file.name}" for file in files)
     return VacuumRun(names, sum(file.bytes for file in files), len(entries))

@@ -23,7 +23,13 @@ from oltp.server.engine import Postgres, is_replica
 
 
 def query(
-    postgres: Postgres, lake: Lake, text: str, *, as_of: datetime | None, parameters: Mapping[str, Any]
+    postgres: Postgres,
+    lake: Lake,
+    text: str,
+    *,
+    as_of: datetime | None,
+    parameters: Mapping[str, Any],
+    timeout: float | None = None,
 ) -> duckdb.DuckDBPyRelation:
     """The relation of one SELECT over datasets and entities, all as of one moment.
 
@@ -46,7 +52,7 @@ def query(
     if as_of is not None:
         for dataset in datasets:
             check_kept(postgres, dataset, as_of, ALWAYS)
-    return sql.run(selections, tables, text, parameters)
+    return sql.run(selections, tables, text, parameters, timeout=timeout)
 
 
 def _moment(

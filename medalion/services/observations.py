@@ -333,12 +333,15 @@ class Observations:
         return self._read_again(declared, answer)
 
     @timed
-    def sql(self, query: str, /, *, as_of: Instant | None = None, **params: Any) -> duckdb.DuckDBPyRelation:
+    def sql(
+        self, query: str, /, *, as_of: Instant | None = None, timeout: float | None = None, **params: Any
+    ) -> duckdb.DuckDBPyRelation:
         """One SELECT in DuckDB's dialect over every dataset and entity by its table name, all as of one moment.
 
         Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
         relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
-        `as_of` reads what this store held at that time: of entities, what the audit says that they were.
+        `as_of` reads what this store held at that time: of entities, what the audit says that they were. An evaluation
+        that takes longer than `timeout` seconds is stopped, and so is one at Ctrl-C.
 
         >>> store.sql("SELECT max(close) FROM stock_bars WHERE symbol = $name", name="AAPL").pl().item() > 180
         True
@@ -346,11 +349,14 @@ class Observations:
         Raises:
             InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.
             NotFoundError: a table is not known.
+            CorruptLakeError: a file is damaged; also when it is evaluated, as the others, and StoreError at `timeout`.
         """
+        if timeout is not None and not timeout > 0:
+            raise InputError(f"timeout {timeout!r} is no number of seconds", given=timeout, expected="above 0")
         from medalion.observations.sql import query as answered  # loads DuckDB, which narrow reads do without
 
         moment = None if as_of is None else utc(as_of, name="as_of")
-        return answered(self._postgres, self._lake, query, as_of=moment, parameters=params)
+        return answered(self._postgres, self._lake, query, as_of=moment, parameters=params, timeout=timeout)
 
     def _planned(self, asked: ReadRequest) -> tuple[Selection, ReadPlan]:
         selection, _, _ = select(self._postgres, self._lake.table(asked.dataset), asked)

@@ -2128,12 +2128,15 @@ class BlockingServices(BlockingFace[Services]):
             left, dataset, tolerance=tolerance, timeframe=timeframe, as_of=as_of, source=source
         )
 
-    def sql(self, query: str, /, *, as_of: Instant | None = None, **params: Any) -> duckdb.DuckDBPyRelation:
+    def sql(
+        self, query: str, /, *, as_of: Instant | None = None, timeout: float | None = None, **params: Any
+    ) -> duckdb.DuckDBPyRelation:
         """One SELECT in DuckDB's dialect over every dataset and entity by its table name, all as of one moment.
 
         Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
         relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
-        `as_of` reads what this store held at that time: of entities, what the audit says that they were.
+        `as_of` reads what this store held at that time: of entities, what the audit says that they were. An evaluation
+        that takes longer than `timeout` seconds is stopped, and so is one at Ctrl-C.
 
         >>> store.sql("SELECT max(close) FROM stock_bars WHERE symbol = $name", name="AAPL").pl().item() > 180
         True
@@ -2141,8 +2144,9 @@ class BlockingServices(BlockingFace[Services]):
         Raises:
             InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.
             NotFoundError: a table is not known.
+            CorruptLakeError: a file is damaged; also when it is evaluated, as the others, and StoreError at `timeout`.
         """
-        return self._body.observations.sql(query, as_of=as_of, **params)
+        return self._body.observations.sql(query, as_of=as_of, timeout=timeout, **params)
 
     def backup(self, folder: str | Path) -> Backup:
         """Books, ledger and lake of one moment in a new private folder, while bots write and the lake is looked after.

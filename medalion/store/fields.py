@@ -480,6 +480,8 @@ class SettingsFields(TypedDict, total=False):
 
     start_timeout: float
     """Seconds to wait for the embedded server's recovery."""
+    lock_timeout: float
+    """Seconds to wait for what another process holds."""
     mirror_interval: float
     """Seconds between two looks of the background mirror."""
     mirror_background: bool

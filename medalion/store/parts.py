@@ -69,7 +69,7 @@ class Parts:
             self.embedded = EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
             url = self.embedded.url
         try:
-            self.postgres = Postgres(url, keeper=self.embedded)
+            self.postgres = Postgres(url, keeper=self.embedded, lock_timeout=settings.lock_timeout)
             self.postgres.open()
             self._check_schema(url)
             self.lake = self._bound_lake(place, is_rebinding=is_rebinding)

@@ -13,10 +13,10 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from medalion.core.errors import CorruptLakeError, StoreError
+from medalion.core.errors import CorruptLakeError
 from olap.delta.log import ANCHORED, LOG, commit_name, written_with
 from olap.delta.ownership import OWNER, foreign, owner_mark
-from olap.places.base import reaching
+from olap.places.base import reaching, writing
 from olap.places.open import Place
 
 HEAD = pl.Schema({"entity_type": pl.String, "entity_id": pl.String, "version": pl.Int64, "hash": pl.Binary})
@@ -96,7 +96,7 @@ class AnchorTable:
 
     def adopt(self, *, is_anew: bool = False) -> None:
         """Have it belong to this store from now on, whoever owned it before; `is_anew` leaves no run in it."""
-        with self._written(), suppress(TableNotFoundError):
+        with writing(self.place), suppress(TableNotFoundError):
             handle = self._open()
             marks, now = owner_mark(self.place, handle, self.store, is_adopting=True), int(time.time() * 1000)
             held = pl.DataFrame(handle.get_add_actions(flatten=True)).select("path", "size_bytes") if is_anew else _NONE
@@ -164,7 +164,7 @@ class AnchorTable:
             CorruptLakeError: the table belongs to another store.
             StoreError: the place cannot be written to, for instance because the disk is full.
         """
-        with self._written():
+        with writing(self.place):
             self.place.make()
             self.place.within(LOG).make()
             write_deltalake(
@@ -178,7 +178,7 @@ class AnchorTable:
     def sync(self, number: int) -> int:
         """Have the disk keep the newest run, which is `number`; the version of the table that holds it."""
         added = self.files().filter(run=number)["path"]
-        with self._written():
+        with writing(self.place):
             version = self._open().version()
             self.place.keep_private((*added, *written_with(version)))
             self.place.sync((*added, "", commit_name(version), LOG))
@@ -201,14 +201,6 @@ class AnchorTable:
             raise
         except (DeltaError, OSError) as error:
             raise CorruptLakeError(f"the log of {self.place} cannot be read: {error}") from error
-
-    @contextmanager
-    def _written(self) -> Iterator[None]:
-        try:
-            with reaching():
-                yield
-        except (DeltaError, OSError) as error:
-            raise StoreError(f"{self.place} cannot be written to: {error}; check its disk and its mode") from error
 
     def _read(self, path: str) -> pl.DataFrame:
         try:

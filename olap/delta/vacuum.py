@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 
+from medalion.core.errors import CorruptLakeError
 from olap.delta.log import LOG
 from olap.delta.tables import LakeTable
 from olap.files.layout import PERIOD
-from olap.places.base import FileEntry, reaching
+from olap.places.base import FileEntry, writing
 from olap.places.folder import Folder
 
 
@@ -30,9 +31,11 @@ def _removed_since(table: LakeTable, before: datetime) -> Iterator[str]:
     """Files that were part of a version until a commit at or after `before`."""
     for commit in table.place.matching(f"{LOG}/*.json"):
         if _version(commit) is not None and commit.changed_at >= before:
-            for line in table.place.read(commit.name).splitlines():
-                if removed := json.loads(line).get("remove"):
-                    yield removed["path"]
+            try:
+                actions = [json.loads(line) for line in table.place.read(commit.name).splitlines()]
+                yield from [action["remove"]["path"] for action in actions if "remove" in action]
+            except (ValueError, LookupError, TypeError, OSError) as error:
+                raise CorruptLakeError(f"{table.place}/{commit.name} is damaged; nothing was removed") from error
 
 
 def expired(table: LakeTable, *, before: datetime) -> list[FileEntry]:
@@ -50,13 +53,14 @@ def checkpoint(table: LakeTable) -> None:
     """Sum the log up, so that opening the table reads one file, and the entries below can go next time.
 
     Raises:
+        StoreError: the place cannot be written to.
         StoreUnavailableError: an object store does not answer.
     """
     if table.refresh().version < 0:
         return
-    with reaching():
+    with writing(table.place):
         table.open().create_checkpoint()
-    table.place.sync([LOG])
+        table.place.sync([LOG])
 
 
 def tidy(table: LakeTable) -> None:

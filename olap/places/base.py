@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from medalion.core.errors import CorruptLakeError, StoreUnavailableError
+from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
 
 Options: TypeAlias = "dict[str, Any] | None"
 """What a library needs besides a path to reach the place; None for folders."""
@@ -72,11 +72,33 @@ def reaching(*others: type[Exception]) -> Iterator[None]:
     kinds: tuple[type[Exception], ...] = (OSError, DeltaError, pl.exceptions.PolarsError, pa.ArrowException, *others)
     try:
         yield
-    except kinds as error:
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            # A library of Rust has met what it never expected. It is no Exception, and each library has a class of its
+            # own for it; what is expected here is that bytes of the lake can do that.
+            raise DeltaError(f"a library gave up: {error}") from None
+        if not isinstance(error, kinds):
+            raise
         if is_unreachable(str(error)):
             # Not chained: a server's answer may repeat the key that it was given.
             raise StoreUnavailableError(f"the lake's object store is not available: {said(str(error))}") from None
         raise
+
+
+@contextmanager
+def writing(place: object) -> Iterator[None]:
+    """Turns errors of changing a place of the lake into the store's.
+
+    Raises:
+        StoreError: it cannot be written to, for instance because the disk is full.
+        StoreUnavailableError: an object store does not answer.
+    """
+    try:
+        with reaching():
+            yield
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        told = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise StoreError(f"{place} cannot be written to: {told}; check its disk and its mode") from error
 
 
 @contextmanager
@@ -87,8 +109,7 @@ def reading(*others: type[Exception]) -> Iterator[None]:
         CorruptLakeError: a file that the log names is missing or damaged.
         StoreUnavailableError: an object store does not answer.
     """
-    libraries = (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException)
-    kinds: tuple[type[BaseException], ...] = (OSError, *libraries, *others)
+    kinds: tuple[type[Exception], ...] = (OSError, DeltaError, pl.exceptions.PolarsError, pa.ArrowException, *others)
     try:
         with reaching(*others):
             yield

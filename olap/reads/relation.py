@@ -1,50 +1,74 @@
 """A query's relation, whose evaluation raises the store's errors."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from threading import Lock, Thread
+from typing import Any, TypeVar, cast
 
 import duckdb
 import polars as pl
 
-from medalion.core.errors import CorruptLakeError, InputError, MedalionError
+from medalion.core.errors import CorruptLakeError, InputError, MedalionError, StoreError
 from olap.places.base import reaching
 
+T = TypeVar("T")
+
+_INTERRUPT_SECONDS = 0.1
 _WRAPPED = ("DuckDBPyRelation", "GroupedRelation")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A user's query, and the places whose files it may read."""
+    """A user's query, the places whose files it may read, and how many seconds an evaluation may take; None is any."""
 
     text: str
+    connection: duckdb.DuckDBPyConnection
     places: Sequence[str] = ()
+    timeout: float | None = None
 
-    @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Turns what DuckDB raises of it into the store's errors.
+    def evaluated(self, work: Callable[[], T]) -> T:
+        """What the work gives. In a thread of its own, for DuckDB heeds no signal while it runs: so Ctrl-C ends it.
 
         Raises:
-            InputError: something in the query is wrong.
-            CorruptLakeError: a file of the lake is missing or damaged.
-            StoreUnavailableError: an object store does not answer.
+            StoreError: it took longer than it may.
         """
+        done = Lock()  # which, other than what is made of it, a signal leaves as it is while somebody waits
+        done.acquire()
+        outcome: list[tuple[T, None] | tuple[None, BaseException]] = []
+
+        def fulfil() -> None:
+            try:
+                outcome.append((work(), None))
+            except BaseException as error:  # of whichever kind, it is raised to who waits
+                outcome.append((None, error))
+            finally:
+                done.release()
+
+        Thread(target=fulfil, name="medalion-query", daemon=True).start()
         try:
-            with reaching(duckdb.Error):
-                yield
-        except MedalionError:
+            is_done = done.acquire(timeout=-1 if self.timeout is None else self.timeout)
+        except BaseException:
+            self._interrupt(done)
             raise
-        except (duckdb.Error, pl.exceptions.PolarsError, OSError) as error:
-            is_of_file = isinstance(error, duckdb.IOException | duckdb.HTTPException | OSError)
-            # A file that is gone looks like a folder to DuckDB, into which it may not look.
-            is_missing = isinstance(error, duckdb.PermissionException) and any(p in str(error) for p in self.places)
-            if is_of_file or is_missing:
-                raise CorruptLakeError(
-                    f"a file of the lake cannot be read: {error}; run `medalion mirror verify`"
-                ) from error
-            raise InputError(f"the query fails: {error}", given=self.text) from error
+        if not is_done:
+            self._interrupt(done)
+            raise StoreError(f"the query was stopped after {self.timeout:g} s, as timeout= asks")
+        ((result, error),) = outcome
+        if error is not None:
+            raise error
+        return cast(T, result)
+
+    def _interrupt(self, done: Lock) -> None:
+        """Until it has ended: an interrupt that comes before a query begins is lost."""
+        self.connection.interrupt()
+        while not done.acquire(timeout=_INTERRUPT_SECONDS):
+            self.connection.interrupt()
+
+    def answering(self) -> AbstractContextManager[None]:
+        """As the function of that name."""
+        return answering(self.text, self.places)
 
 
 class Relation:
@@ -67,11 +91,11 @@ class Relation:
 
     def __repr__(self) -> str:
         with self._query.answering():
-            return repr(self._relation)
+            return self._query.evaluated(lambda: repr(self._relation))
 
     def __len__(self) -> int:
         with self._query.answering():
-            return len(self._relation)
+            return self._query.evaluated(lambda: len(self._relation))
 
     def __contains__(self, name: str) -> bool:
         return name in self._relation
@@ -88,9 +112,34 @@ class Relation:
         def call(*arguments: Any, **named: Any) -> Any:
             given = [each._relation if type(each) is Relation else each for each in arguments]
             with self._query.answering():
-                return self._wrapped(method(*given, **named))
+                return self._wrapped(self._query.evaluated(lambda: method(*given, **named)))
 
         return call
 
     def _wrapped(self, result: Any) -> Any:
         return Relation(result, self._query) if type(result).__name__ in _WRAPPED else result
+
+
+@contextmanager
+def answering(query: str, places: Sequence[str]) -> Iterator[None]:
+    """Turns what DuckDB raises of a user's query over the lakes in some places into the store's errors.
+
+    Raises:
+        InputError: something in the query is wrong.
+        CorruptLakeError: a file of the lake is missing or damaged.
+        StoreUnavailableError: an object store does not answer.
+    """
+    try:
+        with reaching(duckdb.Error):
+            yield
+    except MedalionError:
+        raise
+    except (duckdb.Error, pl.exceptions.PolarsError, OSError) as error:
+        is_of_file = isinstance(error, duckdb.IOException | duckdb.HTTPException | OSError)
+        # A file that is gone looks like a folder to DuckDB, into which it may not look.
+        is_missing = isinstance(error, duckdb.PermissionException) and any(p in str(error) for p in places)
+        if is_of_file or is_missing:
+            raise CorruptLakeError(
+                f"a file of the lake cannot be read: {error}; run `medalion mirror verify`"
+            ) from error
+        raise InputError(f"the query fails: {error}", given=query) from error

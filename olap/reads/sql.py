@@ -14,7 +14,7 @@ from medalion.core.time import TimeUnit
 from olap.files.proof import Touched, is_proven, prove
 from olap.places.base import reading
 from olap.reads.footprint import footprint
-from olap.reads.relation import Query, Relation
+from olap.reads.relation import Query, Relation, answering
 from olap.reads.scan import Selection, resolving, touched
 
 _SHOWN_ARRIVAL = tuple(column for column in ARRIVAL if column.name in ("recorded_at", "write_id"))
@@ -47,18 +47,23 @@ def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) ->
 
 
 def run(
-    selections: Sequence[Selection], tables: Mapping[str, pa.Table], query: str, parameters: Mapping[str, object]
+    selections: Sequence[Selection],
+    tables: Mapping[str, pa.Table],
+    query: str,
+    parameters: Mapping[str, object],
+    *,
+    timeout: float | None = None,
 ) -> duckdb.DuckDBPyRelation:
     """The query's relation; it keeps the database alive, and evaluating it twice gives the same answer.
 
-    What it may read of the files is proven before.
+    What it may read of the files is proven before. An evaluation that takes longer than `timeout` seconds is stopped.
 
     Raises:
         InputError: a name, type or parameter in it is wrong.
         CorruptLakeError: a file that the log names is missing or damaged.
     """
-    asked = Query(query, [str(each.place) for each in selections])
-    with asked.answering():
+    places = [str(each.place) for each in selections]
+    with answering(query, places):
         for each in selections:
             for names in each.paths:
                 prove(each.place, names[:1], Touched(()))  # by the first of a list DuckDB tells what columns there are
@@ -71,7 +76,8 @@ def run(
             for each in selections:
                 prove(each.place, each.files.path, read.touched(each.dataset))
             connection = database(selections, tables)
-        return cast(duckdb.DuckDBPyRelation, Relation(connection.sql(query, params=dict(parameters) or None), asked))
+        relation = connection.sql(query, params=dict(parameters) or None)
+    return cast(duckdb.DuckDBPyRelation, Relation(relation, Query(query, connection, places, timeout)))
 
 
 def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:

@@ -1,5 +1,7 @@
 """One URL, three ways in: psycopg for rows, Arrow (ADBC) for frames, SQLAlchemy for entities."""
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -27,7 +29,18 @@ T = TypeVar("T")
 READ_ONLY = "is a read replica, or set to read only; open the primary server to change something"
 OLDEST = 16
 """The oldest PostgreSQL that has all we need."""
+LOCK_SECONDS = 60.0
 _CONNECT_SECONDS = 10
+_NAMED = f"medalion, process {os.getpid()} of {socket.gethostname()}"
+"""How sessions are called that nobody has named."""
+_HOLDERS = """
+    SELECT pid, application_name, coalesce(xact_start, query_start, backend_start) FROM pg_stat_activity AS activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
+        xact_start < clock_timestamp() - %(seconds)s * interval '1 second'
+        OR EXISTS (SELECT FROM pg_locks AS held
+                   WHERE held.pid = activity.pid AND locktype = 'advisory' AND granted AND objsubid = 2))
+    ORDER BY 3 LIMIT 3
+"""
 _IN_UTC = "-c timezone=UTC"
 # A server that was promoted, or restored to a point in time, is on another timeline than before.
 _SERVER = """
@@ -124,6 +137,13 @@ def unavailable(url: "sa.URL", error: Exception) -> StoreUnavailableError:
     return StoreUnavailableError(f"{shown(url)} is not reachable: {said}; check the address and that it runs")
 
 
+def _in_time(libpq: str) -> str:
+    """The address with a bound to how long a server may take to answer, where it has none."""
+    if "connect_timeout=" in libpq:
+        return libpq
+    return f"{libpq}{'&' if '?' in libpq else '?'}connect_timeout={_CONNECT_SECONDS}"
+
+
 class Keeper(Protocol):
     """Who keeps a server of ours running."""
 
@@ -144,10 +164,12 @@ class Keeper(Protocol):
 class Postgres:
     """Connections to one database; safe to use from several threads."""
 
-    def __init__(self, url: str, *, keeper: Keeper | None = None) -> None:
+    def __init__(self, url: str, *, keeper: Keeper | None = None, lock_timeout: float = LOCK_SECONDS) -> None:
         """With a `keeper` the server is ours, and started again if it dies; the URL is then no user's, whose every part
-        has to be looked at.
+        has to be looked at. `lock_timeout` is how many seconds a statement waits for what another session holds.
         """
+        self._lock_timeout = lock_timeout
+        self._options = f"{_IN_UTC} -c lock_timeout={max(1, round(1000 * lock_timeout))}"
         self._given = url
         self._keeper = keeper
         self._met = None if keeper is None else keeper.pid
@@ -164,8 +186,9 @@ class Postgres:
             # Its statements are few and look for keys: planning one anew would take longer than it runs.
             kwargs={
                 "autocommit": True,
-                "options": f"{_IN_UTC} -c plan_cache_mode=force_generic_plan",
+                "options": f"{self._options} -c plan_cache_mode=force_generic_plan",
                 "connect_timeout": _CONNECT_SECONDS,
+                "fallback_application_name": _NAMED,
             },
             configure=self._meet,
         )
@@ -222,7 +245,11 @@ class Postgres:
         from anyio import to_thread
 
         connect = partial(
-            psycopg.AsyncConnection.connect, self.libpq, options=_IN_UTC, connect_timeout=_CONNECT_SECONDS
+            psycopg.AsyncConnection.connect,
+            self.libpq,
+            options=self._options,
+            connect_timeout=_CONNECT_SECONDS,
+            fallback_application_name=_NAMED,
         )
         if not self._is_ready():
             await to_thread.run_sync(self._ready)
@@ -286,9 +313,10 @@ class Postgres:
             except Empty:
                 from adbc_driver_postgresql import dbapi  # loads pandas where that is installed: only when needed
 
-                connection = dbapi.connect(self.libpq, autocommit=True)
+                connection = dbapi.connect(_in_time(self.libpq), autocommit=True)
                 with connection.cursor() as cursor:
                     cursor.execute("SET timezone = 'UTC'")
+                    cursor.execute(f"SET lock_timeout = {max(1, round(1000 * self._lock_timeout))}")
             try:
                 yield connection
             except BaseException:
@@ -301,6 +329,11 @@ class Postgres:
         """Driver errors that mean "not reachable now" as StoreUnavailableError."""
         try:
             yield
+        except psycopg.errors.LockNotAvailable as error:
+            raise StoreUnavailableError(
+                f"it takes longer than {self._lock_timeout:g} s to get what another session holds{self._holders()}; "
+                "wait for it, or end it if it hangs"
+            ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise self._lost(error) from error
         except psycopg.DataError as error:
@@ -309,6 +342,15 @@ class Postgres:
             raise StoreError(f"{shown(self.url)} {READ_ONLY}") from error
         except adbc_driver_manager.OperationalError as error:
             raise self._lost(error) from error
+
+    def _holders(self) -> str:
+        """Who holds a lock of ours, or has had a transaction open for as long, to say whom a wait was for."""
+        with suppress(psycopg.Error, StoreUnavailableError), connect(self.libpq) as connection:
+            rows = connection.execute(_HOLDERS, {"seconds": self._lock_timeout}).fetchall()
+            if rows:
+                told = (f"session {pid} ({name or 'no name'}) since {since:%H:%M:%S} UTC" for pid, name, since in rows)
+                return f": now {', '.join(told)}"
+        return ""
 
     def _lost(self, error: Exception) -> StoreUnavailableError:
         self._is_suspect = True

@@ -114,7 +114,7 @@ WRITING = (
         "medalion/mirror/copy.py",
         {
             "if pin.mark not in marks:": "if pin.batch not in dict(marks):",
-            "self._note if pin.mark == marks[0] else": "self._note if pin.batch >= marks[0][0] else",
+            "if pin.mark == marks[0]:": "if pin.batch >= marks[0][0]:",
         },
         ("observations/test_protocol.py::test_a_batch_of_another_under_the_same_number_is_not_taken_for_ours",),
     ),
@@ -122,7 +122,7 @@ WRITING = (
         4,
         "a batch that is in the lake is copied again",
         "medalion/mirror/copy.py",
-        {"self._note if pin.mark == marks[0] else self._copy": "self._copy"},
+        {"if pin.mark == marks[0]:": "if False:"},
         ("mirror/test_mirror.py::test_a_batch_is_finished_after_a_kill_at_any_step[mirror-after commit]",),
     ),
     Mutant(

@@ -4,6 +4,7 @@ A file's name proves its footer, its footer proves its chunks, and chunks lie on
 to its footer: so every byte that a reader may meet is proven, and a read need only look at the chunks that it touches.
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,37 +14,55 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
-from medalion.core.errors import CorruptLakeError
+from medalion.core.errors import CorruptLakeError, StoreError
 
 _KEY = "medalion.chunks"
-_DIGITS = 16
+_ENTRY = np.dtype([("hash", "<u8"), ("size", "<u4")])
+"""What is kept of each chunk, group by group; as base64 it takes sixteen letters."""
+_LETTERS = 16
 _BLANK = "~"
+_MARK = 4
+"""Bytes before the first chunk."""
 
 Mask = NDArray[np.bool_]
 
 
 def room_for(groups: int, columns: int) -> dict[str, str]:
     """What to write into a footer, that the hashes of so many chunks have a place in it."""
-    return {_KEY: _BLANK * (groups * columns * _DIGITS)}
+    return {_KEY: _BLANK * (groups * columns * _LETTERS)}
 
 
 def sealed(content: pa.Buffer) -> pa.Buffer:
     """A file with room for hashes, and the hashes in it."""
-    chunks = Chunks.of(pq.read_metadata(pa.BufferReader(content)))
-    data = bytearray(content)
-    hashes = "".join(_hashed(memoryview(data)[start : start + size]) for start, size in chunks.all_spans())
-    place = data.rindex(_BLANK.encode() * len(hashes), data.rindex(_KEY.encode()))
-    data[place : place + len(hashes)] = hashes.encode()
+    footer, data = pq.read_metadata(pa.BufferReader(content)), bytearray(content)
+    entries = np.zeros(footer.num_row_groups * footer.num_columns, _ENTRY)
+    end = _MARK
+    for place, (start, size) in enumerate(_spans(footer)):
+        if start != end:
+            raise StoreError("the Parquet writer has left a gap between two columns, which no hash would prove")
+        end = start + size
+        entries[place] = (_hashed(memoryview(data)[start:end]), size)
+    told = b64encode(entries.tobytes())
+    place = data.rindex(_BLANK.encode() * len(told), data.rindex(_KEY.encode()))
+    data[place : place + len(told)] = told
     return pa.py_buffer(data)
 
 
-def _hashed(chunk: memoryview) -> str:
-    return str(xxhash.xxh3_64_hexdigest(chunk))
+def _spans(footer: pq.FileMetaData) -> Iterator[tuple[int, int]]:
+    """Start and size of each chunk; to ask the footer takes some microseconds a chunk."""
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        for part in map(group.column, range(footer.num_columns)):
+            yield part.dictionary_page_offset or part.data_page_offset, part.total_compressed_size
+
+
+def _hashed(chunk: memoryview) -> int:
+    return int(xxhash.xxh3_64_intdigest(chunk))
 
 
 @dataclass(eq=False)
 class Chunks:
-    """Where the chunks of a file lie, a row a group and a column a leaf; their hashes, None in a file of before.
+    """Where the chunks of a file lie, a row a group and a column a leaf, and their hashes; none in a file of before.
 
     `are_proven` grows: a process proves a chunk once for as long as the file stays the same.
     """
@@ -51,29 +70,24 @@ class Chunks:
     leaves: dict[str, list[int]]
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    hashes: str | None
+    hashes: NDArray[np.uint64]
     are_proven: Mask
 
     @classmethod
     def of(cls, footer: pq.FileMetaData) -> "Chunks":
-        """Those of a file with this footer."""
-        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-        parts = [[group.column(number) for number in range(footer.num_columns)] for group in groups]
-        spans = [
-            [(part.dictionary_page_offset or part.data_page_offset, part.total_compressed_size) for part in row]
-            for row in parts
-        ]
-        found = np.array(spans, np.int64).reshape(len(groups), footer.num_columns, 2)
+        """Those of a file with this footer; one of before is taken for proven."""
         leaves: dict[str, list[int]] = {}
         for number in range(footer.num_columns):
             leaves.setdefault(footer.schema.column(number).path.split(".")[0], []).append(number)
+        shape = (footer.num_row_groups, footer.num_columns)
         told = (footer.metadata or {}).get(_KEY.encode())
-        hashes = told.decode() if told is not None else None
-        return cls(leaves, found[..., 0], found[..., 1], hashes, np.full(found.shape[:2], hashes is None))
-
-    def all_spans(self) -> Iterator[tuple[int, int]]:
-        """Start and size of each, group by group."""
-        return zip(self.starts.ravel().tolist(), self.sizes.ravel().tolist(), strict=True)
+        if told is None:
+            spans = np.array(list(_spans(footer)), np.int64).reshape(*shape, 2)
+            return cls(leaves, spans[..., 0], spans[..., 1], np.zeros(shape, np.uint64), np.ones(shape, np.bool_))
+        entries = np.frombuffer(b64decode(told), _ENTRY).reshape(shape)
+        sizes = entries["size"].astype(np.int64)
+        starts = _MARK + np.cumsum(sizes).reshape(shape) - sizes
+        return cls(leaves, starts, sizes, entries["hash"].copy(), np.zeros(shape, np.bool_))
 
     def of_columns(self, names: Iterable[str], groups: Mask | None = None) -> Mask:
         """The chunks of some columns, in some groups or in all; a name that the file lacks is passed over."""
@@ -103,7 +117,6 @@ class Chunks:
         """
         for place in np.flatnonzero((wanted & ~self.are_proven).ravel()).tolist():
             start = int(self.starts.flat[place]) - at
-            found = _hashed(content[start : start + int(self.sizes.flat[place])])
-            if self.hashes is None or found != self.hashes[place * _DIGITS : (place + 1) * _DIGITS]:
+            if _hashed(content[start : start + int(self.sizes.flat[place])]) != int(self.hashes.flat[place]):
                 raise CorruptLakeError("its bytes have changed since it was written")
         self.are_proven |= wanted

@@ -4,7 +4,7 @@ A file never changes once it is written, so its footer is read once and kept. A 
 its statistics say, need not be decoded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -27,42 +27,50 @@ _PICKED_BY = ("instrument_id", "ts", "recorded_at", "symbol", "source", "timefra
 
 @dataclass(frozen=True)
 class Group:
-    """A row group of a file, and what its statistics say of it."""
+    """A row group of a file, and what its statistics say of it; `leaves` has the places of the file's columns."""
 
     file: str
     number: int
     footer: pq.FileMetaData
+    leaves: Mapping[str, int]
+
+    @cached_property
+    def _found(self) -> pq.RowGroupMetaData:
+        return self.footer.row_group(self.number)
 
     @cached_property
     def rows(self) -> int:
         """How many rows it has."""
-        return int(self.footer.row_group(self.number).num_rows)
+        return int(self._found.num_rows)
 
     @cached_property
     def span(self) -> dict[str, tuple[Any, Any]]:
         """Least and greatest value of columns without nulls; times are microseconds since 1970 in UTC."""
-        return {
-            name: (_plain(found.min_raw), _plain(found.max_raw))
-            for name in _PICKED_BY
-            if (found := self._statistics.get(name)) and found.has_min_max and found.null_count == 0
-        }
+        return {name: found for name in _PICKED_BY if (found := self.of(name))}
+
+    def of(self, name: str) -> tuple[Any, Any] | tuple[()]:
+        """The same of one column; nothing where that is not known."""
+        found = self._statistics_of(name)
+        if found is None or not found.has_min_max or found.null_count:
+            return ()
+        return _plain(found.min_raw), _plain(found.max_raw)
 
     @cached_property
     def constants(self) -> dict[str, Any]:
         """The columns that have one value in all rows; None where that is null."""
-        empty = (name for name, found in self._statistics.items() if found and found.null_count == self.rows)
+        statistics = ((name, self._statistics_of(name)) for name in self.names)
+        empty = (name for name, found in statistics if found and found.null_count == self.rows)
         return dict.fromkeys(empty) | {name: low for name, (low, high) in self.span.items() if low == high}
 
-    @cached_property
-    def _statistics(self) -> dict[str, pq.Statistics | None]:
-        group = self.footer.row_group(self.number)
-        columns = map(group.column, range(group.num_columns))
-        return {column.path_in_schema: column.statistics for column in columns}
+    def _statistics_of(self, name: str) -> pq.Statistics | None:
+        """Those of a column with one leaf."""
+        leaf = self.leaves.get(name)
+        return None if leaf is None else self._found.column(leaf).statistics
 
-    @cached_property
+    @property
     def names(self) -> set[str]:
         """The columns that the file has."""
-        return {path.split(".")[0] for path in self._statistics}
+        return {path.split(".")[0] for path in self.leaves}
 
 
 def _plain(value: Any) -> Any:
@@ -95,8 +103,9 @@ def footer_of(place: Place, file: str, stamp: tuple[int, ...]) -> Footer:
         CorruptLakeError, ArrowException, OSError: the file is missing or damaged.
     """
     footer = pq.read_metadata(pa.BufferReader(_checked(place, file)))
-    groups = [Group(file, number, footer) for number in range(footer.num_row_groups)]
-    spans = np.array([(*group.span["instrument_id"], *group.span["ts"]) for group in groups], np.int64).reshape(-1, 4)
+    leaves = {footer.schema.column(number).path: number for number in range(footer.num_columns)}
+    groups = [Group(file, number, footer, leaves) for number in range(footer.num_row_groups)]
+    spans = np.array([(*group.of("instrument_id"), *group.of("ts")) for group in groups], np.int64).reshape(-1, 4)
     return Footer(footer, groups, Boxes(np.zeros(len(groups), np.object_), *spans.T))
 
 

@@ -6,10 +6,11 @@ it may touch of them is proven.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from functools import partial
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -20,11 +21,12 @@ from medalion.core.errors import CorruptLakeError
 from medalion.core.time import ALWAYS, TimeRange
 from olap.files.chunks import Chunks, Mask
 from olap.files.groups import Footer, Group, footer_of
-from olap.files.layout import Boxes
 from olap.places.open import Place
 
 _MOST_CHUNKS = 2_000_000
 """About so many chunks are remembered, in some 25 bytes each: those of a hundred thousand small files."""
+_MOST_DONE = 64
+_NOTHING: Mask = np.zeros(0, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +35,43 @@ class Touched:
     alone, by which it finds that none of theirs is meant. None is every instrument and every symbol.
     """
 
-    columns: Collection[str]
-    keys: Collection[str] = ()
-    instruments: Sequence[int] | None = None
-    symbols: Collection[str] | None = None
+    columns: frozenset[str]
+    keys: frozenset[str] = frozenset()
+    instruments: tuple[int, ...] | None = None
+    symbols: frozenset[str] | None = None
     during: TimeRange = ALWAYS
 
 
-class Proof(NamedTuple):
-    """The chunks of a file and what each of its groups spans; the symbols as first and last, None where not known."""
+class Proof:
+    """What is known of a file: its chunks, what each of its groups spans, and for which reads it was proven."""
 
-    chunks: Chunks
-    boxes: Boxes
-    symbols: list[tuple[str, str] | None]
+    def __init__(self, footer: Footer) -> None:
+        self.chunks = Chunks.of(footer.metadata)
+        self._boxes = footer.boxes
+        self._symbols: list[tuple[str, str] | tuple[()]] | None = None
+        self._done: set[Touched] = set()
 
-    @classmethod
-    def of(cls, footer: Footer) -> "Proof":
-        """That of a file with this footer."""
-        return cls(Chunks.of(footer.metadata), footer.boxes, [group.span.get("symbol") for group in footer.groups])
-
-    def left(self, touched: Touched) -> Mask:
-        """The chunks that are touched and not proven yet."""
+    def left(self, touched: Touched, footer: Callable[[], Footer]) -> Mask:
+        """The chunks that are touched and not proven yet; nothing where the same was asked before and is done."""
         chunks = self.chunks
-        if chunks.are_proven.all():
-            return np.zeros(0, np.bool_)
-        meeting = self.boxes.meeting(touched.instruments, touched.during)
+        if touched in self._done or chunks.are_proven.all():
+            return _NOTHING
+        meeting = self._boxes.meeting(touched.instruments, touched.during)
         if touched.symbols is not None:
-            meeting &= [span is None or _lies_in(span, touched.symbols) for span in self.symbols]
+            if self._symbols is None:
+                self._symbols = [group.of("symbol") for group in footer().groups]
+            meeting &= [_lies_in(span, touched.symbols) for span in self._symbols]
         wanted = chunks.of_columns(touched.columns, meeting) | chunks.of_columns(touched.keys)
-        return wanted & ~chunks.are_proven
+        left: Mask = wanted & ~chunks.are_proven
+        if not left.any():
+            if len(self._done) >= _MOST_DONE:
+                self._done.clear()
+            self._done.add(touched)
+        return left
 
 
-def _lies_in(span: tuple[str, str], symbols: Collection[str]) -> bool:
-    return any(span[0] <= symbol <= span[1] for symbol in symbols)
+def _lies_in(span: tuple[str, str] | tuple[()], symbols: Collection[str]) -> bool:
+    return not span or any(span[0] <= symbol <= span[1] for symbol in symbols)
 
 
 class Proofs:
@@ -89,7 +95,7 @@ class Proofs:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        made = Proof.of(footer_of(place, file, stamp))
+        made = Proof(footer_of(place, file, stamp))
         with self._lock:
             if key not in self._known:
                 self._known[key] = made
@@ -112,7 +118,7 @@ def prove(place: Place, files: Iterable[str], touched: Touched) -> None:
     lacking: list[tuple[str, Chunks, Mask]] = []
     for file in files:
         proof = _PROOFS.of(place, file)
-        if (left := proof.left(touched)).any():
+        if (left := proof.left(touched, partial(_footer, place, file))).any():
             lacking.append((file, proof.chunks, left))
 
     def work(each: tuple[str, Chunks, Mask]) -> None:
@@ -154,6 +160,10 @@ def decoded(place: Place, group: Group, names: list[str]) -> pl.DataFrame:
     with pq.ParquetFile(pa.BufferReader(pa.py_buffer(content.data)), metadata=group.footer) as parquet:
         table = parquet.read_row_group(group.number, columns=names, use_threads=False)
     return cast(pl.DataFrame, pl.from_arrow(table, rechunk=False))
+
+
+def _footer(place: Place, file: str) -> Footer:
+    return footer_of(place, file, place.stamp(file))
 
 
 def _read(source: pa.NativeFile, start: int, end: int) -> bytes:

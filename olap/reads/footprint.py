@@ -6,7 +6,7 @@ proven and nothing else. A plan's filters are parsed by DuckDB itself, so that a
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -21,7 +21,8 @@ from olap.files.proof import Touched
 from olap.reads.statement import tree_of
 
 _SCAN = "READ_PARQUET"
-_KEYS = ("ts", "symbol")
+_KEYS = frozenset(("ts", "symbol"))
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,8 @@ class Footprint:
 
     def touched(self, dataset: Dataset) -> Touched:
         """What is read of the files of a dataset."""
-        names = dataset.stored.names
-        columns = [name for name in names if self.words is None or name in self.words]
-        return Touched({*columns, *_KEYS}, _KEYS, symbols=self.symbols, during=self.during)
+        columns = (name for name in dataset.stored.names if self.words is None or name in self.words)
+        return Touched(_KEYS.union(columns), _KEYS, symbols=self.symbols, during=self.during)
 
     def __or__(self, other: "Footprint") -> "Footprint":
         """What both of them read."""
@@ -49,8 +49,23 @@ class Footprint:
         return Footprint(self.words, during, symbols)
 
 
-def footprint(connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, object]) -> Footprint:
-    """What the query reads of Parquet files, whichever of them."""
+_KNOWN: dict[Hashable, Footprint] = {}
+
+
+def footprint(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, object], files: Iterable[str]
+) -> Footprint:
+    """What the query reads of Parquet files, of which all are named; of the same query and files it is known."""
+    # The files belong to it: statistics let DuckDB leave out a filter that is true of every row, or a column.
+    asked = (query, repr(sorted(parameters.items())), frozenset(files))
+    if asked not in _KNOWN:
+        if len(_KNOWN) >= _REMEMBERED:
+            _KNOWN.clear()
+        _KNOWN[asked] = _planned(connection, query, parameters)
+    return _KNOWN[asked]
+
+
+def _planned(connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, object]) -> Footprint:
     try:
         rows = connection.execute(f"EXPLAIN (FORMAT json) {query}", dict(parameters) or None).fetchall()
     except duckdb.ParserException:  # SHOW and the like cannot be explained

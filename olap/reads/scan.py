@@ -21,7 +21,7 @@ from olap.files.proof import Touched, prove
 from olap.places.base import reading
 from olap.places.open import Place
 
-_ROWS_AT_ONCE = 1_000_000
+_ROWS_AT_ONCE = 2_000_000
 
 Series: TypeAlias = Mapping[str, Sequence[int] | None]
 
@@ -160,14 +160,17 @@ def _parts(selection: Selection, names: list[str], predicate: pl.Expr | None) ->
 
 
 def _together(selection: Selection, paths: list[str]) -> Iterator[list[str]]:
-    """The files, so many at a time as have about a million rows."""
-    rows = dict(zip(selection.files.path.tolist(), selection.files.rows.tolist(), strict=True))
+    """The files, so many at a time as may have about two million rows that are meant."""
+    files, asked = selection.files, selection.instruments
+    spans = files.last_instrument - files.first_instrument + 1
+    meant = files.rows if asked is None else files.rows * np.minimum(len(asked) / spans, 1.0)
+    rows = dict(zip(files.path.tolist(), meant.tolist(), strict=True))
     few: list[str] = []
-    held = 0
+    held = 0.0
     for path in paths:
         if few and held + rows[path] > _ROWS_AT_ONCE:
             yield few
-            few, held = [], 0
+            few, held = [], 0.0
         few.append(path)
         held += rows[path]
     if few:
@@ -176,8 +179,9 @@ def _together(selection: Selection, paths: list[str]) -> Iterator[list[str]]:
 
 def touched(selection: Selection, names: Iterable[str]) -> Touched:
     """What a read of these columns touches of the files."""
-    keys = selection.wanted().meta.root_names()
-    return Touched({*names, *keys}, keys, selection.instruments, during=selection.during)
+    keys = frozenset(selection.wanted().meta.root_names())
+    asked = selection.instruments
+    return Touched(keys.union(names), keys, None if asked is None else tuple(asked), during=selection.during)
 
 
 def resolved(selection: Selection, names: Sequence[str]) -> pl.LazyFrame:

@@ -139,8 +139,7 @@ class Copier:
             else:
                 files = self._copy(connection, dataset, last[0], pin)
             return marks[0][0], MirrorRun(1, last[0].rows, len(files))
-        if pin.owner is None:  # written before stores had numbers, and proven to be ours
-            table.adopt()
+        table.adopt()  # what was written before tables had an owner and a sum, and is proven to be ours
         return marks[0][0], MirrorRun()
 
     def _batches(

@@ -12,6 +12,7 @@ import polars as pl
 from medalion.core.errors import CorruptLakeError
 from olap.files.index import NO_FILES, Files
 from olap.files.layout import CLEAN, COMPACT, PERIOD
+from olap.files.parquet import StagedFile
 from olap.places.open import Place
 
 LOG = "_delta_log"
@@ -116,6 +117,27 @@ def _flat(entered: dict[str, Any]) -> dict[str, Any]:
         "min.ts": _moment(low.get("ts")),
         "max.ts": _moment(high.get("ts")),
     }
+
+
+def files_staged(staged: Iterable[StagedFile]) -> Files:
+    """What the log will say of files once a commit names them."""
+    return files_of(
+        pl.DataFrame(
+            [
+                _flat(
+                    {
+                        "path": file.path,
+                        "partitionValues": {PERIOD: file.period},
+                        "size": file.size,
+                        "modificationTime": 0,
+                        "stats": file.stats,
+                    }
+                )
+                for file in staged
+            ],
+            schema=_ACTIONS,
+        )
+    )
 
 
 def _moment(text: str | None) -> datetime | None:

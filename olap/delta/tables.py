@@ -15,10 +15,10 @@ from deltalake.transaction import RemoveAction
 from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.core.frames import newest_of, polars_schema
-from olap.delta.log import LOG, changes, commit_name, files_of, written_with
+from olap.delta.log import LOG, changes, commit_name, files_of, files_staged, written_with
 from olap.delta.ownership import OWNER, foreign, owner_mark
 from olap.files.blocks import NONE_KEPT, Blocks
-from olap.files.index import NO_FILES, Files
+from olap.files.index import NO_FILES, SUM_BITS, Files
 from olap.files.layout import PERIOD
 from olap.files.parquet import StagedFile, stage
 from olap.places.base import reaching
@@ -29,6 +29,11 @@ _BATCH = "medalion-mirror"
 _NONCE = "medalion-nonce"
 _MAINTENANCE = "medalion-maintenance"
 _REMOVAL = "medalion-removal"
+# The sum of all files that batches have ever added, and of what maintenance has put in less what it took out. Together
+# they are the sum of the files there are, by which a log shows that is damaged: two marks, because a batch and a
+# compaction that are committed at once may not set the same one.
+_ADDED = "medalion-added"
+_MOVED = "medalion-moved"
 # A pin that is never looked after would name files that a vacuum has removed, however long it keeps them.
 _PIN_SECONDS = 60.0
 _ATTEMPTS = 3
@@ -39,7 +44,8 @@ class Pin:
     """A fixed version of a table: the last batch in it, that batch's nonce, and its files with their statistics.
 
     `maintenance` counts the commits that removed files, `removal` is the nonce of the last that removed rows as well.
-    `owner` is the number of the store that it belongs to; None where it was written before stores had numbers.
+    `owner` is the number of the store that it belongs to, `sums` what its files add up to by the commits, less what
+    they do; None of either where it was written before there were such marks.
     """
 
     version: int
@@ -49,6 +55,9 @@ class Pin:
     maintenance: int = 0
     removal: int | None = None
     owner: int | None = None
+    added: int | None = None
+    moved: int = 0
+    sum: int = 0
 
     @property
     def mark(self) -> tuple[int, int | None]:
@@ -93,7 +102,7 @@ class LakeTable:
         with self._lock:
             try:
                 with reaching():
-                    self._pin = self._followed() or self._opened()
+                    self._pin = self._summed(self._followed() or self._opened())
             except TableNotFoundError:
                 self._pin = EMPTY
             except (DeltaError, OSError) as error:
@@ -113,13 +122,13 @@ class LakeTable:
         return pin
 
     def adopt(self) -> Pin:
-        """The newest version, which belongs to this store from now on, whoever owned it before.
+        """The newest version, which belongs to this store from now on, whoever owned it before; the caller leads.
 
         Raises:
             StoreError: another has changed the table meanwhile; or as `replace`.
         """
         pin = self.refresh()
-        if pin.version < 0 or pin.owner == self.store:
+        if pin.version < 0 or (pin.owner == self.store and pin.added is not None):
             return pin
         adopted = self.replace(pin, NO_FILES, [], is_adopting=True)
         if adopted is None:
@@ -183,6 +192,9 @@ class LakeTable:
             raise StoreError(f"{self.place} cannot be written to: {error}; nothing was committed") from error
         held = handle.transaction_version(_BATCH) or 0
         marks = owner_mark(self.place, handle, self.store)
+        added = handle.transaction_version(_ADDED)
+        if added is not None or held == 0:
+            marks.append(Transaction(_ADDED, ((added or 0) + files_staged(files).sum) & SUM_BITS))
         if held != batch - 1:
             raise CorruptLakeError(f"{self.place} is at batch {held}; batch {batch} does not follow")
         try:
@@ -242,6 +254,7 @@ class LakeTable:
             with reaching():
                 handle = self.open()
                 marks += owner_mark(self.place, handle, self.store, is_adopting=is_adopting)
+                marks += _sum_marks(handle, pin, removed, added)
                 if (handle.transaction_version(_MAINTENANCE) or 0) != pin.maintenance:
                     return None
                 handle.create_write_transaction(
@@ -319,15 +332,18 @@ class LakeTable:
             return None
         if news.version == last.version:
             return last
-        marks = news.marks
+        marks, entered = news.marks, self._files(news.added)
         return Pin(
             version=news.version,
             batch=marks.get(_BATCH, last.batch),
             nonce=marks.get(_NONCE, last.nonce),
-            files=last.files.changed(news.gone, self._files(news.added)),
+            files=last.files.changed(news.gone, entered),
             maintenance=marks.get(_MAINTENANCE, last.maintenance),
             removal=marks.get(_REMOVAL, last.removal),
             owner=marks.get(OWNER, last.owner),
+            added=marks.get(_ADDED, last.added),
+            moved=marks.get(_MOVED, last.moved),
+            sum=(last.sum + entered.sum - last.files.named(news.gone).sum) & SUM_BITS,
         )
 
     def _opened(self) -> Pin:
@@ -344,18 +360,40 @@ class LakeTable:
     def _read(self, version: int | None = None) -> Pin:
         handle = self.open(version)
         actions = pl.DataFrame(handle.get_add_actions(flatten=True))
+        files = self._files(actions.rename({f"partition.{PERIOD}": PERIOD}))
         return Pin(
             version=handle.version(),
             batch=handle.transaction_version(_BATCH) or 0,
             nonce=handle.transaction_version(_NONCE),
-            files=self._files(actions.rename({f"partition.{PERIOD}": PERIOD})),
+            files=files,
             maintenance=handle.transaction_version(_MAINTENANCE) or 0,
             removal=handle.transaction_version(_REMOVAL),
             owner=handle.transaction_version(OWNER),
+            added=handle.transaction_version(_ADDED),
+            moved=handle.transaction_version(_MOVED) or 0,
+            sum=files.sum,
         )
+
+    def _summed(self, pin: Pin) -> Pin:
+        """The pin, whose files are those that were committed, with all that is said of them."""
+        if pin.added is not None and pin.sum != (pin.added + pin.moved) & SUM_BITS:
+            raise CorruptLakeError(
+                f"the log of {self.place} is damaged: its files, or what it says of them, are not those that were "
+                "committed; bring it back from a copy, see `medalion mirror verify`"
+            )
+        return pin
 
     def _files(self, actions: pl.DataFrame) -> Files:
         try:
             return files_of(actions)
         except CorruptLakeError as error:
             raise CorruptLakeError(f"{self.place}/{error}") from None
+
+
+def _sum_marks(handle: DeltaTable, pin: Pin, removed: Files, staged: Sequence[StagedFile]) -> list[Transaction]:
+    """What a commit of maintenance has to say of the sum of the files; of a table of before, what it is."""
+    if handle.transaction_version(_ADDED) is None:
+        # Of one that is rewritten now it will be said later: a batch may be added beside it, unless whoever leads asks.
+        return [] if len(removed) or staged else [Transaction(_ADDED, pin.files.sum)]
+    moved = handle.transaction_version(_MOVED) or 0
+    return [Transaction(_MOVED, (moved + files_staged(staged).sum - removed.sum) & SUM_BITS)]

@@ -6,10 +6,14 @@ from typing import Self
 
 import numpy as np
 import polars as pl
+import xxhash
 from numpy.typing import NDArray
 
 from medalion.core.time import TimeRange
 from olap.files.layout import PERIOD, Boxes, Column, tangled
+
+SUM_BITS = (1 << 62) - 1
+_SUMMED = ("path", "period", "rows", "bytes", "first_instrument", "last_instrument", "first_ts", "last_ts")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,9 +93,25 @@ class Files:
         # overlap without a common key are deduplicated in vain, which costs time and never an answer.
         return ~self.is_clean | tangled(self.boxes().and_those(hot))[: len(self)]
 
+    @property
+    def sum(self) -> int:
+        """The sum of a hash of each file with all that is known of it but its age, in 62 bits: that of a set of files,
+        whatever their order, and that of several sets is the sum of theirs.
+        """
+        told = zip(*(getattr(self, name).tolist() for name in _SUMMED), strict=True)
+        total: int = sum(int(xxhash.xxh3_64_intdigest(repr(each).encode())) for each in told)
+        return total & SUM_BITS
+
+    def named(self, paths: set[str]) -> Self:
+        """The files of some names."""
+        return self.where(self._are_in(paths))
+
+    def _are_in(self, paths: set[str]) -> NDArray[np.bool_]:
+        return np.array([path in paths for path in self.path.tolist()], np.bool_)
+
     def changed(self, gone: set[str], added: Self) -> Self:
         """These files without some, by path, and with others."""
-        left = self if not gone else self.where(np.array([path not in gone for path in self.path.tolist()], np.bool_))
+        left = self if not gone else self.where(~self._are_in(gone))
         columns = ((getattr(left, field.name), getattr(added, field.name)) for field in fields(self))
         return type(self)(*(np.concatenate(pair) for pair in columns))
 

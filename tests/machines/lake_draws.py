@@ -5,13 +5,14 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any, TypeAlias
 
-import hypothesis.strategies as st
 import polars as pl
 
 from medalion.core.datasets import POLYMARKET_BOOKS, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.frames import polars_schema
+from tests.machines.seeds import Draw, among, constant, either, list_of, tuple_of, whole
 
 TIMES = int(os.environ.get("MEDALION_LAKE_STEPS", "1"))
 """By which the steps of the machine are multiplied."""
@@ -45,31 +46,26 @@ class ReadRange:
 
 
 # Symbol, day, minute, event (or timeframe) and value; few keys, so that most are written more than once.
-drawn = st.tuples(
-    st.sampled_from((0, 0, 1, 1, 2)),
-    st.sampled_from((0, 0, 1, 2)),
-    st.integers(0, MINUTES - 1),
-    st.integers(0, 1),
-    st.integers(0, 60),
+drawn: Draw[Drawn] = tuple_of(
+    among(0, 0, 1, 1, 2), among(0, 0, 1, 2), whole(0, MINUTES - 1), whole(0, 1), either(whole(0, 5), whole(0, 60))
 )
-several = st.lists(drawn, min_size=1, max_size=5)
-driven = st.runner().map(lambda machine: machine.driven)
-faces = st.integers(0, 1)
-symbols = st.sampled_from(SYMBOLS)
-feeds = st.sampled_from(("manual", "manual", "other"))
-names = st.sampled_from((None, None, None, "first", "second"))
-frames = st.sampled_from((None, *FRAMES))
-places = st.tuples(st.integers(0, 3), st.integers(0, MINUTES), st.integers(0, 1))
-moments = st.one_of(st.none(), places)
-recorded = st.one_of(st.none(), st.integers(0, 60))
-asked = st.builds(
-    ReadRange,
-    symbols=st.one_of(st.none(), st.lists(symbols, min_size=1, max_size=2, unique=True)),
-    first=moments,
-    last=moments,
-    frame=frames,
-    source=st.sampled_from((None, None, "manual", "other", "slow")),
+several = list_of(drawn, 1, 5)
+faces = whole(0, 1)
+symbols = among(*SYMBOLS)
+feeds = among("manual", "manual", "other")
+names = among(None, None, None, "first", "second")
+frames = among(None, *FRAMES)
+places: Draw[Place] = tuple_of(whole(0, 3), whole(0, MINUTES), whole(0, 1))
+moments: Draw[Place | None] = either(constant(None), places)
+recorded: Draw[int | None] = either(constant(None), whole(0, 60))
+some_symbols: Draw[list[str] | None] = either(
+    constant(None), lambda chance: chance.sample(SYMBOLS, chance.randint(1, 2))
 )
+sources = among(None, None, "manual", "other", "slow")
+
+
+def asked(chance: Random) -> ReadRange:
+    return ReadRange(some_symbols(chance), moments(chance), moments(chance), frames(chance), sources(chance))
 
 
 def moment_of(dataset: Dataset, place: Place) -> datetime:

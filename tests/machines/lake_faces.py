@@ -1,12 +1,10 @@
 """A store's reads, writes and upkeep without the rest of it, so that a test can open and close many."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from medalion.core.datasets import Dataset
@@ -14,10 +12,10 @@ from medalion.mirror.copy import Copier
 from medalion.services.mirror import Mirror
 from medalion.services.observations import Observations
 from olap.delta.lake import Lake
-from olap.delta.tables import LakeTable
 from oltp.hot.tables import last_name
 from oltp.ledger.identity import store_id
-from oltp.server.engine import Postgres
+from oltp.server.engine import Connection, Postgres
+from tests.machines.lake_steps import at_step
 
 KEPT_BYTES = 40_000
 """So little that columns come and go."""
@@ -52,9 +50,10 @@ def opened(url: str) -> Iterator[Postgres]:
         postgres.close()
 
 
-def forget(connection: psycopg.Connection, datasets: tuple[Dataset, ...]) -> None:
+def forget(connection: Connection, datasets: tuple[Dataset, ...]) -> None:
     """Make the ledger that of a store without observations; its instruments stay."""
     with connection.transaction():
+        connection.execute("ALTER SEQUENCE write_id_seq RESTART")
         connection.execute("SET LOCAL session_replication_role = replica")
         for name in ("writes", "mirror_batches", "primary_sources"):
             connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
@@ -75,23 +74,12 @@ def dying(step: str | None) -> Iterator[list[str]]:
 
     Without a step nothing does.
     """
-    died: list[str] = []
     if step is None:
-        yield died
+        yield []
         return
-    name, _, done = step.partition(" ")
-    take = getattr(LakeTable, name)
 
-    def die(*given: Any, **named: Any) -> None:
-        if done:
-            take(*given, **named)
-        died.append(step)
+    def die() -> None:
         raise Killed
 
-    setattr(LakeTable, name, die)
-    try:
+    with at_step(f"olap.delta.tables:LakeTable.{step}", die) as died, suppress(Killed):
         yield died
-    except Killed:
-        pass
-    finally:
-        setattr(LakeTable, name, take)

@@ -1,51 +1,40 @@
 """The writes and the upkeep of a store, drawn in any order, with the oracle's book of each dataset kept beside it."""
 
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import count
-from pathlib import Path
-from typing import ClassVar
+from random import Random
 
-import hypothesis.strategies as st
 import polars as pl
 import psycopg
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from medalion.core.errors import StoreUnavailableError
 from medalion.core.frames import conform, polars_schema
 from medalion.core.time import TimeRange
 from olap.delta.tables import LakeTable
 from oltp.hot.tail import tail_rows
 from oltp.hot.writes import WriteResult, write
-from oltp.server.engine import Postgres
 from tests.machines import lake_draws as draws
+from tests.machines.lake_clock import server_time
 from tests.machines.lake_draws import DRIVEN, SYMBOLS, Drawn, ReadRange, frame_of, given_of, moment_of, row_of
-from tests.machines.lake_faces import Face, dying, forget
+from tests.machines.lake_faces import Face, dying
+from tests.machines.lake_ground import Ground
 from tests.machines.lake_model import Book, Values
+from tests.machines.seeds import among, rule, whole
 from tests.support.lake import stored
 
 AT_ONCE = timedelta()
+_NUMBERS = count()
 
-steps_of_retention = st.sampled_from((None, None, "replace", "replace done"))
-
-
-@dataclass
-class Ground:
-    """A database that examples share, each with a ledger and a lake of its own; a second connection writes slowly."""
-
-    postgres: Postgres
-    connection: psycopg.Connection
-    slow: Postgres
-    place: Path
-    ids: dict[str, dict[str, int]]
+steps_of_retention = among(None, None, "replace", "replace done")
 
 
 @dataclass
 class PendingWrite:
     """A write that has its number and time but is not committed."""
 
-    book: Book
     rows: list[Values]
     result: WriteResult
     begun: datetime
@@ -53,216 +42,223 @@ class PendingWrite:
     ends: ExitStack
 
 
-class Upkeep(RuleBasedStateMachine):
-    """Two processes at one store, each of which may be behind the other, and a third that holds a write open."""
+def none_is_open(machine: "Upkeep") -> bool:
+    return machine.open is None
 
-    ground: ClassVar[Ground]
-    steps = 0
-    numbers = count()
 
-    def __init__(self) -> None:
-        super().__init__()
-        forget(self.ground.connection, DRIVEN)
-        self.root = self.ground.place / f"lake-{next(self.numbers)}"
-        self.books = {dataset.name: Book(dataset, self.ground.ids[dataset.name]) for dataset in DRIVEN}
+class Upkeep:
+    """Two processes at one store, each of which may be behind the other, and a third that holds a write open.
+
+    One dataset is driven in a run, since many steps with the same rows say more than few with each.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        ground.begin()
+        self.ground = ground
+        self.root = ground.place / f"lake-{next(_NUMBERS)}"
         self.faces = [self._opened(), self._opened()]
         self.open: PendingWrite | None = None
         self.turns = count()
-        self.driven = DRIVEN[0].name
+        self.book = self._book_of(0)
 
-    def teardown(self) -> None:
+    def begin(self, chance: Random) -> None:
+        self.book = self._book_of(chance.randrange(len(DRIVEN)))
+        self.write(0, draws.several(chance), "manual", None)
+
+    def end(self) -> None:
         """Lake, ledger and hot rows tell the same story, and it is the oracle's."""
         self.end_the_open_write()
-        book = self.books[self.driven]
-        names = book.dataset.stored.names
-        expected = sorted(book.stored(), key=lambda row: row.arrival)
-        assert self._stored(book).sort("write_id", "ordinal").rows() == [row.all(names) for row in expected]
-        assert self.faces[0].mirror.verify([book.dataset]).rows() == []
-        shutil.rmtree(self.root)
+        names = self.book.dataset.stored.names
+        expected = sorted(self.book.stored(), key=lambda row: row.arrival)
+        assert self._stored().sort("write_id", "ordinal").rows() == [row.all(names) for row in expected]
+        assert self.faces[0].mirror.verify([self.book.dataset]).rows() == []
 
-    @initialize(dataset=st.sampled_from([dataset.name for dataset in DRIVEN]), given=draws.several)
-    def begin(self, dataset: str, given: list[Drawn]) -> None:
-        """One dataset is driven, since many steps with the same rows say more than few with each."""
-        self.driven = dataset
-        self.write(dataset, 0, given, "manual", None)
+    def close(self) -> None:
+        if self.open is not None:
+            self._lose_the_open_write()
+        shutil.rmtree(self.root, ignore_errors=True)
 
-    @rule(dataset=draws.driven, face=draws.faces, given=draws.several, source=draws.feeds, name=draws.names)
-    def write(self, dataset: str, face: int, given: list[Drawn], source: str, name: str | None) -> None:
+    @rule(face=draws.faces, given=draws.several, source=draws.feeds, name=draws.names)
+    def write(self, face: int, given: list[Drawn], source: str, name: str | None) -> None:
         """Under a name that may have been used, rows new or old, late or not."""
-        self._write(dataset, face, [row_of(self.books[dataset].dataset, one) for one in given], source, name)
+        self._write(face, [row_of(self.book.dataset, one) for one in given], source, name)
 
-    @rule(dataset=draws.driven, face=draws.faces, which=st.integers(0, 30), source=draws.feeds)
-    def write_again(self, dataset: str, face: int, which: int, source: str) -> None:
-        if writes := self.books[dataset].writes:
+    @rule(face=draws.faces, which=whole(0, 30), source=draws.feeds)
+    def write_again(self, face: int, which: int, source: str) -> None:
+        if writes := self.book.writes:
             rows = writes[which % len(writes)].rows
-            self._write(dataset, face, [given_of(row.values) for row in rows], source, None)
+            self._write(face, [given_of(row.values) for row in rows], source, None)
 
-    @rule(dataset=draws.driven, face=draws.faces, each=st.integers(1, 3), value=st.integers(100, 200))
-    def correct(self, dataset: str, face: int, each: int, value: int) -> None:
-        book = self.books[dataset]
+    @rule(face=draws.faces, each=whole(1, 3), value=whole(100, 200))
+    def correct(self, face: int, each: int, value: int) -> None:
+        book = self.book
         for source in ("manual", "other"):
             held = [row.values for row in book.read(symbols=list(book.primary), source=source)][::each]
             if held:
                 corrected = [draws.corrected(book.dataset, values, value) for values in held]
-                self._write(dataset, face, corrected, source, None)
+                self._write(face, corrected, source, None)
 
-    @rule(dataset=draws.driven, face=draws.faces, asked=draws.asked)
-    def delete(self, dataset: str, face: int, asked: ReadRange) -> None:
+    @rule(face=draws.faces, asked=draws.asked)
+    def delete(self, face: int, asked: ReadRange) -> None:
         """Of the source given or of the primary ones."""
-        book = self.books[dataset]
+        book = self.book
         given = asked.of(book.dataset) | {"symbols": asked.symbols or list(SYMBOLS)}
         if self.open is not None and asked.source == "slow":
             return
         hidden = book.read(**given)
         newest = max((write.write_id for write in book.writes), default=0)
-        assert self.faces[face].observations.delete(dataset, **given) == len(hidden)
-        entries = self.ground.connection.execute(
+        assert self.faces[face].observations.delete(self.driven, **given) == len(hidden)
+        entries = self.ground.rows(
             "SELECT id, source, recorded_at FROM writes WHERE dataset = %s AND id > %s AND kind = 'hot' ORDER BY id",
-            (dataset, newest),
-        ).fetchall()
+            (self.driven, newest),
+        )
         for write_id, feed, recorded_at in entries:
             rows = [r.values | {"available_at": book.available_at(r)} for r in hidden if r.values["source"] == feed]
             book.add(rows, write_id=write_id, recorded_at=recorded_at, source=feed, is_deleted=True)
         assert sum(len(w.rows) for w in book.writes if w.write_id > newest) == len(hidden)
 
-    @rule(dataset=draws.driven, face=draws.faces, given=draws.several, source=draws.feeds, generation=st.integers(0, 1))
-    def bring_history(self, dataset: str, face: int, given: list[Drawn], source: str, generation: int) -> None:
-        self._import(dataset, face, [row_of(self.books[dataset].dataset, one) for one in given], source, generation)
+    @rule(face=draws.faces, given=draws.several, source=draws.feeds, generation=whole(0, 1))
+    def bring_history(self, face: int, given: list[Drawn], source: str, generation: int) -> None:
+        self._import(face, [row_of(self.book.dataset, one) for one in given], source, generation)
 
-    @rule(dataset=draws.driven, face=draws.faces, which=st.integers(0, 30), generation=st.integers(0, 1))
-    def bring_history_again(self, dataset: str, face: int, which: int, generation: int) -> None:
+    @rule(face=draws.faces, which=whole(0, 30), generation=whole(0, 1))
+    def bring_history_again(self, face: int, which: int, generation: int) -> None:
         """What was imported, written or deleted before."""
-        if writes := self.books[dataset].writes:
+        if writes := self.book.writes:
             written = writes[which % len(writes)]
             rows = [given_of(row.values) for row in written.rows]
-            self._import(dataset, face, rows, "other" if written.source == "slow" else written.source, generation)
+            self._import(face, rows, "other" if written.source == "slow" else written.source, generation)
 
-    @precondition(lambda self: self.open is None)
-    @rule(dataset=draws.driven, given=draws.several, commits=st.booleans())
-    def open_a_write(self, dataset: str, given: list[Drawn], commits: bool) -> None:
+    @rule(when=none_is_open, given=draws.several, commits=among(False, True))
+    def open_a_write(self, given: list[Drawn], commits: bool) -> None:
         """One that draws its number and time now and ends later; nobody else writes to its series."""
-        book = self.books[dataset]
+        book = self.book
         rows = [row for one in given if (row := row_of(book.dataset, one))["symbol"] in book.primary]
         if rows:
-            ends, begun = ExitStack(), datetime.now(UTC)
+            ends, begun = ExitStack(), self._now()
             connection = ends.enter_context(self.ground.slow.connection())
             ends.enter_context(connection.transaction(force_rollback=not commits))
             frame = conform(book.dataset, frame_of(book.dataset, rows), source="slow")
             result = write(connection, book.dataset, frame, source="slow")
-            self.open = PendingWrite(book, rows, result, begun, commits, ends)
+            self.open = PendingWrite(rows, result, begun, commits, ends)
 
-    @precondition(lambda self: self.open is not None)
-    @rule()
+    @rule(when=lambda machine: machine.open is not None)
     def end_the_open_write(self) -> None:
         if self.open is not None:
             ended, self.open = self.open, None
             ended.ends.close()
             if ended.commits:
-                result = ended.result
-                ended.book.add(
-                    ended.rows, write_id=result.write_id, recorded_at=result.recorded_at, source=result.source
-                )
+                self._enter(None, ended.rows, ended.result)
 
-    @rule(face=draws.faces, dataset=draws.driven, settle=st.booleans())
-    def mirror(self, face: int, dataset: str, settle: bool) -> None:
-        self.faces[face].mirror.run([dataset], settle=settle)
-        self.books[dataset].mirrored()
+    def _lose_the_open_write(self) -> None:
+        """Its server is gone, or the run is at its end."""
+        if self.open is not None:
+            lost, self.open = self.open, None
+            with suppress(psycopg.Error, StoreUnavailableError):
+                lost.ends.close()
 
-    @rule(face=draws.faces, dataset=draws.driven, step=st.sampled_from(("stage", "append", "append done", "sync")))
-    def mirror_and_die(self, face: int, dataset: str, step: str) -> None:
+    @rule(face=draws.faces, settle=among(False, True))
+    def mirror(self, face: int, settle: bool) -> None:
+        self.faces[face].mirror.run([self.driven], settle=settle)
+        self.book.mirrored()
+
+    @rule(face=draws.faces, step=among("stage", "append", "append done", "sync"))
+    def mirror_and_die(self, face: int, step: str) -> None:
         """A batch stays claimed, and may be in the lake; its process is gone."""
         with dying(step) as died:
-            self.faces[face].mirror.run([dataset])
+            self.faces[face].mirror.run([self.driven])
         self.faces[face] = self._opened()
         if not died:
-            self.books[dataset].mirrored()
+            self.book.mirrored()
 
-    @rule(face=draws.faces, dataset=draws.driven, meanwhile=st.booleans())
-    def compact(self, face: int, dataset: str, meanwhile: bool) -> None:
+    @rule(face=draws.faces, meanwhile=among(False, True))
+    def compact(self, face: int, meanwhile: bool) -> None:
         mirror = self.faces[face].mirror
         if meanwhile:
-            mirror.compact_meanwhile(dataset)
+            mirror.compact_meanwhile(self.driven)
         else:
-            mirror.compact([dataset])
-            assert mirror.compact([dataset]).partitions == 0
+            mirror.compact([self.driven])
+            assert mirror.compact([self.driven]).partitions == 0
 
-    @rule(face=draws.faces, dataset=draws.driven)
-    def prune(self, face: int, dataset: str) -> None:
-        self.faces[face].mirror.prune([dataset])
+    @rule(face=draws.faces)
+    def prune(self, face: int) -> None:
+        self.faces[face].mirror.prune([self.driven])
 
-    @rule(face=draws.faces, dataset=draws.driven)
-    def vacuum(self, face: int, dataset: str) -> None:
+    @rule(face=draws.faces)
+    def vacuum(self, face: int) -> None:
         """Nothing is left in the folder but what the lake needs."""
-        self.faces[face].mirror.vacuum([dataset], older_than=AT_ONCE)
-        needed = {str(path) for path in self._table(self.books[dataset]).refresh().files.path}
-        folder = self.root / dataset
+        self.faces[face].mirror.vacuum([self.driven], older_than=AT_ONCE)
+        needed = {str(path) for path in self._table().refresh().files.path}
+        folder = self.root / self.driven
         assert {str(file.relative_to(folder)) for file in folder.rglob("period=*/*.parquet")} == needed
 
-    @rule(face=draws.faces, dataset=draws.driven, step=steps_of_retention)
-    def remove_versions(self, face: int, dataset: str, step: str | None) -> None:
-        book = self._claimed(dataset)
+    @rule(face=draws.faces, step=steps_of_retention)
+    def remove_versions(self, face: int, step: str | None) -> None:
+        book = self._claimed()
         with dying(step) as died:
-            removed = self.faces[face].mirror.retain([dataset], versions_older_than=AT_ONCE).versions
-        gone = book.remove_versions(self._in_lake(book))
+            removed = self.faces[face].mirror.retain([self.driven], versions_older_than=AT_ONCE).versions
+        gone = book.remove_versions(self._in_lake())
         if died:
             self.faces[face] = self._opened()
         else:
             assert removed == gone
         if died or gone:
-            book.versions_removed_at = datetime.now(UTC)
+            book.versions_removed_at = self._now()
         if not died and self.open is None and all(row.is_mirrored for row in book.stored()):
             assert len(book.stored()) == len(book.current())
 
-    @precondition(lambda self: self.open is None)
-    @rule(face=draws.faces, dataset=draws.driven, until=draws.moments, step=steps_of_retention)
-    def remove_rows(self, face: int, dataset: str, until: draws.Place | None, step: str | None) -> None:
+    @rule(when=none_is_open, face=draws.faces, until=draws.moments, step=steps_of_retention)
+    def remove_rows(self, face: int, until: draws.Place | None, step: str | None) -> None:
         """Of partitions that end before a time; who dies in it is followed by another process."""
-        book, begun = self._claimed(dataset), datetime.now(UTC)
+        book, begun = self._claimed(), self._now()
         cut = moment_of(book.dataset, until or (3, 0, 0))
         ends = {row: draws.end_of_partition(book.dataset, row.values) for row in book.stored()}
         old = [row for row, end in ends.items() if end <= cut and row.is_mirrored]
         with dying(step) as died:
-            removed = self.faces[face].mirror.retain([dataset], rows_older_than=begun - cut).rows
-        gone = book.drop(old, self._in_lake(book), begun)
+            removed = self.faces[face].mirror.retain([self.driven], rows_older_than=self.ground.clocks.now() - cut).rows
+        gone = book.drop(old, self._in_lake(), begun)
         if died:
             self.faces[face] = self._opened()
-            self.mirror(1 - face, dataset, settle=False)
+            self.mirror(1 - face, settle=False)
         else:
             assert removed == gone == len(old)
         for each in self.faces:  # who has looked at the lake within a minute still sees what was removed
             each.lake.table(book.dataset).refresh()
         if old:
-            book.rows_removed_at = datetime.now(UTC)
+            book.rows_removed_at = self._now()
             book.kept_from = max(ends[row] for row in old)
 
     @rule(face=draws.faces)
     def reopen(self, face: int) -> None:
         self.faces[face] = self._opened()
 
+    @property
+    def driven(self) -> str:
+        return self.book.dataset.name
+
+    def _book_of(self, number: int) -> Book:
+        return Book(DRIVEN[number], self.ground.ids[DRIVEN[number].name])
+
     def _opened(self) -> Face:
         return Face.open(self.ground.postgres, self.root, batch_rows=7, slot_rows=10)
 
-    def _write(self, dataset: str, face: int, rows: list[Values], source: str, name: str | None) -> None:
-        book = self.books[dataset]
-        frame = frame_of(book.dataset, rows)
-        result = self.faces[face].observations.write(dataset, frame, source=source, idempotency_key=name)
-        self._book(book, name, rows, result)
+    def _write(self, face: int, rows: list[Values], source: str, name: str | None) -> None:
+        frame = frame_of(self.book.dataset, rows)
+        result = self.faces[face].observations.write(self.driven, frame, source=source, idempotency_key=name)
+        self._enter(name, rows, result)
 
-    def _import(self, dataset: str, face: int, rows: list[Values], source: str, generation: int) -> None:
-        book, content = self.books[dataset], (source, generation, draws.content_of(rows))
+    def _import(self, face: int, rows: list[Values], source: str, generation: int) -> None:
         imported = self.faces[face].observations.import_history
-        result = imported(dataset, frame_of(book.dataset, rows), feed=source, generation=generation)
-        self._book(book, content, rows, result, is_mirrored=True)
+        result = imported(self.driven, frame_of(self.book.dataset, rows), feed=source, generation=generation)
+        self._enter((source, generation, draws.content_of(rows)), rows, result, is_mirrored=True)
 
-    def _book(
-        self, book: Book, name: object, rows: list[Values], result: WriteResult, *, is_mirrored: bool = False
-    ) -> None:
-        """A name or content that was seen before has written nothing."""
-        if earlier := book.by_key.get(name):
+    def _enter(self, name: object, rows: list[Values], result: WriteResult, *, is_mirrored: bool = False) -> None:
+        """Into the book, as it was acknowledged; a name or content that was seen before has written nothing."""
+        if earlier := self.book.by_key.get(name):
             assert (result.is_duplicate, result.write_id) == (True, earlier.write_id)
             return
         assert (result.is_duplicate, result.rows) == (False, len(rows))
-        written = book.add(
+        written = self.book.add(
             rows,
             write_id=result.write_id,
             recorded_at=result.recorded_at,
@@ -270,38 +266,43 @@ class Upkeep(RuleBasedStateMachine):
             is_mirrored=is_mirrored,
         )
         if name is not None:
-            book.by_key[name] = written
+            self.book.by_key[name] = written
 
-    def _claimed(self, dataset: str) -> Book:
+    def _claimed(self) -> Book:
         """The book once what was claimed by a process that died counts as mirrored: whoever comes next finishes it."""
-        claimed = self.ground.connection.execute(
-            "SELECT id FROM writes WHERE dataset = %s AND batch IS NOT NULL", (dataset,)
-        ).fetchall()
-        for row in self.books[dataset].rows:
+        claimed = self.ground.rows("SELECT id FROM writes WHERE dataset = %s AND batch IS NOT NULL", (self.driven,))
+        for row in self.book.rows:
             row.is_mirrored = row.is_mirrored or (row.write_id,) in claimed
-        return self.books[dataset]
+        return self.book
 
-    def _moment(self, book: Book, moment: int | None) -> datetime | None:
+    def _moment(self, moment: int | None) -> datetime | None:
         """A time at which something was recorded, or the next to it."""
-        recorded = sorted({row.recorded_at for row in book.rows})
-        recorded += [self.open.result.recorded_at] if self.open is not None and self.open.book is book else []
+        recorded = sorted({row.recorded_at for row in self.book.rows})
+        recorded += [self.open.result.recorded_at] if self.open is not None else []
         if moment is None or not recorded:
             return None
         return recorded[moment // 3 % len(recorded)] + timedelta(microseconds=moment % 3 - 1)
 
-    def _table(self, book: Book) -> LakeTable:
-        return self.faces[0].lake.table(book.dataset)
+    def _now(self) -> datetime:
+        """By the server's clock."""
+        with self.ground.postgres.connection() as connection:
+            return server_time(connection)
 
-    def _stored(self, book: Book) -> pl.DataFrame:
+    def _table(self) -> LakeTable:
+        return self.faces[0].lake.table(self.book.dataset)
+
+    def _stored(self) -> pl.DataFrame:
         """Every row of the lake and every hot one that is not in it."""
-        batch = self._table(book).refresh().batch
+        dataset, batch = self.book.dataset, self._table().refresh().batch
         with self.ground.postgres.arrow() as connection:
-            _, hot = tail_rows(connection, book.dataset, batch=batch, instruments=None, during=TimeRange())
-        return pl.concat([self._lake_rows(book), hot.select(book.dataset.stored.names)])
+            _, hot = tail_rows(connection, dataset, batch=batch, instruments=None, during=TimeRange())
+        return pl.concat([self._lake_rows(), hot.select(dataset.stored.names)])
 
-    def _in_lake(self, book: Book) -> set[tuple[int, int]]:
-        return set(self._lake_rows(book).select("write_id", "ordinal").rows())
+    def _in_lake(self) -> set[tuple[int, int]]:
+        return set(self._lake_rows().select("write_id", "ordinal").rows())
 
-    def _lake_rows(self, book: Book) -> pl.DataFrame:
-        table = self._table(book)
-        return stored(table) if len(table.refresh().files) else pl.DataFrame(schema=polars_schema(book.dataset.stored))
+    def _lake_rows(self) -> pl.DataFrame:
+        table = self._table()
+        if len(table.refresh().files):
+            return stored(table)
+        return pl.DataFrame(schema=polars_schema(self.book.dataset.stored))

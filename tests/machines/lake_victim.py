@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from importlib import import_module
 from itertools import count
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -23,6 +22,7 @@ import polars as pl
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.frames import polars_schema
 from tests.machines.lake_faces import Face, opened
+from tests.machines.lake_steps import at_step
 from tests.support.observed import START, SYMBOLS
 
 KEYS = 48
@@ -125,21 +125,11 @@ def live(url: str, root: Path, name: str, first: int, upkeep: tuple[str, ...], t
 
 def die_at(url: str, root: Path, work: "Operation | str", step: str) -> None:
     """Do one work and be killed at a step of it: `module:attribute`, before it or once it is `done`."""
-    where, _, when = step.partition(" ")
-    module, _, path = where.partition(":")
-    *owners, name = path.split(".")
-    owner = import_module(module)
-    for each in owners:
-        owner = getattr(owner, each)
-    take = getattr(owner, name)
 
-    def taken(*given: Any, **named: Any) -> None:
-        if when == "done":
-            take(*given, **named)
+    def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(owner, name, taken)
-    with opened(url) as postgres:
+    with at_step(step, die), opened(url) as postgres:
         face = face_of(postgres, root)
         if isinstance(work, Operation):
             work.perform(face)

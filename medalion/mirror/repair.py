@@ -19,12 +19,12 @@ from medalion.core.errors import CorruptLakeError, StoreError
 from medalion.core.frames import polars_schema
 from medalion.mirror.compaction import staging
 from medalion.mirror.verification import Findings, Sums, entered_of, examine, kept_of
-from olap.delta.compaction import checked
+from olap.delta.compaction import checked, current_since
 from olap.delta.tables import LakeTable
 from olap.files.index import Files
 from oltp.hot.export import rows_of_writes
 from oltp.ledger import batches, losses
-from oltp.ledger.removals import enter_removal, note_removal
+from oltp.ledger.removals import enter_removal, note_removal, retention_bounds
 from oltp.server.engine import Connection, Postgres
 
 Outcome = tuple[str, str, str]
@@ -109,10 +109,11 @@ class _Repair:
         """Put back what is proven, and commit; by unit, the rows and the sum that are lost."""
         if not self._wrong and not self._found.damaged:
             return {}
-        salvaged, hot = self._salvaged(), self._hot()
+        salvaged, entered = self._salvaged(), self._hot()
+        hot = self._retained(entered)
         places = self._of_good(self._wrong).select(_PLACE).collect()
         todo, extra, rebuilt = set(self._wrong), [self._empty()], [self._empty()]
-        for candidate in (salvaged, hot, _joined(hot, salvaged)):
+        for candidate in (salvaged, hot, _joined(hot, salvaged), entered):
             missing = candidate.filter(self._of(todo)).join(places, on=_PLACE, how="anti")
             proven = self._proven(missing, beside=self._found.in_lake) & todo
             extra.append(missing.filter(self._of(proven)))
@@ -120,7 +121,7 @@ class _Repair:
         # Rows that are there twice, or changed: the write is put together anew.
         anew = self._holding_all(places, todo) | self._holding_all(hot, todo)
         held = self._of_good(anew).collect().unique(maintain_order=True)
-        for candidate in (held, _joined(held, hot), _joined(held, salvaged), hot):
+        for candidate in (held, _joined(held, hot), _joined(held, salvaged), hot, entered):
             proven = self._proven(candidate.filter(self._of(anew & todo))) & anew & todo
             rebuilt.append(candidate.filter(self._of(proven)))
             todo -= proven
@@ -220,6 +221,24 @@ class _Repair:
         with self._postgres.arrow() as source:
             return pl.concat([self._empty(), *rows_of_writes(source, self._dataset, sorted(self._wrong))])
 
+    def _retained(self, hot: pl.DataFrame) -> pl.DataFrame:
+        """The hot rows without those that retention took from the lake.
+
+        The ledger says of a write how many went, and their sum, not which. They lay in partitions that ended by then,
+        or later rows of their keys had superseded them.
+        """
+        writes = self._found.writes
+        shortened = self._of(writes.filter(pl.col("dropped_rows") != 0)["write_id"])
+        if hot.filter(shortened).is_empty():
+            return hot
+        bounds = retention_bounds(self._connection, self._dataset)
+        left = hot.filter(~shortened | (pl.col("ts") >= bounds.kept_from))
+        rows = self._table.scan(self._good) if self._good else self._empty().lazy()
+        others = rows.select(hot.columns).join(left.lazy(), on=list(self._dataset.key), how="semi").collect()
+        every = _joined(left, others).sort(*self._dataset.key, *_PLACE)
+        current = current_since(self._dataset, every, bounds.known_from, below=max(writes["write_id"]) + 1)
+        return left.filter(~shortened).vstack(left.filter(shortened).join(current, on=_PLACE, how="semi"))
+
     def _salvaged(self) -> pl.DataFrame:
         """What can still be decoded of damaged files, a row group at a time; none of it is proven yet."""
         found = [self._empty()]
@@ -271,7 +290,7 @@ def _told(
     for name, unit in named.items():
         rows, _ = gone[unit]
         text = losses.described(connection, table.dataset, unit) if unit else "of entries that were folded"
-        if rows:
+        if rows > 0:
             told.append((name, f"{rows:,} rows are lost, {text}", "lost"))
         else:
             told.append((name, f"rows of it, or its entry, were changed and stay as they are, {text}", "changed"))

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -95,6 +95,29 @@ def test_rows_that_a_damaged_file_still_proves_are_kept(filled: Store, data_dir:
     filled.mirror.prune()
     flip(files_of(data_dir)[1], in_a_remark)
     healed_to(filled, expected, {"repaired"})
+
+
+def test_partitions_that_retention_removed_do_not_come_back_from_the_hot_table(store: Store, data_dir: Path) -> None:
+    instruments(store, STOCK_QUOTES.kind)
+    store.write(STOCK_QUOTES, pl.concat([rows_at(0), rows_at(24 * 60)]))
+    store.mirror.run([STOCK_QUOTES])
+    store.mirror.retain([STOCK_QUOTES], rows_older_than=datetime.now(UTC) - START - timedelta(hours=20))
+    expected = store.read(STOCK_QUOTES)
+    assert expected.height == 4
+    files_of(data_dir)[-1].unlink()
+    healed_to(store, expected, {"repaired"})
+
+
+def test_versions_that_retention_removed_do_not_come_back_from_the_hot_table(store: Store, data_dir: Path) -> None:
+    instruments(store, STOCK_QUOTES.kind)
+    for minute in (0, 2):
+        store.write(STOCK_QUOTES, rows_at(minute).with_columns(event_id=pl.lit(1)))
+        store.mirror.run([STOCK_QUOTES])
+    expected = store.read(STOCK_QUOTES)
+    assert store.mirror.retain([STOCK_QUOTES], versions_older_than=timedelta()).versions == 2
+    files_of(data_dir)[-1].unlink()
+    healed_to(store, expected, {"repaired"})
+    assert stored(table_of(store, STOCK_QUOTES)).height == expected.height
 
 
 def test_what_nothing_proves_is_lost_by_name_and_reads_go_on(filled: Store, data_dir: Path) -> None:

@@ -58,29 +58,33 @@ class Clocks:
     """
 
     def __init__(self) -> None:
-        self.shift = timedelta()
-        self.furthest = timedelta()
+        self.shift = self.server_shift = timedelta()
+        self.furthest = self.server_furthest = timedelta()
         self._up = 1_000.0
 
     def reset(self, connection: Connection) -> None:
-        self.shift = self.furthest = timedelta()
+        self.shift = self.server_shift = timedelta()
+        self.furthest = self.server_furthest = timedelta()
         connection.execute("DELETE FROM shifted.jumps")
 
     def jump(self, connection: Connection, *, python: timedelta, server: timedelta) -> None:
         """Each by so much, ahead or back."""
         self.shift += python
         self.furthest = max(self.furthest, self.shift)
+        self.server_shift += server
+        self.server_furthest = max(self.server_furthest, self.server_shift)
         self._up += max(0.0, python.total_seconds())
-        connection.execute(
-            """INSERT INTO shifted.jumps SELECT pg_catalog.clock_timestamp(),
-               %s + coalesce((SELECT shift FROM shifted.jumps ORDER BY at DESC LIMIT 1), interval '0')""",
-            (server,),
-        )
+        connection.execute("INSERT INTO shifted.jumps VALUES (pg_catalog.clock_timestamp(), %s)", (self.server_shift,))
 
     @property
     def is_behind(self) -> bool:
         """Whether Python's clock has gone further than it now stands, so that what was just done lies ahead of it."""
-        return self.shift < max(self.furthest, timedelta())
+        return self.shift < self.furthest
+
+    @property
+    def is_server_behind(self) -> bool:
+        """The same of the server's clock."""
+        return self.server_shift < self.server_furthest
 
     def now(self) -> datetime:
         """By Python's clock."""

@@ -3,9 +3,10 @@
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ class Ground:
     place: Path
     datasets: tuple[Dataset, ...]
     ids: dict[str, dict[str, int]]
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def count(self, what: str, times: int = 1) -> None:
+        self.counts[what] += times
 
     def begin(self) -> None:
         """The books of stores without observations, numbered from one on, by clocks that go as they do outside."""
@@ -68,6 +73,7 @@ class Ground:
 
     def kill_server(self) -> None:
         """PostgreSQL is gone, with each of its processes; nobody was told."""
+        self.count("kills of the server")
         pid = self.server.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -104,6 +110,7 @@ def ground_of(place: Path, datasets: tuple[Dataset, ...], symbols: tuple[str, ..
             ends.callback(postgres.close)
         leader = Leader(server.url)
         ends.callback(leader.kill)
+        leader.start()
         patch = ends.enter_context(pytest.MonkeyPatch.context())
         for module, name, small in _SMALL:
             patch.setattr(module, name, small)

@@ -29,9 +29,22 @@ class Leader:
         self._url = url
         self._living: _Process | None = None
 
+    def start(self) -> None:
+        """Be there when it is needed, which takes seconds."""
+        hears, orders = context.Pipe(duplex=False)
+        answers, tells = context.Pipe(duplex=False)
+        process = context.Process(target=_obey, args=(self._url, hears, tells), daemon=True)
+        process.start()
+        hears.close()
+        tells.close()
+        self._living = _Process(process, orders, answers)
+
     def lead(self, root: Path, dataset: str, step: str) -> bool:
         """Mirror as far as the step; whether it stands there now, or was done without it."""
-        living = self._started()
+        if self._living is None:
+            self.start()
+        living = self._living
+        assert living is not None
         living.orders.send((root, dataset, step))
         if self._said(living) != "stopped":
             return False
@@ -53,17 +66,6 @@ class Leader:
             living.process.join()
             living.orders.close()
             living.answers.close()
-
-    def _started(self) -> _Process:
-        if self._living is None:
-            hears, orders = context.Pipe(duplex=False)
-            answers, tells = context.Pipe(duplex=False)
-            process = context.Process(target=_obey, args=(self._url, hears, tells), daemon=True)
-            process.start()
-            hears.close()
-            tells.close()
-            self._living = _Process(process, orders, answers)
-        return self._living
 
     def _said(self, living: _Process) -> str:
         assert living.answers.poll(_SECONDS), "the leader says nothing"

@@ -180,6 +180,12 @@ class Book:
             row.is_removed = True
         return len(gone)
 
+    def lose(self, lost: Collection[Row]) -> None:
+        """Damage took rows that nothing proved any more, of the past as well."""
+        keys, gone = {self.key(row) for row in lost}, set(lost)
+        # What had superseded a removed version hides it no more.
+        self.rows = [row for row in self.rows if row not in gone and not (row.is_removed and self.key(row) in keys)]
+
     def may_be_refused(self, as_of: datetime, start: datetime | None) -> bool:
         """Whether retention has removed what such a read could need."""
         if self.versions_removed_at is not None and as_of < self.versions_removed_at:

@@ -154,8 +154,9 @@ class Reads(Upkeep):
         except InputError as error:
             if as_of is None:
                 raise
-            is_late = still_open is not None and as_of >= still_open.begun and "not settled" in str(error)
-            if is_late or ("removed by retention" in str(error) and book.may_be_refused(as_of, start)):
+            is_late = (still_open is not None and as_of >= still_open.begun) or as_of >= self._now()
+            is_removed = "removed by retention" in str(error) and book.may_be_refused(as_of, start)
+            if is_removed or (is_late and "not settled" in str(error)):
                 return None
             raise
         assert still_open is None or as_of is None or as_of < still_open.result.recorded_at

@@ -4,6 +4,7 @@
 seed makes again: `MEDALION_SEED=123 pytest tests/machines/test_lake_machine.py`.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,13 +14,16 @@ import pytest
 
 from tests.machines.lake_draws import DRIVEN, SYMBOLS, TIMES
 from tests.machines.lake_ground import Ground, ground_of
-from tests.machines.lake_reads import Reads as LakeMachine
+from tests.machines.lake_machine import LakeMachine
+from tests.machines.lake_seeds import FAILED
 from tests.machines.seeds import LENGTH, Driver, Run, rules_of, runs
 from tests.support.lengths import examples
 
 pytestmark = pytest.mark.server
 
 STEPS = 400
+
+is_replay = pytest.mark.skipif("MEDALION_SEED" in os.environ, reason="one run is asked for, and no other")
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +41,43 @@ def driver(ground: Ground) -> Driver:
 @pytest.mark.long
 @pytest.mark.timeout(28_800)  # of the whole history; each of its calls is short
 def test_every_read_is_that_of_the_oracle_after_every_step(
-    driver: Driver, record_testsuite_property: Callable[[str, object], None]
+    ground: Ground,
+    driver: Driver,
+    record_testsuite_property: Callable[[str, object], None],
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     started = time.monotonic()
-    for run in runs(examples(STEPS * TIMES) // LENGTH):
+    for run in runs(max(1, examples(STEPS * TIMES) // LENGTH)):
         driver.take(run)
-    steps = sum(driver.taken.values())
-    record_testsuite_property("steps of the lake", steps)
-    record_testsuite_property("steps of the lake a second", round(steps / (time.monotonic() - started)))
+    seconds, steps = time.monotonic() - started, sum(driver.taken.values())
+    told = {"steps": steps, "steps a second": round(steps / seconds)} | dict(sorted(ground.counts.items()))
+    record_testsuite_property("machine of the lake", told)
+    if TIMES > 1:
+        with capsys.disabled():
+            request.config.get_terminal_writer().line(f"\n{seconds:.0f} s of the lake's machine: {told}")
+
+
+@is_replay
+@pytest.mark.parametrize("run", FAILED)
+def test_a_run_that_failed_once_fails_no_more(driver: Driver, run: str) -> None:
+    driver.take(Run.parse(run))
+
+
+@is_replay
+def test_a_seed_makes_the_same_run_again(ground: Ground, driver: Driver) -> None:
+    """Every step, and every row in its order of arrival."""
+    told, books = [], []
+    for _ in range(2):
+        machines: list[LakeMachine] = []
+
+        def make(machines: list[LakeMachine] = machines) -> LakeMachine:
+            machines.append(LakeMachine(ground))
+            return machines[0]
+
+        driver.make = make
+        driver.take(Run(7, tuple(range(15))))
+        told.append(driver.told)
+        books.append([(row.arrival, row.values, row.is_mirrored) for row in machines[0].book.rows])
+    assert told[0] == told[1]
+    assert books[0] == books[1]

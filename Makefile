@@ -54,10 +54,10 @@ test: $(READY)  ## Run every test, with branch coverage (make test TESTS=tests/t
 quick: $(READY)  ## Run the tests that need neither PostgreSQL nor long
 	.venv/bin/python -m pytest --numprocesses 2 --quick $(TESTS)
 
-soak: $(READY)  ## Run the tests of ledger and lake at length: 120,000 steps, 700 kills, 10 minutes of all at once
+soak: $(READY)  ## Run the tests of ledger and lake at length: 100,000 steps, 700 kills, 10 minutes of all at once
 	MEDALION_EXAMPLES=1 MEDALION_LEDGER_STEPS=6 MEDALION_RACE_SECONDS=30 MEDALION_KILLS=200 .venv/bin/python -m pytest \
 		tests/machines/test_fold_machine.py tests/machines/test_ledger_machine.py tests/machines/test_trading_races.py tests/machines/test_trading_faults.py
-	MEDALION_EXAMPLES=1 MEDALION_LAKE_STEPS=125 MEDALION_SOAK_SECONDS=600 MEDALION_KILLS=500 .venv/bin/python -m pytest \
+	MEDALION_EXAMPLES=1 MEDALION_LAKE_STEPS=75 MEDALION_SOAK_SECONDS=600 MEDALION_KILLS=500 .venv/bin/python -m pytest \
 		tests/machines/test_lake_machine.py tests/machines/test_lake_faults.py tests/machines/test_lake_soak.py
 	MEDALION_OPENINGS=100 MEDALION_FLIPS=120 .venv/bin/python -m pytest tests/oltp/embedded/test_opening_again.py tests/olap/test_proof.py
 	MEDALION_EXAMPLES=4 .venv/bin/python -m pytest \

@@ -11,16 +11,23 @@ from olap.delta.log import LOG
 
 def files_of(folder: Path, *, of_log: bool) -> list[Path]:
     """Those of the log or those of the data, in an order that no random name decides: of their last change."""
-    files = folder.glob(f"{LOG}/*.*") if of_log else folder.glob("period=*/*.parquet")
-    return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.suffix))
+    files = folder.glob(f"{LOG}/*.json") if of_log else folder.glob("period=*/*.parquet")
+    return sorted(files, key=lambda file: file.stat().st_mtime_ns)
 
 
 def change(file: Path, chance: Random) -> None:
-    """A bit, or one to eight bytes, anywhere; or the end is cut off."""
+    """A bit, or one to eight bytes, anywhere; or the end is cut off.
+
+    Of the log, which nothing proves, only what no reader takes for one: a text that is none, or half a line at its end.
+    """
     content, kind = bytearray(file.read_bytes()), chance.random()
     if kind < 0.15:
         del content[chance.randrange(len(content)) :]
-    elif kind < 0.5:  # of the digits of a log many are digits still
+        if file.suffix == ".json" and content.endswith((b"}", b"\n")):
+            del content[-2:]
+    elif file.suffix == ".json":
+        content[chance.randrange(len(content))] ^= 0x80
+    elif kind < 0.5:
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     else:
         for _ in range(chance.choice((1, 1, 2, 8))):

@@ -77,7 +77,8 @@ class Ground:
         pid = self.server.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        await_that(self._is_vacant)
+        # A process lets go of its locks a moment before it counts as dead, and a call in between would be refused.
+        await_that(lambda: self._is_vacant() and not self.server.is_alive())
 
     def _is_vacant(self) -> bool:
         lock = FileLock(self.server.data_dir / "postgres.server")

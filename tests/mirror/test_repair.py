@@ -97,6 +97,15 @@ def test_rows_that_a_damaged_file_still_proves_are_kept(filled: Store, data_dir:
     healed_to(filled, expected, {"repaired"})
 
 
+def test_a_text_that_is_none_any_more_is_no_reason_to_repair_nothing(filled: Store, data_dir: Path) -> None:
+    expected = filled.read(STOCK_QUOTES)
+    file = files_of(data_dir)[1]
+    content = file.read_bytes()
+    file.chmod(0o600)
+    file.write_bytes(content.replace(b"AAA", b"A\xffA", 1))
+    healed_to(filled, expected, {"repaired"})
+
+
 def test_partitions_that_retention_removed_do_not_come_back_from_the_hot_table(store: Store, data_dir: Path) -> None:
     instruments(store, STOCK_QUOTES.kind)
     store.write(STOCK_QUOTES, pl.concat([rows_at(0), rows_at(24 * 60)]))

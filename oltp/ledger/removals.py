@@ -152,6 +152,6 @@ def abandon_removal(connection: Connection, dataset: Dataset) -> None:
 def _end(connection: Connection, dataset: Dataset) -> None:
     connection.execute(
         """UPDATE mirror_state SET removal = NULL, dropped_at = CASE WHEN (removal->>'drops')::boolean
-                  THEN clock_timestamp() ELSE dropped_at END WHERE dataset = %s""",
+                  THEN greatest(dropped_at, clock_timestamp()) ELSE dropped_at END WHERE dataset = %s""",
         (dataset.name,),
     )

@@ -214,6 +214,21 @@ def test_as_of_after_a_removal_is_the_same_in_every_process(store: Store, databa
         assert store.read(STOCK_QUOTES, as_of=settled).is_empty()
 
 
+def test_a_removal_by_a_clock_that_went_back_leaves_the_one_before_refused(store: Store, database_url: str) -> None:
+    """The first was at a time that the server's clock has yet to come to again."""
+    instruments(store, STOCK_QUOTES.kind)
+    for day in range(3):
+        store.write(STOCK_QUOTES, sample(STOCK_QUOTES, start=START + timedelta(days=day)))
+    store.mirror.run([STOCK_QUOTES], settle=True)
+    age = datetime.now(UTC) - START
+    store.mirror.retain([STOCK_QUOTES], rows_older_than=age - timedelta(days=1))
+    with psycopg.connect(Postgres(database_url).libpq) as connection:
+        connection.execute("UPDATE mirror_state SET dropped_at = dropped_at + '1 h', settled = settled + '2 h'")
+    store.mirror.retain([STOCK_QUOTES], rows_older_than=age - timedelta(days=2))
+    with pytest.raises(InputError, match="removed by retention"):
+        store.read(STOCK_QUOTES, as_of=datetime.now(UTC) + timedelta(minutes=30))
+
+
 def test_bars_go_by_month_or_year_of_their_timeframe(store: Store) -> None:
     instruments(store, STOCK_BARS.kind)
     for timeframe in ("1Min", "1Day"):

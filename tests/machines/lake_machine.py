@@ -215,6 +215,7 @@ class LakeMachine(Reads):
         """Clocks go ahead or back, Python's and the server's each by itself."""
         with self.ground.postgres.connection() as connection:
             self.ground.clocks.jump(connection, python=timedelta(hours=python), server=timedelta(hours=server))
+        self.ground.count("jumps of the clocks")
 
     @rule(
         weight=0.2,

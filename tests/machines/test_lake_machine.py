@@ -1,7 +1,8 @@
 """Whatever is written, mirrored, compacted, pruned, removed and reopened in any order, every read is the oracle's.
 
-400 steps over PostgreSQL and a lake of tiny files; MEDALION_LAKE_STEPS multiplies them. Each 40 are a run, which its
-seed makes again: `MEDALION_SEED=123 pytest tests/machines/test_lake_machine.py`.
+400 steps over PostgreSQL and a lake of tiny files; MEDALION_LAKE_STEPS multiplies them, and the 30,000 of `make soak`
+take an hour on two cores. Each 40 are a run, which its seed makes again:
+`MEDALION_SEED=123 pytest tests/machines/test_lake_machine.py`.
 """
 
 import os

@@ -16,17 +16,10 @@ def files_of(folder: Path, *, of_log: bool) -> list[Path]:
 
 
 def change(file: Path, chance: Random) -> None:
-    """A bit, or one to eight bytes, anywhere; or the end is cut off.
-
-    Of the log, which nothing proves, only what no reader takes for one: a text that is none, or half a line at its end.
-    """
+    """A bit, or one to eight bytes, anywhere; or the end is cut off."""
     content, kind = bytearray(file.read_bytes()), chance.random()
     if kind < 0.15:
         del content[chance.randrange(len(content)) :]
-        if file.suffix == ".json" and content.endswith((b"}", b"\n")):
-            del content[-2:]
-    elif file.suffix == ".json":
-        content[chance.randrange(len(content))] ^= 0x80
     elif kind < 0.5:
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     else:

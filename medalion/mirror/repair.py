@@ -258,10 +258,10 @@ def _decodable(content: bytes, schema: pl.Schema) -> list[pl.DataFrame]:
         for group in range(file.num_row_groups):
             try:
                 decoded = file.read_row_group(group)
-                decoded.validate(full=True)  # text that is none any more ends others in a panic
+                decoded.validate(full=True)  # or a text that is none any more would be refused where it is hashed
                 rows = pl.DataFrame(decoded)
                 found.append(rows.select(schema.names()).cast(schema))
-            except (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError):
+            except (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
                 continue
     except (pa.ArrowException, OSError, ValueError):
         return []

@@ -97,12 +97,15 @@ def test_rows_that_a_damaged_file_still_proves_are_kept(filled: Store, data_dir:
     healed_to(filled, expected, {"repaired"})
 
 
-def test_a_text_that_is_none_any_more_is_no_reason_to_repair_nothing(filled: Store, data_dir: Path) -> None:
+@pytest.mark.parametrize("text", [b"AAA", b"bid_size"], ids=["a symbol", "the name of a column"])
+def test_a_text_that_is_none_any_more_is_no_reason_to_repair_nothing(
+    filled: Store, data_dir: Path, text: bytes
+) -> None:
     expected = filled.read(STOCK_QUOTES)
     file = files_of(data_dir)[1]
     content = file.read_bytes()
     file.chmod(0o600)
-    file.write_bytes(content.replace(b"AAA", b"A\xffA", 1))
+    file.write_bytes(content.replace(text, text[:1] + b"\xff" + text[2:]))
     healed_to(filled, expected, {"repaired"})
 
 

@@ -21,7 +21,7 @@ from olap.files.proof import Touched, prove
 from olap.places.base import reading
 from olap.places.open import Place
 
-_ROWS_AT_ONCE = 2_000_000
+_VALUES_AT_ONCE = 32_000_000
 
 Series: TypeAlias = Mapping[str, Sequence[int] | None]
 
@@ -149,7 +149,7 @@ def _parts(selection: Selection, names: list[str], predicate: pl.Expr | None) ->
     once, twice = selection.paths
     kept = pl.lit(True) if predicate is None else predicate
     needed = [*names, *kept.meta.root_names()]
-    for few in _together(selection, once):
+    for few in _together(selection, once, len(needed)):
         with reading():
             prove(selection.place, few, touched(selection, needed))
             found = scan_files(selection.place, selection.dataset, few).filter(selection.wanted())
@@ -159,8 +159,8 @@ def _parts(selection: Selection, names: list[str], predicate: pl.Expr | None) ->
         yield collect(resolved(selection, needed).filter(kept).select(names))
 
 
-def _together(selection: Selection, paths: list[str]) -> Iterator[list[str]]:
-    """The files, so many at a time as may have about two million rows that are meant."""
+def _together(selection: Selection, paths: list[str], columns: int) -> Iterator[list[str]]:
+    """The files, so many at a time as may have about 32 million values that are meant."""
     files, asked = selection.files, selection.instruments
     spans = files.last_instrument - files.first_instrument + 1
     meant = files.rows if asked is None else files.rows * np.minimum(len(asked) / spans, 1.0)
@@ -168,7 +168,7 @@ def _together(selection: Selection, paths: list[str]) -> Iterator[list[str]]:
     few: list[str] = []
     held = 0.0
     for path in paths:
-        if few and held + rows[path] > _ROWS_AT_ONCE:
+        if few and (held + rows[path]) * columns > _VALUES_AT_ONCE:
             yield few
             few, held = [], 0.0
         few.append(path)

@@ -59,7 +59,8 @@ soak: $(READY)  ## Run the tests of ledger and lake at length: 100,000 steps, 70
 		tests/machines/test_fold_machine.py tests/machines/test_ledger_machine.py tests/machines/test_trading_races.py tests/machines/test_trading_faults.py
 	MEDALION_EXAMPLES=1 MEDALION_LAKE_STEPS=75 MEDALION_SOAK_SECONDS=600 MEDALION_KILLS=500 .venv/bin/python -m pytest \
 		tests/machines/test_lake_machine.py tests/machines/test_lake_faults.py tests/machines/test_lake_soak.py
-	MEDALION_OPENINGS=100 MEDALION_FLIPS=120 .venv/bin/python -m pytest tests/oltp/embedded/test_opening_again.py tests/olap/test_proof.py
+	MEDALION_OPENINGS=100 MEDALION_FLIPS=120 .venv/bin/python -m pytest \
+		tests/oltp/embedded/test_opening_again.py tests/store/test_server_comes_back.py tests/olap/test_proof.py
 	MEDALION_EXAMPLES=4 .venv/bin/python -m pytest \
 		tests/bars/test_kept_histories.py tests/ingest/test_sources.py tests/olap/test_narrow.py
 

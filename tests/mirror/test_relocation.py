@@ -98,23 +98,12 @@ def test_bots_write_and_the_mirror_runs_meanwhile(
 
 
 _DYING = """
-import os, signal, sys
-from importlib import import_module
+import sys
 import medalion
+from tests.support.backups import dying
 
 url, data_dir, to, module, name, when = sys.argv[1:]
-owner = import_module(module)
-*owners, name = name.split(".")
-for each in owners:
-    owner = getattr(owner, each)
-take = getattr(owner, name)
-
-def dying(*given, **named):
-    if when == "after":
-        take(*given, **named)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-setattr(owner, name, dying)
+dying(module, name, when)
 with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
     store.mirror.move(to)
 """

@@ -32,25 +32,14 @@ def filled(store: Store) -> Store:
 
 
 _DYING = """
-import os, signal, sys
-from importlib import import_module
+import sys
 import medalion
+from tests.support.backups import dying
 from medalion.core.settings import settings_of
 from medalion.store.restoration import restore
 
 work, folder, url, data_dir, module, name, when = sys.argv[1:]
-owner = import_module(module)
-*owners, name = name.split(".")
-for each in owners:
-    owner = getattr(owner, each)
-take = getattr(owner, name)
-
-def dying(*given, **named):
-    if when == "after":
-        take(*given, **named)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-setattr(owner, name, dying)
+dying(module, name, when)
 settings = settings_of(url or None, None, data_dir, {"mirror_background": False})
 if work == "restore":
     restore(folder, settings)

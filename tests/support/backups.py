@@ -1,8 +1,12 @@
 """Stores that are carried away and brought back, for tests."""
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -15,6 +19,22 @@ from oltp.schema import migrate
 from oltp.server.engine import libpq_of
 from tests.support.observed import instruments, rows_at, sample
 from tests.support.postgres import empty_database
+
+
+def dying(module: str, name: str, when: str) -> None:
+    """Have this process be killed before or after that part of the program does its work."""
+    owner = import_module(module)
+    *owners, name = name.split(".")
+    for each in owners:
+        owner = getattr(owner, each)
+    work = getattr(owner, name)
+
+    def last(*given: Any, **named: Any) -> None:
+        if when == "after":
+            work(*given, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, name, last)
 
 
 def fill(store: Store) -> Store:

@@ -1,5 +1,6 @@
 """A query's relation, whose evaluation raises the store's errors."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,17 +17,23 @@ from olap.places.base import reaching
 T = TypeVar("T")
 
 _INTERRUPT_SECONDS = 0.1
+_MAY_READ = re.compile(r"\b(select|from|table|describe|summarize|pivot|unpivot|show)\b", re.IGNORECASE)
+"""In a text by which a relation is made of another, what may name a table, of which more is read than was proven."""
 _WRAPPED = ("DuckDBPyRelation", "GroupedRelation")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A user's query, the places whose files it may read, and how many seconds an evaluation may take; None is any."""
+    """A user's query, the places whose files it may read, and how many seconds an evaluation may take; None is any.
+
+    What the query reads is proven by now, and `prove_all` proves the rest of its files.
+    """
 
     text: str
     connection: duckdb.DuckDBPyConnection
     places: Sequence[str] = ()
     timeout: float | None = None
+    prove_all: Callable[[], None] = lambda: None
 
     def evaluated(self, work: Callable[[], T]) -> T:
         """What the work gives. In a thread of its own, for DuckDB heeds no signal while it runs: so Ctrl-C ends it.
@@ -112,6 +119,8 @@ class Relation:
         def call(*arguments: Any, **named: Any) -> Any:
             given = [each._relation if type(each) is Relation else each for each in arguments]
             with self._query.answering():
+                if any(_MAY_READ.search(text) for text in (*arguments, *named.values()) if isinstance(text, str)):
+                    self._query.prove_all()
                 return self._wrapped(self._query.evaluated(lambda: method(*given, **named)))
 
         return call

@@ -1,7 +1,7 @@
 """Reads over pinned files and unmirrored rows: each key's last row, once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, reduce
 from operator import and_, or_
@@ -60,10 +60,6 @@ class Selection:
         for path, is_twice in zip(files.path, twice.tolist(), strict=True):
             sorted_out[is_twice].append(path)
         return sorted_out
-
-    def within(self, during: TimeRange) -> "Selection":
-        """The same for a query that asks for no other times: its rows are the same, and its files fewer."""
-        return replace(self, files=self.files.selected(None, during))
 
     @property
     def instruments(self) -> list[int] | None:

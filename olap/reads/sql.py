@@ -1,6 +1,7 @@
 """DuckDB over pinned files, unmirrored rows and tables of the books: one statement, and only a SELECT."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from secrets import token_hex
 from typing import cast
 
@@ -13,12 +14,10 @@ from medalion.core.frames import derive, polars_schema
 from medalion.core.time import TimeUnit
 from olap.files.proof import Touched, is_proven, prove
 from olap.places.base import reading
-from olap.reads.footprint import footprint
+from olap.reads.footprint import Footprint, footprint
 from olap.reads.relation import Query, Relation, answering
 from olap.reads.scan import Selection, resolving, touched
 
-_SPARED_FILES = 8
-"""To prove and open so many files fewer is worth a second database, which takes about 10 ms."""
 _SHOWN_ARRIVAL = tuple(column for column in ARRIVAL if column.name in ("recorded_at", "write_id"))
 
 
@@ -65,23 +64,31 @@ def run(
         CorruptLakeError: a file that the log names is missing or damaged.
     """
     places = [str(each.place) for each in selections]
+    everything = partial(_prove_all, selections)
     with answering(query, places):
         for each in selections:
             for names in each.paths:
-                prove(
-                    each.place, names[:1], Touched(frozenset())
-                )  # by the first of a list DuckDB tells what columns there are
+                # By the first of a list DuckDB tells what columns there are.
+                prove(each.place, names[:1], Touched(frozenset()))
         connection = database(selections, tables)
         if not all(is_proven(each.place, each.files.path) for each in selections):
-            read = footprint(connection, query, parameters, (path for each in selections for path in each.files.path))
-            fewer = [each.within(read.during) for each in selections]
-            if sum(len(each.files) for each in selections) - sum(len(each.files) for each in fewer) > _SPARED_FILES:
-                connection.close()
-                selections, connection = fewer, database(fewer, tables)
-            for each in selections:
-                prove(each.place, each.files.path, read.touched(each.dataset))
+            files = (path for each in selections for path in each.files.path)
+            _prove_footprint(selections, footprint(connection, query, parameters, files))
         relation = connection.sql(query, params=dict(parameters) or None)
-    return cast(duckdb.DuckDBPyRelation, Relation(relation, Query(query, connection, places, timeout)))
+    return cast(duckdb.DuckDBPyRelation, Relation(relation, Query(query, connection, places, timeout, everything)))
+
+
+def _prove_footprint(selections: Sequence[Selection], read: Footprint) -> None:
+    """Of files of other times the footer alone, by which DuckDB passes them over."""
+    for each in selections:
+        within = set(each.files.selected(None, read.during).path)
+        prove(each.place, (path for path in each.files.path if path not in within), Touched(frozenset()))
+        prove(each.place, within, read.touched(each.dataset))
+
+
+def _prove_all(selections: Sequence[Selection]) -> None:
+    for each in selections:
+        prove(each.place, each.files.path, Touched(frozenset(each.dataset.stored.names)))
 
 
 def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:

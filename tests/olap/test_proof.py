@@ -174,6 +174,25 @@ def test_a_relation_raises_the_stores_errors_when_it_is_evaluated(store: Store) 
         assert "\n" not in str(refused.value)
 
 
+def test_a_query_within_a_relation_rests_on_no_damage_and_sees_every_row(store: Store) -> None:
+    instruments(store, STOCK_QUOTES.kind)
+    for day in range(12):  # files of their own
+        store.write(STOCK_QUOTES, sample(STOCK_QUOTES, 40, start=START + timedelta(days=day)))
+        store.mirror.run()
+    relation = store.sql(f"SELECT ts FROM {_NAME} WHERE ts < $t", t=START + timedelta(days=1))
+    every = f"(SELECT max(ts) FROM {_NAME} WHERE ask_price >= 0)"
+    assert set(relation.aggregate(f"{every} AS last").fetchall()) == set(store.sql(f"SELECT {every}").fetchall())
+    file = folder_of(table_of(store, STOCK_QUOTES)) / pin_of(store).files.path[-1]
+    whole = file.read_bytes()
+    group = pq.read_metadata(file).row_group(0)
+    (column,) = (c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "ask_price")
+    flipped(file, 8 * (column.data_page_offset + column.total_compressed_size - 1))
+    for evaluate in (relation.aggregate, relation.project, lambda text: relation.query("v", f"SELECT {text} FROM v")):
+        with pytest.raises(CorruptLakeError, match="damaged"):
+            evaluate(f"{every} AS last")
+    file.write_bytes(whole)
+
+
 def test_what_is_wrong_with_a_query_shows_when_it_is_evaluated(store: Store) -> None:
     relation = store.sql("SELECT n::INTEGER FROM (VALUES ('1'), ('x')) AS given(n)")
     with pytest.raises(medalion.InputError, match="the query fails"):

@@ -20,6 +20,7 @@ _MOST = 2_000
 _TAIL = 400
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _FRAMES = re.compile(r"\n\s*\n?(Stack Trace|stack backtrace|Traceback|Resolved plan until failure)\b.*", re.DOTALL)
+_BACKTRACE = re.compile(r"\n\s*0: \S.*", re.DOTALL)
 _CARETS = re.compile(r"\n[ \t]*\^+(?=\s|$)")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -29,11 +30,13 @@ def one_line(message: str) -> str:
 
     >>> one_line("no such\\x1b[31m column\\x1b[0m:\\n  LINE 1: SELECT x\\n                 ^")
     'no such column: LINE 1: SELECT x'
+    >>> one_line("the log cannot be read\\n\\n   0: <unknown>\\n   1: start_thread\\n             at ./nptl")
+    'the log cannot be read'
     """
     # Cut first: of a cell of a gigabyte nothing below should make copies.
     if len(message) > 2 * _MOST:
         message = f"{message[:_MOST]}…{message[-_MOST:]}"
-    message = _CARETS.sub("", _FRAMES.sub("", _COLOURS.sub("", message)))
+    message = _CARETS.sub("", _BACKTRACE.sub("", _FRAMES.sub("", _COLOURS.sub("", message))))
     message = " ".join(re.split(r"[ \t]*[\r\n]+\s*", message.strip()))
     message = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", message)
     return message if len(message) <= _MOST else f"{message[: _MOST - _TAIL - 1]}…{message[-_TAIL:]}"

@@ -57,7 +57,8 @@ def check(connection: Connection, table: LakeTable) -> None:
     if not any(is_bound(connection, table) for _ in range(_ATTEMPTS)):
         raise CorruptLakeError(
             f"{table.place} and this store's ledger do not belong together: the lake is that of another store, or one "
-            "of the two is a backup; nothing was changed, see `medalion mirror rebind`"
+            "of the two is a backup; nothing was changed, see `medalion mirror rebind`; if it was moved, give its "
+            "new place with lake="
         )
 
 

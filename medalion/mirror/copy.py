@@ -127,7 +127,8 @@ class Copier:
             raise CorruptLakeError(
                 f"{table.place} is at batch {batch} with nonce {nonce}, but this store's ledger expects "
                 f"batch {expected[0]} with nonce {expected[1]}: the lake is that of another store, or one of the two "
-                "is a backup; nothing was written, see `medalion mirror rebind`"
+                "is a backup; nothing was written, see `medalion mirror rebind`; if it was moved, give "
+                "its new place with lake="
             )
         # Whoever died left one of two states behind: the batch is claimed and the lake is still before it, or the lake
         # has it and the note is missing. The lake's own number and nonce tell which; a number alone would not,

@@ -133,7 +133,8 @@ class ReadRetries:
         elif self._looks >= _ATTEMPTS:
             raise CorruptLakeError(
                 f"{table.place} is at batch {pin.batch}, which the ledger does not know or has moved past: the lake is "
-                "that of another store, or a backup; see `medalion mirror status` and `medalion mirror rebind`"
+                "that of another store, or a backup; see `medalion mirror status` and `medalion mirror rebind`; "
+                "if it was moved, give its new place with lake="
             )
 
 

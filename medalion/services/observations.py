@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     import duckdb
 
 
+_MOST_SECONDS = 1e8
+
+
 class Observations:
     """Every dataset through one face; calls block, and are safe from several threads."""
 
@@ -351,8 +354,7 @@ class Observations:
             NotFoundError: a table is not known.
             CorruptLakeError: a file is damaged; also when it is evaluated, as the others, and StoreError at `timeout`.
         """
-        if timeout is not None and not timeout > 0:
-            raise InputError(f"timeout {timeout!r} is no number of seconds", given=timeout, expected="above 0")
+        _check_seconds(timeout)
         from medalion.observations.sql import query as answered  # loads DuckDB, which narrow reads do without
 
         moment = None if as_of is None else utc(as_of, name="as_of")
@@ -390,3 +392,9 @@ class Observations:
             if table.refresh().version == pin.version:
                 raise
         return answer()
+
+
+def _check_seconds(timeout: object) -> None:
+    is_number = isinstance(timeout, int | float) and 0 < timeout <= _MOST_SECONDS
+    if timeout is not None and not is_number:
+        raise InputError(f"timeout {timeout!r} is no number of seconds", given=timeout, expected="above 0")

@@ -24,7 +24,7 @@ from oltp.ledger.identity import has_lake, store_id
 from oltp.schema.fingerprint import checked_revision
 from oltp.schema.revision import head
 from oltp.server.embedded import EmbeddedPostgres
-from oltp.server.engine import Postgres
+from oltp.server.engine import Postgres, parse_url
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -60,6 +60,8 @@ class Parts:
         if Parts._first_pid != self._pid:
             raise StoreError(f"this process was forked from one that has opened a store; {_SPAWN}")
         place = lake_place(settings)
+        if settings.database_url is not None:
+            parse_url(settings.database_url.get_secret_value())  # before a folder is made
         _make_private(settings.data_dir)
         place.open()
         self.embedded: EmbeddedPostgres | None = None

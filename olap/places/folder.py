@@ -113,7 +113,7 @@ class Folder:
     def stamp(self, name: str) -> tuple[int, ...]:
         """What is another once the file has changed. Raises OSError where there is none."""
         found = (self.path / name).stat()
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def missing(self, names: Iterable[str]) -> str | None:
         """One of the names that is no file, or None if all are there."""

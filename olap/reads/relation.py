@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from threading import Lock, Thread
 from typing import Any, TypeVar, cast
@@ -12,7 +12,7 @@ import duckdb
 import polars as pl
 
 from medalion.core.errors import CorruptLakeError, InputError, MedalionError, StoreError
-from olap.places.base import reaching
+from olap.places.base import reaching, reading
 
 T = TypeVar("T")
 
@@ -26,13 +26,14 @@ _WRAPPED = ("DuckDBPyRelation", "GroupedRelation")
 class Query:
     """A user's query, the places whose files it may read, and how many seconds an evaluation may take; None is any.
 
-    What the query reads is proven by now, and `prove_all` proves the rest of its files.
+    `prove` proves what it reads, `prove_all` all of its files: a relation may be evaluated long after it was made.
     """
 
     text: str
     connection: duckdb.DuckDBPyConnection
     places: Sequence[str] = ()
     timeout: float | None = None
+    prove: Callable[[], None] = lambda: None
     prove_all: Callable[[], None] = lambda: None
 
     def evaluated(self, work: Callable[[], T]) -> T:
@@ -41,6 +42,7 @@ class Query:
         Raises:
             StoreError: it took longer than it may.
         """
+        self.prove()
         done = Lock()  # which, other than what is made of it, a signal leaves as it is while somebody waits
         done.acquire()
         outcome: list[tuple[T, None] | tuple[None, BaseException]] = []
@@ -75,7 +77,7 @@ class Query:
 
     def answering(self) -> AbstractContextManager[None]:
         """As the function of that name."""
-        return answering(self.text, self.places)
+        return answering(self.text, self.places, self.prove_all)
 
 
 class Relation:
@@ -94,7 +96,7 @@ class Relation:
     def __getattr__(self, name: str) -> Any:
         with self._query.answering():
             found = getattr(self._relation, name)
-        return self._guarded(found) if callable(found) else self._wrapped(found)
+        return self._guarded(found) if callable(found) else _wrapped(found, self._query)
 
     def __repr__(self) -> str:
         with self._query.answering():
@@ -109,7 +111,7 @@ class Relation:
 
     def __getitem__(self, column: str) -> Any:
         with self._query.answering():
-            return self._wrapped(self._relation[column])
+            return _wrapped(self._relation[column], self._query)
 
     def __dir__(self) -> list[str]:
         return dir(self._relation)
@@ -119,18 +121,20 @@ class Relation:
         def call(*arguments: Any, **named: Any) -> Any:
             given = [each._relation if type(each) is Relation else each for each in arguments]
             with self._query.answering():
+                query = self._query
                 if any(_MAY_READ.search(text) for text in (*arguments, *named.values()) if isinstance(text, str)):
-                    self._query.prove_all()
-                return self._wrapped(self._query.evaluated(lambda: method(*given, **named)))
+                    query = replace(query, prove=query.prove_all)
+                return _wrapped(query.evaluated(lambda: method(*given, **named)), query)
 
         return call
 
-    def _wrapped(self, result: Any) -> Any:
-        return Relation(result, self._query) if type(result).__name__ in _WRAPPED else result
+
+def _wrapped(result: Any, query: Query) -> Any:
+    return Relation(result, query) if type(result).__name__ in _WRAPPED else result
 
 
 @contextmanager
-def answering(query: str, places: Sequence[str]) -> Iterator[None]:
+def answering(query: str, places: Sequence[str], prove: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Turns what DuckDB raises of a user's query over the lakes in some places into the store's errors.
 
     Raises:
@@ -145,10 +149,11 @@ def answering(query: str, places: Sequence[str]) -> Iterator[None]:
         raise
     except (duckdb.Error, pl.exceptions.PolarsError, OSError) as error:
         is_of_file = isinstance(error, duckdb.IOException | duckdb.HTTPException | OSError)
-        # A file that is gone looks like a folder to DuckDB, into which it may not look.
-        is_missing = isinstance(error, duckdb.PermissionException) and any(p in str(error) for p in places)
-        if is_of_file or is_missing:
+        # To DuckDB a file that is gone is a folder into which it may not look, and one that is cut bad input.
+        if is_of_file or any(place in str(error) for place in places):
             raise CorruptLakeError(
                 f"a file of the lake cannot be read: {error}; run `medalion mirror verify`"
             ) from error
+        with reading():
+            prove()  # of what is damaged DuckDB may say anything
         raise InputError(f"the query fails: {error}", given=query) from error

@@ -65,7 +65,7 @@ def run(
     """
     places = [str(each.place) for each in selections]
     everything = partial(_prove_all, selections)
-    with answering(query, places):
+    with answering(query, places, everything):
         for each in selections:
             for names in each.paths:
                 # By the first of a list DuckDB tells what columns there are.
@@ -73,9 +73,13 @@ def run(
         connection = database(selections, tables)
         if not all(is_proven(each.place, each.files.path) for each in selections):
             files = (path for each in selections for path in each.files.path)
-            _prove_footprint(selections, footprint(connection, query, parameters, files))
+            ours = partial(_prove_footprint, selections, footprint(connection, query, parameters, files))
+        else:
+            ours = everything
+        ours()
         relation = connection.sql(query, params=dict(parameters) or None)
-    return cast(duckdb.DuckDBPyRelation, Relation(relation, Query(query, connection, places, timeout, everything)))
+    asked = Query(query, connection, places, timeout, prove=ours, prove_all=everything)
+    return cast(duckdb.DuckDBPyRelation, Relation(relation, asked))
 
 
 def _prove_footprint(selections: Sequence[Selection], read: Footprint) -> None:

@@ -174,6 +174,34 @@ def test_a_relation_raises_the_stores_errors_when_it_is_evaluated(store: Store) 
         assert "\n" not in str(refused.value)
 
 
+def test_a_relation_that_was_made_before_the_damage_is_proven_when_it_is_evaluated(store: Store) -> None:
+    instruments(store, STOCK_QUOTES.kind)
+    store.write(STOCK_QUOTES, sample(STOCK_QUOTES, 40))
+    store.mirror.run()
+    relation = store.sql(f"SELECT sum(ask_price) FROM {_NAME}")
+    narrower, lazy = relation.limit(1), store.scan(STOCK_QUOTES)
+    ways: list[Callable[[], object]] = [relation.fetchall, relation.pl, relation.to_arrow_reader, narrower.df]
+    assert [len(way()) for way in (relation.fetchall, relation.pl, narrower.df)] == [1, 1, 1]
+    (file,) = (folder_of(table_of(store, STOCK_QUOTES)) / path for path in pin_of(store).files.path)
+    whole, kept = file.read_bytes(), file.stat()
+    flipped(file, 8 * start_of(file, "ask_price"))
+    os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))  # as whoever copies in place with times does
+    ways += [lazy.collect, lambda: store.read(STOCK_QUOTES)]
+    for way in ways:
+        with pytest.raises(CorruptLakeError, match="damaged"):
+            way()
+    file.write_bytes(whole[:100])
+    for way in ways:
+        with pytest.raises(CorruptLakeError):
+            way()
+
+
+def start_of(file: Path, name: str) -> int:
+    """Where the chunk of a column begins in a file's first group."""
+    chunks = Chunks.of(pq.read_metadata(file))
+    return int(chunks.starts[0, chunks.leaves[name][0]])
+
+
 def test_a_query_within_a_relation_rests_on_no_damage_and_sees_every_row(store: Store) -> None:
     instruments(store, STOCK_QUOTES.kind)
     for day in range(12):  # files of their own
@@ -184,9 +212,7 @@ def test_a_query_within_a_relation_rests_on_no_damage_and_sees_every_row(store: 
     assert set(relation.aggregate(f"{every} AS last").fetchall()) == set(store.sql(f"SELECT {every}").fetchall())
     file = folder_of(table_of(store, STOCK_QUOTES)) / pin_of(store).files.path[-1]
     whole = file.read_bytes()
-    group = pq.read_metadata(file).row_group(0)
-    (column,) = (c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "ask_price")
-    flipped(file, 8 * (column.data_page_offset + column.total_compressed_size - 1))
+    flipped(file, 8 * start_of(file, "ask_price"))
     for evaluate in (relation.aggregate, relation.project, lambda text: relation.query("v", f"SELECT {text} FROM v")):
         with pytest.raises(CorruptLakeError, match="damaged"):
             evaluate(f"{every} AS last")

@@ -97,9 +97,9 @@ def test_a_query_is_stopped_when_its_time_is_up(store: Store) -> None:
         relation.fetchall()
     assert time.monotonic() - started < 10
     assert store.sql("SELECT 1", timeout=60).fetchall() == [(1,)]
-    for wrong in (0, -1, float("nan")):
+    for wrong in (0, -1, float("nan"), float("inf"), "1"):
         with pytest.raises(InputError, match="timeout"):
-            store.sql("SELECT 1", timeout=wrong)
+            store.sql("SELECT 1", timeout=wrong)  # type: ignore[arg-type]
 
 
 def test_a_query_ends_at_ctrl_c(store: Store) -> None:

@@ -147,7 +147,7 @@ def test_where_no_store_is_near_the_commands_that_make_one_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medalion.cli.opening.nearest", lambda _: None)
-    assert "`medalion load` and `medalion db upgrade` make one" in refused(run("--data-dir", str(tmp_path), *READ))
+    assert "`load`, `db upgrade` and `restore` make one" in refused(run("--data-dir", str(tmp_path), *READ))
 
 
 @pytest.mark.parametrize(

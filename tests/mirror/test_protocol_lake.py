@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import psycopg
 import pytest
+from deltalake.transaction import AddAction, RemoveAction
 from psycopg import sql
 
 import medalion
@@ -19,6 +20,7 @@ from medalion.core.errors import CorruptLakeError, StoreUnavailableError
 from medalion.store.store import Store
 from olap.delta.tables import LakeTable
 from olap.files.index import NO_FILES
+from olap.files.layout import PERIOD
 from oltp.hot.writes import begin
 from oltp.server.engine import Connection, parse_url
 from tests.support.interleaved import connected, first, stopped_at, waiting
@@ -223,6 +225,9 @@ def test_a_file_without_statistics_is_refused(filled: Store) -> None:
     staged = [replace(file, stats='{"numRecords": 4}') for file in table.stage(stored(table), {})]
     with pytest.raises(CorruptLakeError, match="no statistics"):
         table.replace(pin_of(filled), NO_FILES, staged)
+    handle = table.open()  # as another tool does
+    actions: list[AddAction | RemoveAction] = [file.action() for file in staged]
+    handle.create_write_transaction(actions, mode="append", schema=handle.schema(), partition_by=[PERIOD])
     with pytest.raises(CorruptLakeError, match="no statistics"):
         table.refresh()
 

@@ -6,6 +6,7 @@ SQLAlchemy and the books' mapped classes are loaded with the first unit of work:
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -70,15 +71,15 @@ class Parts:
         else:
             self.embedded = EmbeddedPostgres.start(settings.data_dir, timeout=settings.start_timeout)
             url = self.embedded.url
-        try:
+        with ExitStack() as opened:
+            if self.embedded:
+                opened.callback(self.embedded.stop)
             self.postgres = Postgres(url, keeper=self.embedded, lock_timeout=settings.lock_timeout)
+            opened.callback(self.postgres.close)
             self.postgres.open()
             self._check_schema(url)
             self.lake = self._bound_lake(place, is_rebinding=is_rebinding)
-        except BaseException:
-            if self.embedded:
-                self.embedded.stop()
-            raise
+            opened.pop_all()
         self.metrics = Metrics(self.postgres)
         record, rows = self.metrics.record, settings.batch_rows
         self.copier = Copier(self.postgres, self.lake, batch_rows=rows, slot_rows=settings.slot_rows, record=record)

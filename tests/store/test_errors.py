@@ -209,7 +209,9 @@ def test_whatever_breaks_a_call_raises_the_stores_errors_in_one_line(
     with fresh_database() as url, filled(url, tmp_path / "store") as store, _BREAKS[broken](store):
         # What one call leaves behind may keep the next from getting as far as it would.
         again = [] if broken.startswith("server") else reversed(_CALLS.items())
-        for name, call in (*_CALLS.items(), *again):
+        # Each of them waits for a second where there is no server.
+        calls = list(_CALLS.items())[:: 2 if broken == "server gone" else 1]
+        for name, call in (*calls, *again):
             for dataset in DATASETS.values():
                 table_of(store, dataset)._pin = None  # as a process that has just begun
             try:

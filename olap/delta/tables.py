@@ -44,8 +44,8 @@ class Pin:
     """A fixed version of a table: the last batch in it, that batch's nonce, and its files with their statistics.
 
     `maintenance` counts the commits that removed files, `removal` is the nonce of the last that removed rows as well.
-    `owner` is the number of the store that it belongs to, `sums` what its files add up to by the commits, less what
-    they do; None of either where it was written before there were such marks.
+    `owner` is the number of the store that it belongs to; `sum` is that of its files, and `added` and `moved` together
+    what it should be by the commits. Without `owner` or `added` it was written before there were such marks.
     """
 
     version: int
@@ -63,6 +63,11 @@ class Pin:
     def mark(self) -> tuple[int, int | None]:
         """Number and nonce of its last batch."""
         return self.batch, self.nonce
+
+    @property
+    def lacks_marks(self) -> bool:
+        """Whether it is a table of before they had an owner and a sum."""
+        return self.version >= 0 and (self.owner is None or self.added is None)
 
 
 EMPTY = Pin(version=-1, batch=0, nonce=None, files=NO_FILES)
@@ -128,7 +133,7 @@ class LakeTable:
             StoreError: another has changed the table meanwhile; or as `replace`.
         """
         pin = self.refresh()
-        if pin.version < 0 or (pin.owner == self.store and pin.added is not None):
+        if pin.version < 0 or (pin.owner == self.store and not pin.lacks_marks):
             return pin
         adopted = self.replace(pin, NO_FILES, [], is_adopting=True)
         if adopted is None:

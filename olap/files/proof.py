@@ -35,7 +35,7 @@ class Touched:
     alone, by which it finds that none of theirs is meant. None is every instrument and every symbol.
     """
 
-    columns: frozenset[str]
+    columns: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
     instruments: tuple[int, ...] | None = None
     symbols: frozenset[str] | None = None

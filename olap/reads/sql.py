@@ -69,7 +69,7 @@ def run(
         for each in selections:
             for names in each.paths:
                 # By the first of a list DuckDB tells what columns there are.
-                prove(each.place, names[:1], Touched(frozenset()))
+                prove(each.place, names[:1], Touched())
         connection = database(selections, tables)
         if not all(is_proven(each.place, each.files.path) for each in selections):
             files = (path for each in selections for path in each.files.path)
@@ -86,7 +86,7 @@ def _prove_footprint(selections: Sequence[Selection], read: Footprint) -> None:
     """Of files of other times the footer alone, by which DuckDB passes them over."""
     for each in selections:
         within = set(each.files.selected(None, read.during).path)
-        prove(each.place, (path for path in each.files.path if path not in within), Touched(frozenset()))
+        prove(each.place, (path for path in each.files.path if path not in within), Touched())
         prove(each.place, within, read.touched(each.dataset))
 
 

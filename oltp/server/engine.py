@@ -169,7 +169,8 @@ class Postgres:
         has to be looked at. `lock_timeout` is how many seconds a statement waits for what another session holds.
         """
         self._lock_timeout = lock_timeout
-        self._options = f"{_IN_UTC} -c lock_timeout={max(1, round(1000 * lock_timeout))}"
+        self._lock_milliseconds = max(1, round(1000 * lock_timeout))
+        self._options = f"{_IN_UTC} -c lock_timeout={self._lock_milliseconds}"
         self._given = url
         self._keeper = keeper
         self._met = None if keeper is None else keeper.pid
@@ -316,7 +317,7 @@ class Postgres:
                 connection = dbapi.connect(_in_time(self.libpq), autocommit=True)
                 with connection.cursor() as cursor:
                     cursor.execute("SET timezone = 'UTC'")
-                    cursor.execute(f"SET lock_timeout = {max(1, round(1000 * self._lock_timeout))}")
+                    cursor.execute(f"SET lock_timeout = {self._lock_milliseconds}")
             try:
                 yield connection
             except BaseException:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError
+from olap.delta.contents import proven
 from olap.delta.tables import LakeTable
 from olap.files.index import Files
 from olap.files.layout import NO_BOXES, sort_key, tangled
-from olap.files.parquet import MIN_GROUP_ROWS, StagedFile, is_unchanged, repeated, write_file
+from olap.files.parquet import MIN_GROUP_ROWS, StagedFile, repeated, write_file
 from olap.reads.scan import collect
 
 FILE_ROWS = 500_000
@@ -126,12 +127,9 @@ def checked(table: LakeTable, path: str) -> bytes:
         CorruptLakeError: it is missing or damaged.
     """
     try:
-        content = table.place.read(path)
-    except OSError as error:
+        return proven(table.place, path)
+    except FileNotFoundError as error:
         raise CorruptLakeError(f"{table.place}/{path} cannot be read: {error.strerror}") from error
-    if not is_unchanged(path, content):
-        raise CorruptLakeError(f"{table.place}/{path} is damaged: its bytes have changed since it was written")
-    return content
 
 
 def _parts(table: LakeTable, files: Files) -> Iterator[pl.DataFrame]:

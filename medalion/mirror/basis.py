@@ -29,7 +29,8 @@ from medalion.mirror.copy import staged_files
 from olap.delta.anchors import AnchorTable
 from olap.delta.contents import TableContents, contents_of, contents_of_anchors
 from olap.delta.lake import Lake
-from olap.delta.tables import LakeTable, Pin
+from olap.delta.pins import Pin
+from olap.delta.tables import LakeTable
 from olap.files.parquet import StagedFile
 from oltp.ledger import anchors as audit
 from oltp.ledger import batches

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from medalion.core.errors import CorruptLakeError, StoreUnavailableError
 from medalion.mirror import binding
 from olap.delta.compaction import rewritten, worthwhile, worthwhile_meanwhile
-from olap.delta.tables import LakeTable, Pin
+from olap.delta.pins import Pin
+from olap.delta.tables import LakeTable
 from olap.files.index import Files
 from olap.files.layout import microseconds
 from olap.files.parquet import StagedFile

@@ -17,7 +17,8 @@ from medalion.core.workers import ahead
 from medalion.journal.metrics import MirrorMeter, Record, ignore
 from medalion.mirror.removal import finish_removal
 from olap.delta.lake import Lake
-from olap.delta.tables import LakeTable, Pin
+from olap.delta.pins import Pin
+from olap.delta.tables import LakeTable
 from olap.files.parquet import StagedFile
 from oltp.hot.export import claimed_rows, claimed_slots
 from oltp.hot.writes import keep_last, rows_checksum

@@ -20,7 +20,8 @@ from medalion.core.errors import CorruptLakeError, InputError
 from medalion.core.frames import newest_of
 from medalion.mirror.verification import Sums
 from olap.delta.compaction import checked
-from olap.delta.tables import LakeTable, Pin
+from olap.delta.pins import Pin
+from olap.delta.tables import LakeTable
 from oltp.hot.export import rows_of_writes
 from oltp.hot.instruments import keep_primary_source
 from oltp.hot.writes import keep_last, rows_checksum

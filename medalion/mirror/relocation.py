@@ -18,7 +18,7 @@ from medalion.journal.anchors import Anchors
 from olap.delta.anchors import AnchorTable
 from olap.delta.contents import TableContents, carry, contents_of, contents_of_anchors
 from olap.delta.lake import Lake
-from olap.delta.tables import Pin
+from olap.delta.pins import Pin
 from olap.places.draft import drafted
 from olap.places.folder import Folder
 from olap.places.open import Place

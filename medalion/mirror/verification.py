@@ -12,7 +12,8 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError
 from olap.delta.lake import Lake
 from olap.delta.ownership import foreign, shown_store
-from olap.delta.tables import LakeTable, Pin
+from olap.delta.pins import Pin
+from olap.delta.tables import LakeTable
 from olap.files.parquet import has_hashes, is_unchanged
 from oltp.hot.tables import HOT_ARRIVAL
 from oltp.ledger import batches

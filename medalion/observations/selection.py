@@ -11,7 +11,8 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError, InputError, StoreUnavailableError
 from medalion.core.frames import polars_schema
 from medalion.core.time import TimeRange
-from olap.delta.tables import LakeTable, Pin
+from olap.delta.pins import Pin
+from olap.delta.tables import LakeTable
 from olap.reads.scan import Selection, Series, instruments_of
 from oltp.hot.tail import Tail, tail_list, tail_rows
 from oltp.ledger.batches import settle

@@ -12,7 +12,7 @@ from medalion.core.errors import NotFoundError
 from medalion.core.time import ALWAYS
 from medalion.observations.selection import ReadRetries, check_kept, check_settled, fits
 from olap.delta.lake import Lake
-from olap.delta.tables import Pin
+from olap.delta.pins import Pin
 from olap.reads import sql
 from olap.reads.scan import Selection
 from olap.reads.statement import tables_of

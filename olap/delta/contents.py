@@ -19,7 +19,8 @@ from medalion.core.errors import CorruptLakeError, StoreError
 from medalion.core.workers import in_turn
 from olap.delta.anchors import AnchorTable
 from olap.delta.log import ANCHORED, LOG, commit_name
-from olap.delta.tables import LakeTable, Pin
+from olap.delta.pins import Pin
+from olap.delta.tables import LakeTable
 from olap.files.parquet import StagedFile, is_unchanged
 from olap.places.base import reaching
 from olap.places.folder import Folder, sync

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
@@ -16,7 +15,8 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import CorruptLakeError, StoreError, StoreUnavailableError
 from medalion.core.frames import newest_of, polars_schema
 from olap.delta.log import LOG, changes, commit_name, files_of, files_staged, written_with
-from olap.delta.ownership import OWNER, foreign, owner_mark
+from olap.delta.ownership import foreign, owner_mark
+from olap.delta.pins import ADDED, BATCH, EMPTY, MAINTENANCE, NONCE, REMOVAL, Pin, pin_of, sum_marks
 from olap.files.blocks import NONE_KEPT, Blocks
 from olap.files.index import NO_FILES, SUM_BITS, Files
 from olap.files.layout import PERIOD
@@ -25,52 +25,9 @@ from olap.places.base import reaching
 from olap.places.open import Place
 from olap.reads.scan import scan_files
 
-_BATCH = "medalion-mirror"
-_NONCE = "medalion-nonce"
-_MAINTENANCE = "medalion-maintenance"
-_REMOVAL = "medalion-removal"
-# The sum of all files that batches have ever added, and of what maintenance has put in less what it took out. Together
-# they are the sum of the files there are, by which a log shows that is damaged: two marks, because a batch and a
-# compaction that are committed at once may not set the same one.
-_ADDED = "medalion-added"
-_MOVED = "medalion-moved"
 # A pin that is never looked after would name files that a vacuum has removed, however long it keeps them.
 _PIN_SECONDS = 60.0
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """A fixed version of a table: the last batch in it, that batch's nonce, and its files with their statistics.
-
-    `maintenance` counts the commits that removed files, `removal` is the nonce of the last that removed rows as well.
-    `owner` is the number of the store that it belongs to; `sum` is that of its files, and `added` and `moved` together
-    what it should be by the commits. Without `owner` or `added` it was written before there were such marks.
-    """
-
-    version: int
-    batch: int
-    nonce: int | None
-    files: Files
-    maintenance: int = 0
-    removal: int | None = None
-    owner: int | None = None
-    added: int | None = None
-    moved: int = 0
-    sum: int = 0
-
-    @property
-    def mark(self) -> tuple[int, int | None]:
-        """Number and nonce of its last batch."""
-        return self.batch, self.nonce
-
-    @property
-    def lacks_marks(self) -> bool:
-        """Whether it is a table of before they had an owner and a sum."""
-        return self.version >= 0 and (self.owner is None or self.added is None)
-
-
-EMPTY = Pin(version=-1, batch=0, nonce=None, files=NO_FILES)
 
 
 class LakeTable:
@@ -195,11 +152,11 @@ class LakeTable:
                 handle = self._create_or_open()
         except (DeltaError, OSError) as error:
             raise StoreError(f"{self.place} cannot be written to: {error}; nothing was committed") from error
-        held = handle.transaction_version(_BATCH) or 0
+        held = handle.transaction_version(BATCH) or 0
         marks = owner_mark(self.place, handle, self.store)
-        added = handle.transaction_version(_ADDED)
+        added = handle.transaction_version(ADDED)
         if added is not None or held == 0:
-            marks.append(Transaction(_ADDED, ((added or 0) + files_staged(files).sum) & SUM_BITS))
+            marks.append(Transaction(ADDED, ((added or 0) + files_staged(files).sum) & SUM_BITS))
         if held != batch - 1:
             raise CorruptLakeError(f"{self.place} is at batch {held}; batch {batch} does not follow")
         try:
@@ -210,7 +167,7 @@ class LakeTable:
                     schema=handle.schema(),
                     partition_by=[PERIOD],
                     commit_properties=CommitProperties(
-                        app_transactions=[Transaction(_BATCH, batch), Transaction(_NONCE, nonce), *marks]
+                        app_transactions=[Transaction(BATCH, batch), Transaction(NONCE, nonce), *marks]
                     ),
                 )
         except CommitFailedError as error:
@@ -252,15 +209,15 @@ class LakeTable:
             )
         ]
         # The same application transaction in two commits makes the second of them fail, whatever it was based on.
-        marks = [Transaction(_MAINTENANCE, pin.maintenance + 1)]
+        marks = [Transaction(MAINTENANCE, pin.maintenance + 1)]
         if removal is not None:
-            marks.append(Transaction(_REMOVAL, removal))
+            marks.append(Transaction(REMOVAL, removal))
         try:
             with reaching():
                 handle = self.open()
                 marks += owner_mark(self.place, handle, self.store, is_adopting=is_adopting)
-                marks += _sum_marks(handle, pin, removed, added)
-                if (handle.transaction_version(_MAINTENANCE) or 0) != pin.maintenance:
+                marks += sum_marks(handle, pin, removed, added)
+                if (handle.transaction_version(MAINTENANCE) or 0) != pin.maintenance:
                     return None
                 handle.create_write_transaction(
                     [*(file.action(data_change=is_change) for file in added), *gone],
@@ -297,7 +254,7 @@ class LakeTable:
             if self.place.missing([commit]):  # expired, so long ago was it written
                 break
             yield commit
-            if _BATCH in self.place.read(commit).decode():
+            if BATCH in self.place.read(commit).decode():
                 break
         yield LOG
         yield from {f"{PERIOD}={period}" for period in pin.files.period}
@@ -337,19 +294,7 @@ class LakeTable:
             return None
         if news.version == last.version:
             return last
-        marks, entered = news.marks, self._files(news.added)
-        return Pin(
-            version=news.version,
-            batch=marks.get(_BATCH, last.batch),
-            nonce=marks.get(_NONCE, last.nonce),
-            files=last.files.changed(news.gone, entered),
-            maintenance=marks.get(_MAINTENANCE, last.maintenance),
-            removal=marks.get(_REMOVAL, last.removal),
-            owner=marks.get(OWNER, last.owner),
-            added=marks.get(_ADDED, last.added),
-            moved=marks.get(_MOVED, last.moved),
-            sum=(last.sum + entered.sum - last.files.named(news.gone).sum) & SUM_BITS,
-        )
+        return last.followed_by(news, self._files(news.added))
 
     def _opened(self) -> Pin:
         """The newest version by all of the log; once more where a vacuum has removed entries before they were read."""
@@ -366,18 +311,7 @@ class LakeTable:
         handle = self.open(version)
         actions = pl.DataFrame(handle.get_add_actions(flatten=True))
         files = self._files(actions.rename({f"partition.{PERIOD}": PERIOD}))
-        return Pin(
-            version=handle.version(),
-            batch=handle.transaction_version(_BATCH) or 0,
-            nonce=handle.transaction_version(_NONCE),
-            files=files,
-            maintenance=handle.transaction_version(_MAINTENANCE) or 0,
-            removal=handle.transaction_version(_REMOVAL),
-            owner=handle.transaction_version(OWNER),
-            added=handle.transaction_version(_ADDED),
-            moved=handle.transaction_version(_MOVED) or 0,
-            sum=files.sum,
-        )
+        return pin_of(handle, files)
 
     def _summed(self, pin: Pin) -> Pin:
         """The pin, whose files are those that were committed, with all that is said of them."""
@@ -393,12 +327,3 @@ class LakeTable:
             return files_of(actions)
         except CorruptLakeError as error:
             raise CorruptLakeError(f"{self.place}/{error}") from None
-
-
-def _sum_marks(handle: DeltaTable, pin: Pin, removed: Files, staged: Sequence[StagedFile]) -> list[Transaction]:
-    """What a commit of maintenance has to say of the sum of the files; of a table of before, what it is."""
-    if handle.transaction_version(_ADDED) is None:
-        # Of one that is rewritten now it will be said later: a batch may be added beside it, unless whoever leads asks.
-        return [] if len(removed) or staged else [Transaction(_ADDED, pin.files.sum)]
-    moved = handle.transaction_version(_MOVED) or 0
-    return [Transaction(_MOVED, (moved + files_staged(staged).sum - removed.sum) & SUM_BITS)]

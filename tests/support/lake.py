@@ -14,7 +14,8 @@ from polars.testing import assert_frame_equal
 from medalion.core.datasets import STOCK_QUOTES, Dataset
 from medalion.core.frames import polars_schema
 from medalion.store.store import Store
-from olap.delta.tables import LakeTable, Pin
+from olap.delta.pins import Pin
+from olap.delta.tables import LakeTable
 from olap.places.folder import Folder
 from tests.support.observed import START, instruments, sample
 

@@ -30,14 +30,14 @@ FILES = (
         17,
         "commits that remove files share no application transaction",
         "olap/delta/tables.py",
-        {"marks = [Transaction(_MAINTENANCE, pin.maintenance + 1)]": "marks: list[Transaction] = []"},
+        {"marks = [Transaction(MAINTENANCE, pin.maintenance + 1)]": "marks: list[Transaction] = []"},
         ("mirror/test_compaction.py::test_another_that_commits_at_the_same_moment_makes_it_fail",),
     ),
     Mutant(
         17,
         "files are removed by a pin that was overtaken",
         "olap/delta/tables.py",
-        {"if (handle.transaction_version(_MAINTENANCE) or 0) != pin.maintenance:": "if False:"},
+        {"if (handle.transaction_version(MAINTENANCE) or 0) != pin.maintenance:": "if False:"},
         ("mirror/test_compaction.py::test_a_compaction_that_was_overtaken_commits_nothing_and_leaves_no_file",),
     ),
     Mutant(

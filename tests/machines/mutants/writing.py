@@ -202,7 +202,7 @@ WRITING = (
         6,
         "a commit does not carry the nonce",
         "olap/delta/tables.py",
-        {"Transaction(_BATCH, batch), Transaction(_NONCE, nonce),": "Transaction(_BATCH, batch),"},
+        {"Transaction(BATCH, batch), Transaction(NONCE, nonce),": "Transaction(BATCH, batch),"},
         ("mirror/test_mirror.py::test_a_stale_pin_never_shortens_a_read",),
     ),
     Mutant(

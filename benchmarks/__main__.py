@@ -73,7 +73,7 @@ def fill(store: Store, console: Console) -> Iterator[Figure]:
         store.assets.create(symbol=symbol, name=symbol, asset_type="stock")
     started = time.perf_counter()
     for day in range(DAYS):
-        store.import_history(STOCK_QUOTES, day_of_quotes(day, instruments=INSTRUMENTS, each=EACH), feed="manual")
+        store.import_history(STOCK_QUOTES, day_of_quotes(day, instruments=INSTRUMENTS, each=EACH), source="manual")
         console.print(f"  imported day {day + 1} of {DAYS}")
     rows = INSTRUMENTS * EACH * DAYS
     yield Figure(

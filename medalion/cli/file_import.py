@@ -32,7 +32,7 @@ class FileImport:
 
     dataset: Dataset
     files: Sequence[Path]
-    feed: str
+    source: str
     generation: int
     mapping: ColumnMapping
     rejects: Path | None
@@ -63,7 +63,7 @@ class FileImport:
         from oltp.entities.reference import Asset
 
         kind = self.check_assets()
-        reading = ImportPlan(self.feed, self.mapping, self.rejects, self.max_rejects)
+        reading = ImportPlan(self.source, self.mapping, self.rejects, self.max_rejects)
         symbols = symbols_of(self.dataset, Source(list(self.files)), reading)
         known = {asset.symbol for asset in store.assets.find(asset_type=kind)}
         unknown = [symbol for symbol in symbols if symbol not in known]
@@ -79,7 +79,7 @@ class FileImport:
                 return store.import_history(
                     self.dataset,
                     list(self.files),
-                    feed=self.feed,
+                    source=self.source,
                     generation=self.generation,
                     columns=mapping.columns,
                     constants=mapping.constants,

@@ -32,7 +32,7 @@ def load(
         list[Path], typer.Argument(metavar="FILE...", help="CSV (plain or compressed) or Parquet, or folders of them.")
     ],
     dataset: Annotated[str, typer.Option("--dataset", metavar="DATASET", help="Such as stock_bars.")],
-    source: Annotated[str, typer.Option(help="The feed the rows come from.")] = "import",
+    source: Annotated[str, typer.Option(help="The feed the rows come from.")] = "manual",
     symbol: Annotated[str | None, typer.Option(help="Of every row, if the files have no such column.")] = None,
     timeframe: Annotated[str | None, typer.Option(metavar="TF", help="The same for bars: 1Min, 1Day …")] = None,
     tz: Annotated[str | None, typer.Option(metavar="ZONE", help="Of stamps without one: UTC, America/New_York")] = None,

@@ -76,12 +76,12 @@ class StagedImport:
         self.last_ts = max((ts for ts in (self.last_ts, part.last_ts) if ts), default=None)
         self.instruments |= part.instruments
 
-    def entry(self, dataset: Dataset, opened: OpenWrite, *, feed: str, generation: int) -> WriteResult:
+    def entry(self, dataset: Dataset, opened: OpenWrite, *, source: str, generation: int) -> WriteResult:
         """What the ledger will say of the import; its identity is what was imported, and the generation."""
         return WriteResult(
             write_id=opened.write_id,
             dataset=dataset.name,
-            source=feed,
+            source=source,
             rows=self.rows,
             recorded_at=opened.recorded_at,
             first_ts=self.first_ts,
@@ -127,7 +127,7 @@ class History:
                     known = _known(writer, dataset, is_strict=rejects is None)
                     with closing(fitted(dataset, source, reading, known, rejects)) as rows:
                         _stage(table, opened, rows, staged, source, reading)
-                    entry = staged.entry(dataset, opened, feed=reading.feed, generation=generation)
+                    entry = staged.entry(dataset, opened, source=reading.source, generation=generation)
                     if earlier_write(writer, dataset, entry.idempotency_key or ""):
                         raise _TakenError
                     lead.enter_context(batches.leading(leader, dataset))
@@ -135,7 +135,7 @@ class History:
                     instruments = pl.Series(sorted(staged.instruments), dtype=pl.Int64)
                     if not enter(writer, entry, instruments, kind=WriteKind.IMPORT, batch=number):
                         raise _TakenError
-                    keep_primary_source(writer, dataset, instruments, reading.feed)
+                    keep_primary_source(writer, dataset, instruments, reading.source)
                     batches.enter_batch(writer, dataset, _batch(number, entry, staged.files))
                     may_be_claimed = True
             except _TakenError:

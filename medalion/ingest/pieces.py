@@ -30,7 +30,7 @@ _FITTERS = 2
 class ImportPlan:
     """How an import reads its source; see `Observations.import_history`."""
 
-    feed: str = "import"
+    source: str = "manual"
     mapped: ColumnMapping = field(default_factory=ColumnMapping)
     rejects: Path | None = None
     max_rejects: int | None = None
@@ -78,7 +78,7 @@ def fit(dataset: Dataset, reading: ImportPlan, piece: Piece, instruments: Instru
         faults(is_longer, "what follows the last column", piece.beyond, "expected as many cells as the header has")
     typed = reading.mapped.typed(dataset, named, zones, faults)
     check_zones(zones)
-    rows = conform(dataset, typed, source=reading.feed, on_bad=faults)
+    rows = conform(dataset, typed, source=reading.source, on_bad=faults)
     _check_none(dataset, reading, piece, named, faults)  # before symbols, of which a bad row may have none
     rows = _numbered(rows, faults, instruments)
     _check_none(dataset, reading, piece, named, faults)

@@ -1457,9 +1457,9 @@ class AwaitedServices(ThreadedFace[Services]):
     async def import_history(
         self,
         dataset: str | Dataset,
-        source: ImportData,
+        data: ImportData,
         *,
-        feed: str = "import",
+        source: str = "manual",
         generation: int = 0,
         columns: Mapping[str, str] | None = None,
         constants: Mapping[str, object] | None = None,
@@ -1472,11 +1472,11 @@ class AwaitedServices(ThreadedFace[Services]):
     ) -> ImportResult:
         """Bring bulk history straight into the lake as one write, all or nothing, in bounded memory.
 
-        `source` is a frame, a reader, a CSV or Parquet file, a folder of them, or several of these; of rows with one
+        `data` is a frame, a reader, a CSV or Parquet file, a folder of them, or several of these; of rows with one
         key the last counts. Its identity is its content: the same rows again are a no-op that returns the first result,
-        unless `generation` is raised, as after deleting them. `feed` names the source as reads will show it.
+        unless `generation` is raised, as after deleting them. `source` names the feed, as `write` does.
 
-        `columns` says what a column is called in the source, which may then have others that are left out; without it
+        `columns` says what a column is called in the data, which may then have others that are left out; without it
         those are an error unless in `ignore`. `constants` are columns it lacks. Stamps without a zone need `time_zone`,
         whole numbers `time_unit` (s, ms, us, ns). Bad rows go to the new file `rejects`, each with its reason, at most
         `max_rejects` of them; without it one bad row refuses all. `progress` is called as rows are read.
@@ -1489,14 +1489,14 @@ class AwaitedServices(ThreadedFace[Services]):
         2
 
         Raises:
-            InputError, NotFoundError: as `write`; or the source cannot be read.
+            InputError, NotFoundError: as `write`; or the data cannot be read.
             CorruptLakeError: lake and ledger do not belong together.
         """
         return await self._run(
             self._body.observations.import_history,
             dataset,
-            source,
-            feed=feed,
+            data,
+            source=source,
             generation=generation,
             columns=columns,
             constants=constants,

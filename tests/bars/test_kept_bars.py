@@ -234,7 +234,7 @@ def test_what_cannot_be_meant_is_refused(stock: Store) -> None:
         with pytest.raises(InputError, match="makes itself"):
             stock.write(STOCK_BARS, MINUTES, source=source)
         with pytest.raises(InputError, match="makes itself"):
-            stock.import_history(STOCK_BARS, MINUTES, feed=source)
+            stock.import_history(STOCK_BARS, MINUTES, source=source)
     stock.write(STOCK_BARS, MINUTES)
     stock.rollups.keep(STOCK_BARS, timeframe="5Min")
     stock.rollups.refresh()

@@ -61,7 +61,7 @@ def test_after_any_history_they_are_what_is_made_on_reading(
                     rows = [quote(ts, price, price + 2) | {"symbol": symbol} for ts in times]
                     moments.append(store.write(quotes, frame(rows, quotes)).recorded_at)
                 elif kind == "import":
-                    store.import_history(bars, frame(bar(ts, price, symbol=symbol) for ts in times), feed="manual")
+                    store.import_history(bars, frame(bar(ts, price, symbol=symbol) for ts in times), source="manual")
                 else:
                     rows = [bar(ts, price, symbol=symbol, timeframe=kind) for ts in times]
                     moments.append(store.write(bars, frame(rows, bars)).recorded_at)

@@ -133,7 +133,7 @@ FIVES = [("14:30", 10, 14, 8), ("14:35", 15, 15, 6), ("14:40", 21, 21, 12)]
 @pytest.mark.parametrize("place", ["hot", "lake", "both", "imported"])
 def test_bars_are_made_from_minutes_wherever_these_lie(stock: Store, place: str) -> None:
     if place == "imported":
-        stock.import_history(STOCK_BARS, MINUTES, feed="manual")
+        stock.import_history(STOCK_BARS, MINUTES, source="manual")
     else:
         stock.write(STOCK_BARS, MINUTES.head(2) if place == "both" else MINUTES)
     if place in ("lake", "both"):

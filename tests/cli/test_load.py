@@ -80,7 +80,7 @@ def test_columns_are_found_without_regard_to_case_and_constants_added(
     assert rows["ts"].to_list() == [datetime(2024, 1, 2, tzinfo=UTC), datetime(2024, 1, 3, tzinfo=UTC)]
     assert rows["low"].to_list() == [Decimal("183.885"), Decimal("183.43")]
     assert rows["volume"].to_list() == [Decimal(82488700), Decimal(58414500)]
-    assert rows["source"].to_list() == ["import", "import"]
+    assert rows["source"].to_list() == ["manual", "manual"]
 
 
 def test_the_same_rows_again_change_nothing_until_the_generation_is_raised(

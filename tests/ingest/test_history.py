@@ -17,7 +17,7 @@ def test_an_import_reads_back_exactly_and_touches_no_hot_row(store: Store, datas
     rows = sample(dataset, 9)
     result = store.import_history(dataset, rows)
     assert (result.rows, result.is_duplicate) == (9, False)
-    assert_frame_equal(store.read(dataset), as_read(dataset, rows, ids, source="import"))
+    assert_frame_equal(store.read(dataset), as_read(dataset, rows, ids, source="manual"))
     assert store.explain(dataset).hot_rows == 0
     timeframe = "1Min" if dataset.has_timeframe else None
     assert store.latest(dataset, "AAA", timeframe=timeframe) == store.read(dataset, symbols="AAA").row(-1, named=True)
@@ -33,20 +33,20 @@ def test_the_same_content_is_imported_once_until_the_generation_is_raised(store:
     assert store.import_history(STOCK_BARS, rows).is_duplicate
     assert store.read(STOCK_BARS).is_empty()
     assert not store.import_history(STOCK_BARS, rows, generation=1).is_duplicate
-    assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, rows, ids, source="import"))
+    assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, rows, ids, source="manual"))
 
 
 def test_an_import_follows_and_precedes_hot_writes_in_order_of_arrival(store: Store) -> None:
     ids = instruments(store, STOCK_BARS.kind)
     rows = sample(STOCK_BARS)
-    store.write(STOCK_BARS, rows, source="import")
+    store.write(STOCK_BARS, rows)
     second = rows.with_columns(close=rows["close"] + 1)
     store.import_history(STOCK_BARS, second)
-    assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, second, ids, source="import"))
+    assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, second, ids, source="manual"))
     third = rows.with_columns(close=rows["close"] + 2)
-    store.write(STOCK_BARS, third, source="import")
+    store.write(STOCK_BARS, third)
     for _ in range(2):
-        assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, third, ids, source="import"))
+        assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, third, ids, source="manual"))
         store.mirror.run()
         store.mirror.prune()
 

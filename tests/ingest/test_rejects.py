@@ -84,7 +84,7 @@ def test_bad_rows_are_set_aside_and_the_others_imported(
             "volume": [Decimal(day) for day in range(1, 9)],
         }
     ).with_columns(symbol=pl.lit("AAA"), timeframe=pl.lit("1Day"), open=1, high=2, low=1, close=2, trade_count=7)
-    assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, rows, ids, source="import"))
+    assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, rows, ids, source="manual"))
 
 
 def test_set_aside_rows_are_as_the_source_had_them(store: Store, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_book_with_a_bad_level_is_set_aside_whole(store: Store, tmp_path: Path
     )
     result = store.import_history(POLYMARKET_BOOKS, rows, rejects=tmp_path / "rejects.csv")
     assert (result.rows, list(refused(tmp_path / "rejects.csv"))) == (2, [2, 4])
-    assert_frame_equal(store.read(POLYMARKET_BOOKS), as_read(POLYMARKET_BOOKS, rows[::2], ids, source="import"))
+    assert_frame_equal(store.read(POLYMARKET_BOOKS), as_read(POLYMARKET_BOOKS, rows[::2], ids, source="manual"))
     with pytest.raises(InputError, match=r"row 2: polymarket_order_book_snapshots\.bids\.price"):
         store.import_history(POLYMARKET_BOOKS, rows, generation=1)
 

@@ -84,7 +84,7 @@ def test_rows_are_the_same_in_every_shape_and_known_again(store: Store, tmp_path
     ids = instruments(store, STOCK_BARS.kind)
     first = store.import_history(STOCK_BARS, SHAPES[shape](tmp_path, BARS))
     assert (first.rows, first.rejected, first.rejects) == (BARS.height, 0, None)
-    assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, BARS, ids, source="import"))
+    assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, BARS, ids, source="manual"))
     again = store.import_history(STOCK_BARS, BARS)
     assert (again.is_duplicate, again.write_id) == (True, first.write_id)
     assert store.mirror.verify([STOCK_BARS]).is_empty()
@@ -115,10 +115,10 @@ def test_however_the_rows_are_cut_they_are_the_same_import(
     limits = patch.multiple(sources, PIECE_ROWS=piece, _BLOCK_BYTES=block)
     with limits, patch.multiple(history, PIECE_ROWS=piece, _CHUNK_ROWS=2 * piece):
         assert store.import_history(STOCK_BARS, parts).is_duplicate
-        result = store.import_history(STOCK_BARS, parts, generation=1, feed="cut")
+        result = store.import_history(STOCK_BARS, parts, generation=1, source="cut")
     if not result.is_duplicate:
         rows = store.read(STOCK_BARS, source="cut")
-        assert_frame_equal(rows.drop("source"), store.read(STOCK_BARS, source="import").drop("source"))
+        assert_frame_equal(rows.drop("source"), store.read(STOCK_BARS, source="manual").drop("source"))
 
 
 @given(
@@ -167,7 +167,7 @@ def test_no_row_of_a_key_but_the_last_one_of_the_source_counts(store: Store, dat
     repeated = [rows[0].select(pl.exclude(values)).hstack(part) for part in (other, rows[0].select(values), other)]
     with patch.object(sources, "PIECE_ROWS", 1), patch.object(history, "_CHUNK_ROWS", 1):
         store.import_history(dataset, iter(repeated))
-    assert_frame_equal(store.read(dataset), as_read(dataset, repeated[-1], ids, source="import"))
+    assert_frame_equal(store.read(dataset), as_read(dataset, repeated[-1], ids, source="manual"))
 
 
 def test_vendor_columns_constants_zones_and_epochs_are_mapped(store: Store, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_vendor_columns_constants_zones_and_epochs_are_mapped(store: Store, tmp_
     path.write_text("t,bp,bs,ap,as,junk\n1709303400000,1.00000001,2,1.5e0,3,x\n1709303400001,,,,,y\n")
     names = {"ts": "t", "bid_price": "bp", "bid_size": "bs", "ask_price": "ap", "ask_size": "as"}
     result = store.import_history(
-        STOCK_QUOTES, path, columns=names, constants={"symbol": "AAA"}, time_unit="ms", feed="vendor"
+        STOCK_QUOTES, path, columns=names, constants={"symbol": "AAA"}, time_unit="ms", source="vendor"
     )
     expected = pl.read_csv(path, infer_schema=False).select(
         pl.lit("AAA").alias("symbol"),
@@ -186,11 +186,11 @@ def test_vendor_columns_constants_zones_and_epochs_are_mapped(store: Store, tmp_
         ask_price=pl.col("ap").str.replace("e0", ""),
         ask_size="as",
     )
-    assert store.import_history(STOCK_QUOTES, expected, feed="vendor").write_id == result.write_id
+    assert store.import_history(STOCK_QUOTES, expected, source="vendor").write_id == result.write_id
     naive = expected.with_columns(pl.col("ts").dt.convert_time_zone("America/New_York").dt.replace_time_zone(None))
     with pytest.raises(InputError, match="time_zone="):
-        store.import_history(STOCK_QUOTES, naive, feed="vendor")
-    again = store.import_history(STOCK_QUOTES, naive, feed="vendor", time_zone="America/New_York")
+        store.import_history(STOCK_QUOTES, naive, source="vendor")
+    again = store.import_history(STOCK_QUOTES, naive, source="vendor", time_zone="America/New_York")
     assert again.is_duplicate
 
 
@@ -223,10 +223,10 @@ def test_whole_numbers_need_their_unit(store: Store, unit: str, number: int) -> 
         ({"max_rejects": 3}, "needs rejects="),
         ({"rejects": "rejects.txt"}, "should end in"),
         ({"rejects": "nowhere/rejects.csv"}, "no folder"),
-        ({"source": BARS.with_columns(junk=1)}, "no column 'junk'"),
-        ({"source": 7}, "not a frame"),
-        ({"source": "missing.parquet"}, "no file"),
-        ({"source": ["bars.txt"]}, "neither CSV nor Parquet"),
+        ({"data": BARS.with_columns(junk=1)}, "no column 'junk'"),
+        ({"data": 7}, "not a frame"),
+        ({"data": "missing.parquet"}, "no file"),
+        ({"data": ["bars.txt"]}, "neither CSV nor Parquet"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -235,7 +235,7 @@ def test_what_cannot_be_meant_is_refused(
     monkeypatch.chdir(tmp_path)
     instruments(store, STOCK_BARS.kind)
     with pytest.raises(InputError, match=said):
-        store.import_history(STOCK_BARS, **({"source": BARS} | arguments))
+        store.import_history(STOCK_BARS, **({"data": BARS} | arguments))
     assert store.read(STOCK_BARS).is_empty()
 
 

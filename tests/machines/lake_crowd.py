@@ -97,7 +97,7 @@ def writer(shared: SharedState) -> dict[str, float]:
                 return {"writes": write - 1}
             shared.begun.value = write
             if write % 40 == 0:
-                result: WriteResult = store.import_history(STOCK_QUOTES, written(write), feed="manual")
+                result: WriteResult = store.import_history(STOCK_QUOTES, written(write), source="manual")
             else:
                 result = store.write(STOCK_QUOTES, written(write))
             shared.recorded[write] = round(result.recorded_at.timestamp() * _SECOND)

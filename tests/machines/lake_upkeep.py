@@ -255,7 +255,7 @@ class Upkeep:
 
     def _import(self, face: int, rows: list[Values], source: str, generation: int) -> None:
         imported = self.faces[face].observations.import_history
-        result = imported(self.driven, frame_of(self.book.dataset, rows), feed=source, generation=generation)
+        result = imported(self.driven, frame_of(self.book.dataset, rows), source=source, generation=generation)
         self._enter((source, generation, draws.content_of(rows)), rows, result, is_mirrored=True)
 
     def _enter(self, name: object, rows: list[Values], result: WriteResult, *, is_mirrored: bool = False) -> None:

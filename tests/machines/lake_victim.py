@@ -50,7 +50,7 @@ class Operation:
         if self.kind == "write":
             face.observations.write(STOCK_QUOTES, rows_of(self.keys, self.value), source=FEED)
         elif self.kind == "import":
-            face.observations.import_history(STOCK_QUOTES, rows_of(self.keys, self.value), feed=FEED)
+            face.observations.import_history(STOCK_QUOTES, rows_of(self.keys, self.value), source=FEED)
         else:
             start, end = (_ts(key) for key in (self.keys[0], self.keys[-1] + 1))
             face.observations.delete(STOCK_QUOTES, symbols=SYMBOLS, start=start, end=end)

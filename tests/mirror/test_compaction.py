@@ -76,7 +76,7 @@ def test_the_mirror_goes_on_after_it_and_other_stores_notice(store: Store, datab
         other.write(STOCK_QUOTES, more)
         assert other.mirror.run([STOCK_QUOTES]).rows == 4
         assert store.read(STOCK_QUOTES).height == before.height + 4
-        other.import_history(STOCK_QUOTES, sample(STOCK_QUOTES, 3, symbols=tuple(ids), start=START), feed="manual")
+        other.import_history(STOCK_QUOTES, sample(STOCK_QUOTES, 3, symbols=tuple(ids), start=START), source="manual")
         assert store.mirror.compact([STOCK_QUOTES]).partitions == 1
         assert other.mirror.verify().is_empty()
 

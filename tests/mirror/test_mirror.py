@@ -120,7 +120,7 @@ def test_a_stale_pin_never_shortens_a_read(store: Store, database_url: str, data
         assert_frame_equal(read_all(other), as_read(STOCK_QUOTES, rows_at(0), ids))  # still from the hot rows
         assert store.mirror.prune() == 4
         assert_frame_equal(read_all(other), as_read(STOCK_QUOTES, rows_at(0), ids))
-        store.import_history(STOCK_QUOTES, rows_at(10), feed="manual")
+        store.import_history(STOCK_QUOTES, rows_at(10), source="manual")
         assert read_all(other).height == 8
 
 
@@ -199,7 +199,7 @@ with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
     if kind == "mirror":
         store.mirror.run([STOCK_QUOTES])
     else:
-        store.import_history(STOCK_QUOTES, sample(STOCK_QUOTES, 4, start=START + timedelta(minutes=10)), feed="manual")
+        store.import_history(STOCK_QUOTES, sample(STOCK_QUOTES, 4, start=START + timedelta(minutes=10)))
 """
 
 

@@ -52,7 +52,7 @@ def unbind(books: Connection) -> None:
 
 def test_a_batch_whose_file_has_vanished_is_not_committed(filled: Store) -> None:
     with stopped_at(LakeTable, "append"):
-        filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual")
+        filled.import_history(STOCK_QUOTES, rows_at(10), source="manual")
     table = table_of(filled, STOCK_QUOTES)
     committed = {folder_of(table) / path for path in pin_of(filled).files.path}
     (staged,) = set(folder_of(table).glob("*/*.parquet")) - committed
@@ -100,12 +100,12 @@ def test_a_rebinding_waits_for_open_writes(filled: Store, books: Connection, dat
 
 def test_an_import_that_never_reached_the_lake_is_withdrawn_by_a_rebinding(filled: Store, books: Connection) -> None:
     with stopped_at(LakeTable, "append"):
-        filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual")
+        filled.import_history(STOCK_QUOTES, rows_at(10), source="manual")
     books.execute("UPDATE mirror_batches SET nonce = nonce # 1 WHERE number = 1")
     told = filled.mirror.rebind([STOCK_QUOTES])
     assert told["outcome"].str.contains("an import that never reached the lake was withdrawn").any()
     assert height(filled) == 4
-    assert not filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual").is_duplicate
+    assert not filled.import_history(STOCK_QUOTES, rows_at(10), source="manual").is_duplicate
     assert height(filled) == 8
     assert filled.mirror.verify([STOCK_QUOTES]).is_empty()
 

@@ -72,7 +72,7 @@ def test_books_from_an_older_backup_take_over_what_only_the_lake_knows(started: 
             store.write(STOCK_QUOTES, rows_at(0, 2).with_columns(bid_size=pl.col("bid_size") + 1))
             store.delete(STOCK_QUOTES, symbols="BBB", end=START + timedelta(minutes=5))
             store.mirror.run()
-            store.import_history(STOCK_QUOTES, rows_at(30), feed="manual")
+            store.import_history(STOCK_QUOTES, rows_at(30), source="manual")
             expected = store.read(STOCK_QUOTES)
             earlier = store.read(STOCK_QUOTES, as_of=pin_time(store))
         with opened(older, data_dir) as store:
@@ -128,7 +128,7 @@ def test_a_lake_from_an_older_copy_gets_again_what_is_hot_and_loses_the_rest_by_
         store.mirror.prune()
         store.write(STOCK_QUOTES, rows_at(30))
         store.mirror.run()
-        store.import_history(STOCK_QUOTES, rows_at(40), feed="manual")
+        store.import_history(STOCK_QUOTES, rows_at(40), source="manual")
         store.write(STOCK_QUOTES, rows_at(50))
         expected = store.read(STOCK_QUOTES)
     with medalion.open(started, data_dir=data_dir, lake=older, mirror_background=False) as store:

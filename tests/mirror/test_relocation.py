@@ -26,7 +26,7 @@ def filled(store: Store) -> Store:
     store.write(STOCK_QUOTES, rows_at(0))
     store.mirror.run()
     store.mirror.compact()
-    store.import_history(STOCK_QUOTES, rows_at(100), feed="manual")
+    store.import_history(STOCK_QUOTES, rows_at(100), source="manual")
     store.mirror.vacuum(older_than=timedelta())  # the log begins with a checkpoint
     store.write(STOCK_QUOTES, rows_at(200))
     store.audit.anchor()

@@ -103,7 +103,9 @@ def test_it_waits_for_an_import_that_is_staging_its_files(
         assert may_go_on.wait(60)
 
     monkeypatch.setattr(history, "_stage", paused)
-    importing = threading.Thread(target=store.import_history, args=("stock_quote_snapshots", rows))
+    importing = threading.Thread(
+        target=store.import_history, args=("stock_quote_snapshots", rows), kwargs={"source": "import"}
+    )
     vacuuming = threading.Thread(target=store.mirror.vacuum, kwargs={"older_than": AT_ONCE})
     importing.start()
     assert has_staged.wait(60)
@@ -130,7 +132,7 @@ from medalion.core.datasets import STOCK_QUOTES
 url, data_dir = sys.argv[1:]
 LakeTable.append = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 with medalion.open(url, data_dir=data_dir, mirror_background=False) as store:
-    store.import_history(STOCK_QUOTES, sample(STOCK_QUOTES, 4), feed="manual")
+    store.import_history(STOCK_QUOTES, sample(STOCK_QUOTES, 4), source="manual")
 """
 
 

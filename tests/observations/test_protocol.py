@@ -305,7 +305,7 @@ def test_a_time_is_not_settled_while_the_start_of_an_open_write_is_hidden(
 
 def test_a_time_is_not_settled_while_an_import_is_claimed(filled: Store, books: Connection) -> None:
     with stopped_at(LakeTable, "append"):
-        filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual")
+        filled.import_history(STOCK_QUOTES, rows_at(10), source="manual")
     (recorded_at,) = books.execute("SELECT recorded_at FROM writes WHERE kind = 'import'").fetchone() or (None,)
     with pytest.raises(InputError, match="not settled"):
         filled.read(STOCK_QUOTES, as_of=recorded_at)
@@ -316,7 +316,7 @@ def test_a_time_is_not_settled_while_an_import_is_claimed(filled: Store, books: 
 def test_an_import_finishes_the_batch_that_was_claimed_before_it(filled: Store) -> None:
     with stopped_at(LakeTable, "append"):
         filled.mirror.run([STOCK_QUOTES])
-    filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual")
+    filled.import_history(STOCK_QUOTES, rows_at(10), source="manual")
     assert height(filled) == 8
     assert pin_of(filled).batch == 2
     assert filled.mirror.verify([STOCK_QUOTES]).is_empty()
@@ -327,7 +327,7 @@ def test_an_import_waits_for_who_leads_before_it_is_claimed(
 ) -> None:
     with connected(database_url) as leader:
         with batches.leading(leader, STOCK_QUOTES):
-            importing = waiting(books, lambda: filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual"))
+            importing = waiting(books, lambda: filled.import_history(STOCK_QUOTES, rows_at(10), source="manual"))
             assert not importing.done()
             assert batches.last_batches(books, STOCK_QUOTES) == []
         assert importing.result(60).rows == 4
@@ -335,7 +335,7 @@ def test_an_import_waits_for_who_leads_before_it_is_claimed(
 
 
 def test_a_query_sees_an_import_that_is_done(filled: Store, other: Store) -> None:
-    filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual")
+    filled.import_history(STOCK_QUOTES, rows_at(10), source="manual")
     assert other.sql(f"SELECT count(*) FROM {STOCK_QUOTES.name}").fetchall() == [(8,)]
 
 
@@ -344,7 +344,7 @@ def arriving(filled: Store, other: Store) -> Store:
     """An import of newer rows is in the lake, and its process died before it could say so."""
     filled.mirror.run([STOCK_QUOTES])
     with stopped_at(batches, "note"):
-        filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual")
+        filled.import_history(STOCK_QUOTES, rows_at(10), source="manual")
     return filled
 
 
@@ -372,7 +372,7 @@ def test_a_deletion_before_there_is_an_entry_shows_no_deleted_row(arriving: Stor
 def test_the_latest_value_of_an_import_is_shown_no_earlier_than_its_rows(filled: Store) -> None:
     shown: list[Any] = []
     with first(history, "enter", lambda: shown.append(filled.latest(STOCK_QUOTES, "AAA"))):
-        filled.import_history(STOCK_QUOTES, rows_at(10), feed="manual")
+        filled.import_history(STOCK_QUOTES, rows_at(10), source="manual")
     assert shown[0]["ts"] == START + timedelta(minutes=2)
     assert (filled.latest(STOCK_QUOTES, "AAA") or {})["ts"] == START + timedelta(minutes=12)
 

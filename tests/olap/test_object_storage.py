@@ -191,7 +191,7 @@ def test_a_fault_while_rows_are_copied_loses_and_doubles_nothing(
     with server.failing(method, path, kind):
         for attempt in (
             lambda: opened.mirror.run([STOCK_QUOTES]),
-            lambda: opened.import_history(STOCK_QUOTES, history),
+            lambda: opened.import_history(STOCK_QUOTES, history, source="import"),
         ):
             try:
                 attempt()
@@ -200,7 +200,7 @@ def test_a_fault_while_rows_are_copied_loses_and_doubles_nothing(
             else:
                 assert kind is Kind.LOST  # it was carried out, and found out to be
     opened.mirror.run([STOCK_QUOTES])
-    opened.import_history(STOCK_QUOTES, history)
+    opened.import_history(STOCK_QUOTES, history, source="import")
     assert opened.mirror.verify([STOCK_QUOTES]).is_empty()
     assert int(pin_of(opened).files.rows.sum()) == 18
     assert [opened.read(STOCK_QUOTES, source=source).height for source in ("manual", "import")] == [12, 6]

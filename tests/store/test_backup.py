@@ -129,7 +129,7 @@ from tests.support.observed import rows_at
 
 LakeTable.append = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 with medalion.open(sys.argv[1], data_dir=sys.argv[2], mirror_background=False) as store:
-    store.import_history(STOCK_QUOTES, rows_at(400), feed="manual")
+    store.import_history(STOCK_QUOTES, rows_at(400), source="manual")
 """
     assert exit_code(program, database_url, str(tmp_path / "data")) == -signal.SIGKILL
     filled.backup(tmp_path / "backup")

@@ -309,21 +309,31 @@ class Postgres:
         """An autocommit ADBC connection; dropped instead of kept after any error."""
         self._ready()
         with self.translated():
-            try:
-                connection = self._arrow.get_nowait()
-            except Empty:
-                from adbc_driver_postgresql import dbapi  # loads pandas where that is installed: only when needed
-
-                connection = dbapi.connect(_in_time(self.libpq), autocommit=True)
-                with connection.cursor() as cursor:
-                    cursor.execute("SET timezone = 'UTC'")
-                    cursor.execute(f"SET lock_timeout = {self._lock_milliseconds}")
+            connection = self._arrow_connection()
             try:
                 yield connection
             except BaseException:
                 connection.close()
                 raise
             self._arrow.put(connection)
+            if self._pool.closed:  # meanwhile, so that nobody else would drop it
+                self._drop_arrow()
+
+    def _arrow_connection(self) -> Any:
+        try:
+            return self._arrow.get_nowait()
+        except Empty:
+            from adbc_driver_postgresql import dbapi  # loads pandas where that is installed: only when needed
+
+            connection = dbapi.connect(_in_time(self.libpq), autocommit=True)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET timezone = 'UTC'")
+                cursor.execute(f"SET lock_timeout = {self._lock_milliseconds}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextmanager
     def translated(self) -> Iterator[None]:

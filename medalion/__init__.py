@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from medalion.core.errors import CorruptLakeError as CorruptLakeError
     from medalion.core.errors import InputError as InputError
     from medalion.core.errors import MedalionError as MedalionError
+    from medalion.core.errors import MixedSourcesWarning as MixedSourcesWarning
     from medalion.core.errors import NotFoundError as NotFoundError
     from medalion.core.errors import StoreError as StoreError
     from medalion.core.errors import StoreUnavailableError as StoreUnavailableError
@@ -89,6 +90,7 @@ _NAMES = {
         "CorruptLakeError",
         "InputError",
         "MedalionError",
+        "MixedSourcesWarning",
         "NotFoundError",
         "StoreError",
         "StoreUnavailableError",

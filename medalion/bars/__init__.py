@@ -1,7 +1,11 @@
 """Bars of any timeframe: those that are stored, those that are made on reading, and those that are kept beforehand.
 
-Bars are stored rows of their dataset, or made of finer bars, else of quotes (`routes`, `read`). What is asked for often
-is made beforehand and kept (`kept`, `refresh`); `downsampling` makes bars that outlive their quotes.
+Bars are stored rows of their dataset, continued by bars made of finer ones (`continuation`), else made of quotes
+(`routes`, `read`). What is asked for often is made beforehand and kept (`kept`, `refresh`); `downsampling` makes bars
+that outlive their quotes.
+
+What a bar is made of may not depend on the range that was asked for: else a bar would be there in a read of its day and
+another in a read of its year. So `continuation` looks for the first and last stored bar beyond the range too.
 
 What must hold of kept bars at all times, what keeps it, and what would break it:
 
@@ -19,9 +23,9 @@ What must hold of kept bars at all times, what keeps it, and what would break it
 4. **Kept bars are made from what a read would make them from now.** An entry has its origin (source, dataset, finer
    timeframe). Once finer bars are stored beside quotes, the routes lead elsewhere, the origin differs, and what was
    kept is passed over until a refresh has made it anew.
-5. **Nobody takes a kept bar for a stored one.** They lie in the bars' dataset under the source `rollup:…`, which never
-   becomes an instrument's primary source and to which no caller may write (`oltp.hot.instruments.is_made`). Only what
-   shows the rows of every source, as `store.sql`, shows them too.
+5. **Nobody takes a kept bar for a stored one.** They lie in the bars' dataset under the source `rollup:…`, which is
+   never entered among an instrument's sources and to which no caller may write (`oltp.hot.sources.is_made`). Only what
+   shows the rows of every source, as the views `…_by_source` of `store.sql`, shows them too.
 6. **One refresh at a time writes a rollup.** An advisory lock says so, and all its writes go through the connection
    that holds it: a refresh that has lost the lock has lost its connection, and cannot write any more.
 7. **A refresh can die at any step.** Reads do not depend on it: a series that is being built has no entry, and one that
@@ -29,6 +33,7 @@ What must hold of kept bars at all times, what keeps it, and what would break it
    compares with what is held, and writes only what differs.
 8. **No bar is made from a part of its rows.** Changes are widened to edges between bars (`bars_of`), and the finer rows
    are read for whole bars (`Grid.rows`).
-9. **What depends on more than the current rows is never kept**: reads with `as_of`, with prices adjusted for splits, or
-   with the columns of arrival make their bars.
+9. **What depends on more than the current rows of one series is never kept**: reads with `as_of`, with prices adjusted
+   for splits, or with the columns of arrival make their bars, and so do those of several sources or timeframes, among
+   which a row that comes changes bars outside of its own span (`Route.keepable`).
 """

@@ -19,8 +19,8 @@ from olap.files.index import Files
 from olap.files.layout import end_of
 from olap.reads.narrow import read as scanned
 from olap.reads.rollup import mid_bars, minutes, needed, rolled_up
-from oltp.hot.instruments import DOWNSAMPLED, KEPT
 from oltp.hot.last import held_series
+from oltp.hot.sources import DOWNSAMPLED, KEPT
 from oltp.hot.writes import write
 from oltp.ledger.removals import retention_bounds
 from oltp.server.engine import Postgres

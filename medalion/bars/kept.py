@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from medalion.bars.routes import FIRST, Route, Span, bars_of, by_source, cut, grid_of, merged
 from medalion.core.datasets import Dataset
 from medalion.observations.selection import ReadRequest
-from oltp.hot.instruments import KEPT
+from oltp.hot.sources import KEPT
 from oltp.ledger.rollups import Change, KeptSeries, RemovalMarks, changes, removed, series_of
 from oltp.server.engine import Connection, Postgres
 
@@ -47,9 +47,9 @@ class KeptBars:
         # and never an answer. The question is only as good as the ledger's memory: where entries above the number have
         # been folded away, nothing kept is taken.
         whole = KeptRoutes([route])
-        if not route.is_made:
+        origins = {instrument: (source, *_made_from(route)) for source, instrument in route.keepable}
+        if not origins:
             return whole
-        origins = {instrument: (source, *_made_from(route)) for source, instrument in route.feeds}
         with self._postgres.connection() as connection:
             found = series_of(connection, asked.dataset.name, asked.timeframe or "", sorted(origins))
             series = {one: kept for one, kept in found.items() if kept.origin == origins[one]}

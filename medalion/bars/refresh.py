@@ -16,7 +16,7 @@ from medalion.mirror.binding import Binding
 from medalion.observations.selection import ReadRequest
 from olap.files.index import Files
 from olap.files.layout import Column, microseconds
-from oltp.hot.instruments import KEPT
+from oltp.hot.sources import KEPT
 from oltp.hot.writes import write
 from oltp.ledger import rollups
 from oltp.ledger.rollups import Change, KeptRollup, KeptSeries, RemovalMarks
@@ -117,9 +117,8 @@ class Refresh:
         for some, span in self._pieces(route.asked, feeds, during, rows_of):
             if self.stopping.is_set():
                 return total
-            part = replace(route.asked, series=by_source(some), during=rows_of(span))
+            part = replace(route.asked, series=by_source(some), during=rows_of(span), preference={})
             made = self.bars.part(Route(part, is_made=True), replace(self.asked, during=span), columns)
-            made = made.with_columns(pl.concat_str(pl.lit(KEPT), "source").alias("source"))
             held = self._held([(KEPT + source, one) for source, one in some], span)
             total += self._put(
                 made.join(held, on=columns, how="anti", nulls_equal=True),

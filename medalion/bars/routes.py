@@ -1,7 +1,7 @@
 """Which rows a read of bars takes for which series, and the spans of time in which kept bars may stand for them."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -27,11 +27,17 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is read for some of the series, and whether bars are made of it, it has them, or they were kept."""
+    """What is read for some of the series, and whether bars are made of it, it has them, or they were kept.
+
+    `finer` are the timeframes, each a part of the one before, that continue what is read before its first bar and after
+    its last one; `newest` is for each instrument the newest time that any of these has, or has had.
+    """
 
     asked: ReadRequest
     is_made: bool = False
     is_kept: bool = False
+    finer: tuple[Timeframe, ...] = ()
+    newest: Mapping[int, datetime] = field(default_factory=dict)
 
     @property
     def timeframe(self) -> Timeframe | None:
@@ -42,6 +48,14 @@ class Route:
     def feeds(self) -> list[Feed]:
         """Every source with each of the instruments that it answers for."""
         return [(source, one) for source, group in (self.asked.series or {}).items() for one in group or ()]
+
+    @property
+    def keepable(self) -> list[Feed]:
+        """The series whose bars can be kept: made of one timeframe, or of quotes, of one source."""
+        # What continues another timeframe, or stands in for another source, goes when that comes, without a change of
+        # its own rows by which a kept bar would be known to be out of date.
+        preference = self.asked.preference
+        return [feed for feed in self.feeds if feed[1] not in preference] if self.is_made and not self.finer else []
 
 
 def grid_of(asked: ReadRequest) -> Grid:

@@ -95,7 +95,9 @@ def read(
     end: Annotated[str | None, typer.Option(metavar="TIME", help="Until before then.")] = None,
     timeframe: Timeframe = None,
     as_of: AsOf = None,
-    source: Annotated[str | None, typer.Option(help="By default each instrument's primary one.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="By default every one. Repeatable: the most preferred first.")
+    ] = None,
     columns: Annotated[str | None, typer.Option(metavar="A,B,…", help="By default all of them.")] = None,
     limit: Limit = None,
     format: Form = None,
@@ -121,7 +123,7 @@ def read(
         "end": asked.during.end,
         "as_of": asked.as_of,
         "timeframe": asked.timeframe,
-        "source": asked.source,
+        "source": asked.sources,
     }
     with ctx.obj.parts() as parts, interruptible():
         observations = parts.observations

@@ -60,6 +60,10 @@ class InputError(MedalionError, ValueError):
         self.given, self.expected = given, expected
 
 
+class MixedSourcesWarning(UserWarning):
+    """A read shows what several sources say of one instrument side by side."""
+
+
 class NotFoundError(MedalionError, LookupError):
     """Nothing is stored under `key`."""
 

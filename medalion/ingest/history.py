@@ -31,7 +31,8 @@ from medalion.mirror.copy import Copier
 from olap.delta.lake import Lake
 from olap.delta.tables import LakeTable
 from olap.files.parquet import StagedFile, in_order
-from oltp.hot.instruments import instrument_ids, keep_primary_source, primary_series
+from oltp.hot.instruments import instrument_ids, known_instruments
+from oltp.hot.sources import enter_sources
 from oltp.hot.tables import HOT_ARRIVAL
 from oltp.hot.writes import OpenWrite, WriteResult, begin, earlier_write, enter
 from oltp.ledger import batches
@@ -135,7 +136,7 @@ class History:
                     instruments = pl.Series(sorted(staged.instruments), dtype=pl.Int64)
                     if not enter(writer, entry, instruments, kind=WriteKind.IMPORT, batch=number):
                         raise _TakenError
-                    keep_primary_source(writer, dataset, instruments, reading.source)
+                    enter_sources(writer, dataset, instruments, reading.source, write_id=opened.write_id)
                     batches.enter_batch(writer, dataset, _batch(number, entry, staged.files))
                     may_be_claimed = True
             except _TakenError:
@@ -160,7 +161,7 @@ def _known(connection: Connection, dataset: Dataset, *, is_strict: bool) -> Inst
     def look_up(symbols: Sequence[str]) -> dict[str, int]:
         if is_strict:
             return instrument_ids(connection, dataset, symbols)
-        return {str(name): number for name, number, _ in primary_series(connection, dataset, symbols)}
+        return known_instruments(connection, dataset, symbols)
 
     return InstrumentLookup(look_up)
 

@@ -23,7 +23,7 @@ from olap.delta.compaction import checked
 from olap.delta.pins import Pin
 from olap.delta.tables import LakeTable
 from oltp.hot.export import rows_of_writes
-from oltp.hot.instruments import keep_primary_source
+from oltp.hot.sources import enter_sources
 from oltp.hot.writes import keep_last, rows_checksum
 from oltp.ledger import batches, losses, rebinding
 from oltp.ledger.folding import folded
@@ -228,6 +228,7 @@ def _last_values(
     newest = newest_of(dataset, pl.concat(parts))
     with connection.transaction():
         for (source_name,), rows in newest.group_by("source"):
-            keep_primary_source(connection, dataset, rows["instrument_id"], str(source_name))
+            first = min(rows["write_id"].to_list())
+            enter_sources(connection, dataset, rows["instrument_id"], str(source_name), write_id=first)
         keep_last(connection, dataset, newest, newest["recorded_at"][0])
         rebinding.mark_stale(connection, dataset)

@@ -12,14 +12,17 @@ from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, TimeRange, utc
 
 Symbols: TypeAlias = str | Sequence[str] | None
+SourceNames: TypeAlias = str | Sequence[str] | None
+"""One source, or several in order of preference; None is every one in the order of the store's preference."""
 
 
 class ReadRange(TypedDict, total=False):
     """Which rows of a dataset a read is about; what is left out does not narrow it.
 
     `symbols` is one or several (None: every instrument), `[start, end)` bounds `ts`, `as_of` reads what this store held
-    at that time, `timeframe` chooses bars of one length, and `source` rows of one source instead of each instrument's
-    primary one.
+    at that time, and `timeframe` chooses bars of one length. `source` names one source, or several in order of
+    preference. Of bars each time has one, from the most preferred source that has it; of all else there are the rows of
+    every source. See `store.sources` for what is preferred without it.
     """
 
     symbols: Symbols
@@ -27,7 +30,7 @@ class ReadRange(TypedDict, total=False):
     end: Instant | None
     as_of: Instant | None
     timeframe: str | None
-    source: str | None
+    source: SourceNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class ReadArguments:
     during: TimeRange
     timeframe: str | None
     as_of: datetime | None
-    source: str | None
+    sources: list[str] | None
 
 
 def read_arguments(
@@ -50,7 +53,7 @@ def read_arguments(
     *,
     as_of: Instant | None = None,
     timeframe: str | None = None,
-    source: str | None = None,
+    source: SourceNames = None,
 ) -> ReadArguments:
     """The arguments of a read, as they are meant.
 
@@ -61,21 +64,30 @@ def read_arguments(
     declared = dataset_named(dataset)
     if timeframe is not None and not declared.has_timeframe:
         raise InputError(f"{declared.name} has no timeframe", given=timeframe, expected=None)
-    checked_source(source)
     return ReadArguments(
         dataset=declared,
         symbols=names_of(symbols),
         during=TimeRange.of(start, end),
         timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
         as_of=None if as_of is None else utc(as_of, name="as_of"),
-        source=source,
+        sources=sources_of(source),
     )
 
 
-def checked_source(source: str | None) -> None:
-    """Raises InputError where it is given and is no name."""
-    if source is not None:
-        checked_name(source, "source", longest=100)
+def sources_of(source: SourceNames) -> list[str] | None:
+    """The sources, each once and in order; None is every one.
+
+    Raises:
+        InputError: no name, or none at all.
+    """
+    if source is None:
+        return None
+    if not isinstance(source, str) and not isinstance(source, Iterable):
+        raise InputError(f"source {source!r} is no name and no list of names", given=source, expected="names")
+    given = [source] if isinstance(source, str) else list(source)
+    if not given:
+        raise InputError("no source is asked for", given=source, expected="one at least, or None for all")
+    return list(dict.fromkeys(checked_name(name, "source", longest=100) for name in given))
 
 
 def names_of(symbols: Symbols) -> list[str] | None:

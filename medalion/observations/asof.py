@@ -1,6 +1,6 @@
 """Joins by availability: beside each row of the caller's, what was known then; a few instruments at a time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -11,7 +11,7 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError
 from medalion.core.frames import LAST_YEAR, Frame, polars_frame
 from medalion.core.time import MICROSECOND, Instant
-from medalion.observations.arguments import names_of
+from medalion.observations.arguments import SourceNames, names_of
 from medalion.observations.request import read_request
 from medalion.observations.selection import select
 from olap.delta.lake import Lake
@@ -32,7 +32,7 @@ def asof(
     tolerance: timedelta | None,
     timeframe: str | None,
     as_of: Instant | None,
-    source: str | None,
+    source: SourceNames,
 ) -> pl.DataFrame:
     """See `Observations.asof`; all of it is of one moment, and memory holds a few instruments' rows at a time."""
     if dataset.has_timeframe and timeframe is None:
@@ -50,12 +50,12 @@ def asof(
     asked = read_request(postgres, dataset, symbols=symbols, end=end, as_of=as_of, timeframe=timeframe, source=source)
     selection, _, _ = select(postgres, lake.table(dataset), asked)
     join = AsofJoin(dataset, given, ids, tolerance=tolerance)
-    for series in _in_parts(selection):
-        few = [instrument for group in series.values() for instrument in group or ()]
+    for few in _in_parts(selection):
         files = selection.files.selected(few, asked.during, asked.timeframe)
         hot = selection.hot.filter(pl.col("instrument_id").is_in(few))
-        rows, is_in_order = stored(replace(selection, series=series, files=files, hot=hot))
-        join.add(few, rows, is_in_order=is_in_order)
+        rows, is_in_order = stored(replace(selection, series=_of(few, selection.series or {}), files=files, hot=hot))
+        preference = {one: asked.preference[one] for one in few if one in asked.preference}
+        join.add(few, rows, is_in_order=is_in_order, preference=preference)
     return join.result()
 
 
@@ -70,21 +70,25 @@ def _checked(left: Frame) -> pl.DataFrame:
     return given
 
 
-def _in_parts(selection: Selection) -> Iterator[Series]:
-    """The series asked for, so many instruments at a time as have about three million rows."""
-    wanted: Mapping[str, list[int]] = {feed: sorted(group or ()) for feed, group in (selection.series or {}).items()}
+def _in_parts(selection: Selection) -> Iterator[list[int]]:
+    """The instruments asked for, so many at a time as have about three million rows."""
     files = selection.files
     each = files.rows / (files.last_instrument - files.first_instrument + 1)
-    for feed, instruments in wanted.items():
-        held: list[int] = []
-        rows = 0.0
-        for instrument in instruments:
-            covers = (files.first_instrument <= instrument) & (instrument <= files.last_instrument)
-            expected = float(np.sum(each[covers]))
-            if held and rows + expected > _ROWS_AT_ONCE:
-                yield {feed: held}
-                held, rows = [], 0.0
-            held.append(instrument)
-            rows += expected
-        if held:
-            yield {feed: held}
+    held: list[int] = []
+    rows = 0.0
+    for instrument in sorted(selection.instruments or ()):
+        covers = (files.first_instrument <= instrument) & (instrument <= files.last_instrument)
+        expected = float(np.sum(each[covers]))
+        if held and rows + expected > _ROWS_AT_ONCE:
+            yield held
+            held, rows = [], 0.0
+        held.append(instrument)
+        rows += expected
+    if held:
+        yield held
+
+
+def _of(few: Sequence[int], series: Series) -> dict[str, list[int]]:
+    """The series of a few instruments."""
+    wanted = set(few)
+    return {feed: kept for feed, group in series.items() if (kept := sorted(wanted.intersection(group or ())))}

@@ -1,5 +1,6 @@
 """Which store and engine answers a read, and why (pure). The thresholds are here and nowhere else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ WIDE_ROWS = 2_000_000
 class ReadPlan:
     """How a read is answered; `files` and `rows` are what is opened at most, before filters within a file.
 
-    `deduplicated` of the files may share a key with another row; the rest is read as it is.
+    `deduplicated` of the files may share a key with another row; the rest is read as it is. `sources` answer, of bars
+    one at a time in this order of preference unless an instrument has its own, and `hidden` are others that have rows.
     """
 
     dataset: str
@@ -26,16 +28,30 @@ class ReadPlan:
     hot_rows: int
     reason: str
     deduplicated: int = 0
+    sources: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"{self.dataset}: {self.store} through {self.engine}, {self.files:,} files with up to {self.rows:,} rows, "
-            f"{self.hot_rows:,} unmirrored rows: {self.reason}"
+            f"{self.hot_rows:,} unmirrored rows: {self.reason}{_told('; from ', self.sources)}"
+            f"{_told('; hidden: ', self.hidden)}"
         )
 
 
+def _told(before: str, names: Sequence[str]) -> str:
+    return f"{before}{', '.join(names)}" if names else ""
+
+
 def plan_range(
-    dataset: Dataset, *, files: Files, hot_rows: int, instruments: int | None, deduplicated: int
+    dataset: Dataset,
+    *,
+    files: Files,
+    hot_rows: int,
+    instruments: int | None,
+    deduplicated: int,
+    sources: tuple[str, ...] = (),
+    hidden: tuple[str, ...] = (),
 ) -> ReadPlan:
     """Narrow reads go through Polars, wide ones through DuckDB; both see the lake and the unmirrored rows.
 
@@ -53,7 +69,7 @@ def plan_range(
     else:
         store, reason = "lake", f"{width}; everything is mirrored, no hot row was touched"
     engine = "duckdb" if is_wide else "polars"
-    return ReadPlan(dataset.name, store, engine, len(files), rows, hot_rows, reason, deduplicated)
+    return ReadPlan(dataset.name, store, engine, len(files), rows, hot_rows, reason, deduplicated, sources, hidden)
 
 
 def _share(files: Files, instruments: int) -> int:

@@ -7,7 +7,8 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError
 from medalion.observations.arguments import ReadRange, Symbols, names_of, read_arguments
 from medalion.observations.selection import ReadRequest
-from oltp.hot.instruments import kinds_of, primary_series, unknown_symbol
+from oltp.hot.instruments import kinds_of, unknown_symbol
+from oltp.hot.sources import ObservedSeries, observed_series
 from oltp.server.engine import Postgres
 
 
@@ -20,21 +21,36 @@ def read_request(postgres: Postgres, dataset: str | Dataset, **rows: Unpack[Read
     """
     asked = read_arguments(dataset, **rows)
     with postgres.connection() as connection:
-        found = primary_series(connection, asked.dataset, asked.symbols)
-        for name in set(asked.symbols or ()).difference(symbol for symbol, _, _ in found):
+        found = observed_series(connection, asked.dataset, asked.symbols, as_of=asked.as_of)
+        for name in set(asked.symbols or ()).difference(one.symbol for one in found):
             raise unknown_symbol(connection, asked.dataset, name)
     series: dict[str, list[int]] = {}
-    for _, instrument, primary in found:
-        if feed := asked.source or primary:
-            series.setdefault(feed, []).append(instrument)
-    is_every = asked.symbols is None and len(series) == 1
+    for one in found:
+        for source in asked.sources or one.sources:
+            series.setdefault(source, []).append(one.instrument_id)
+    # Of bars one source at a time answers, and a source that comes to an instrument meanwhile may not be a second one.
+    is_every = asked.symbols is None and (len(series) == 1 or not asked.dataset.has_timeframe)
     return ReadRequest(
         dataset=asked.dataset,
         during=asked.during,
         series=dict.fromkeys(series) if is_every else dict(series),
         timeframe=asked.timeframe,
         as_of=asked.as_of,
+        preference={
+            one.instrument_id: tuple(asked.sources or one.sources)
+            for one in found
+            if len(asked.sources or one.sources) > 1
+        },
+        sources=None if asked.sources is None else tuple(asked.sources),
+        hidden=_hidden(found, asked.sources),
     )
+
+
+def _hidden(found: Sequence[ObservedSeries], sources: Sequence[str] | None) -> tuple[str, ...]:
+    """The sources that have rows of the instruments and are not asked for."""
+    if sources is None:
+        return ()
+    return tuple(dict.fromkeys(source for one in found for source in one.sources if source not in sources))
 
 
 def dataset_for(postgres: Postgres, symbol: Symbols, candidates: Sequence[Dataset]) -> Dataset:

@@ -1,7 +1,7 @@
 """One read over hot and cold rows that is neither short nor double: pin the lake, ask what it lacks, prove it fits."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -13,7 +13,7 @@ from medalion.core.frames import polars_schema
 from medalion.core.time import TimeRange
 from olap.delta.pins import Pin
 from olap.delta.tables import LakeTable
-from olap.reads.scan import Selection, Series, instruments_of
+from olap.reads.scan import Preference, Selection, Series, instruments_of
 from oltp.hot.tail import Tail, tail_list, tail_rows
 from oltp.ledger.batches import settle
 from oltp.ledger.removals import retention_bounds
@@ -27,13 +27,20 @@ BACKWARDS = (timedelta(days=1), timedelta(days=31), timedelta(days=366))
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """A read's range: which series, when, and as known at which time."""
+    """A read's range: which series, when, and as known at which time.
+
+    `sources` are those that were asked for by name, `hidden` others that have rows of the instruments. `preference` has
+    the instruments that several sources answer for, with these, most preferred first.
+    """
 
     dataset: Dataset
     during: TimeRange
     series: Series | None = None
     timeframe: str | None = None
     as_of: datetime | None = None
+    preference: Preference = field(default_factory=dict)
+    sources: tuple[str, ...] | None = None
+    hidden: tuple[str, ...] = ()
 
     @property
     def instruments(self) -> list[int] | None:
@@ -56,7 +63,16 @@ def select(postgres: Postgres, table: LakeTable, asked: ReadRequest) -> tuple[Se
         check_kept(postgres, asked.dataset, asked.as_of, asked.during)
     files = pin.files.selected(asked.instruments, asked.during, asked.timeframe)
     selection = Selection(
-        asked.dataset, table.place, files, hot, asked.during, asked.series, asked.timeframe, asked.as_of, table.blocks
+        dataset=asked.dataset,
+        place=table.place,
+        files=files,
+        hot=hot,
+        during=asked.during,
+        series=asked.series,
+        timeframe=asked.timeframe,
+        as_of=asked.as_of,
+        preference=asked.preference if asked.dataset.has_timeframe else {},
+        blocks=table.blocks,
     )
     return selection, pin, tail
 

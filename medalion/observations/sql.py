@@ -1,6 +1,7 @@
 """SQL over several stores at one moment: pin every lake, take one snapshot of the books, prove that they fit."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +17,14 @@ from olap.delta.pins import Pin
 from olap.reads import sql
 from olap.reads.scan import Selection
 from olap.reads.statement import tables_of
+from oltp.hot.sources import has_made, observed_series
 from oltp.hot.tail import tail_list, tail_rows
 from oltp.repositories.past import check_past, past_table
 from oltp.repositories.snapshot import entity_names, entity_table, snapshot
-from oltp.server.engine import Postgres, is_replica
+from oltp.server.engine import Connection, Postgres, is_replica
+
+_BY_SOURCE = {f"{name}_by_source": name for name in DATASETS}
+"""Beside the view of each dataset, which answers as `read` does, the one with the rows of every source."""
 
 
 def query(
@@ -38,34 +43,57 @@ def query(
         NotFoundError: a table it names is not known.
     """
     named, local = tables_of(text)
-    known = [*DATASETS, *entity_names()]
+    known = [*DATASETS, *_BY_SOURCE, *entity_names()]
     for name in sorted(named.difference(known, local)):
-        raise NotFoundError("table", name, known=known, hint=f"known: {', '.join(known)}")
-    datasets = [DATASETS[name] for name in sorted(named) if name in DATASETS]
-    entities = sorted(named.intersection(known).difference(DATASETS))
+        told = [*DATASETS, *entity_names(), "and of each dataset …_by_source"]
+        raise NotFoundError("table", name, known=known, hint=f"known: {', '.join(told)}")
+    views = {name: DATASETS[_BY_SOURCE.get(name, name)] for name in sorted(named & {*DATASETS, *_BY_SOURCE})}
+    datasets = [DATASETS[name] for name in sorted({dataset.name for dataset in views.values()})]
+    entities = sorted(named.intersection(known).difference(views))
     if as_of is not None:
         for dataset in datasets:
             check_settled(postgres, dataset, as_of)
         with postgres.connection() as connection:
             check_past(connection, entities, as_of)
-    selections, tables = _moment(postgres, lake, datasets, entities, as_of)
+    whole, tables = _moment(postgres, lake, datasets, entities, as_of)
     if as_of is not None:
         for dataset in datasets:
             check_kept(postgres, dataset, as_of, ALWAYS)
+    with postgres.connection() as connection:
+        selections = {
+            name: _by_preference(connection, whole[name])
+            if name in DATASETS and dataset.has_timeframe
+            else whole[dataset.name]
+            for name, dataset in views.items()
+        }
     return sql.run(selections, tables, text, parameters, timeout=timeout)
+
+
+def _by_preference(connection: Connection, whole: Selection) -> Selection:
+    """Of bars what `read` shows: one a time, and none that the store has made.
+
+    The sources are looked up after the snapshot was taken: those that have come since have no rows in it.
+    """
+    series = observed_series(connection, whole.dataset, None, as_of=whole.as_of)
+    sources = dict.fromkeys(source for one in series for source in one.sources)
+    return replace(
+        whole,
+        series=sources if has_made(connection, whole.dataset) else None,
+        preference={one.instrument_id: one.sources for one in series if len(one.sources) > 1},
+    )
 
 
 def _moment(
     postgres: Postgres, lake: Lake, datasets: list[Dataset], entities: list[str], as_of: datetime | None
-) -> tuple[list[Selection], dict[str, pa.Table]]:
-    """Selections and tables of one snapshot; `floor` is asked again after it, in a new one.
+) -> tuple[dict[str, Selection], dict[str, pa.Table]]:
+    """Selections of every source, by dataset, and tables of one snapshot; `floor` is asked again after it.
 
-    Within the snapshot a truncated slot looks empty, and only the later `floor` tells.
+    Within the snapshot a truncated slot looks empty, and only the later `floor`, of a new one, tells.
     """
     patience = ReadRetries()
     while True:
         pins = {dataset.name: lake.table(dataset).refresh() for dataset in datasets}
-        selections: list[Selection] = []
+        selections: dict[str, Selection] = {}
         is_whole = True
         with snapshot(postgres) as connection:
             for dataset in datasets:
@@ -73,7 +101,7 @@ def _moment(
                 tail, hot = tail_rows(connection, dataset, batch=pin.batch, instruments=None, during=ALWAYS)
                 is_whole = is_whole and fits(pin, tail)
                 place = lake.table(dataset).place
-                selections.append(Selection(dataset, place, pin.files, hot, ALWAYS, as_of=as_of))
+                selections[dataset.name] = Selection(dataset, place, pin.files, hot, ALWAYS, as_of=as_of)
             tables = {
                 name: entity_table(connection, name) if as_of is None else past_table(connection, name, as_of)
                 for name in entities

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,7 +14,7 @@ import polars as pl
 from medalion.bars.read import Bars
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.datasets import dataset as dataset_named
-from medalion.core.errors import CorruptLakeError, InputError
+from medalion.core.errors import CorruptLakeError, InputError, MixedSourcesWarning
 from medalion.core.frames import Frame, conform
 from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, utc
@@ -23,7 +25,7 @@ from medalion.ingest.sources import ImportData, ImportProgress, Source
 from medalion.journal.metrics import Record, ignore, timed
 from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
-from medalion.observations.arguments import ReadRange, Symbols, columns_of
+from medalion.observations.arguments import ReadRange, SourceNames, Symbols, columns_of
 from medalion.observations.asof import asof as joined
 from medalion.observations.latest import LatestRows
 from medalion.observations.plan import ReadPlan, plan_range
@@ -56,6 +58,7 @@ class Observations:
     ) -> None:
         self._postgres = postgres
         self._lake = lake
+        self._mixed: set[str] = set()
         self.record = record
         self.slow_ms = slow_ms
         self._binding = Binding(postgres, lake)
@@ -146,9 +149,9 @@ class Observations:
         start: Instant | None = None,
         end: Instant | None = None,
         timeframe: str | None = None,
-        source: str | None = None,
+        source: SourceNames = None,
     ) -> int:
-        """Hide the rows of `[start, end)` by writing tombstones; the number of rows hidden.
+        """Hide the rows of `[start, end)` by tombstones, of every source unless one is named; the number of rows.
 
         What was read with an earlier `as_of` stays as it was.
 
@@ -157,9 +160,10 @@ class Observations:
         """
         declared = dataset_named(dataset)
         columns = [column.name for column in declared.columns]
-        rows = self.read(
-            declared, symbols=symbols, start=start, end=end, timeframe=timeframe, source=source, columns=columns
+        asked = read_request(
+            self._postgres, declared, symbols=symbols, start=start, end=end, timeframe=timeframe, source=source
         )
+        rows = self._rows(replace(asked, preference={}), columns)  # also those that a read would not show
         for (feed,), part in rows.group_by("source"):
             with self._postgres.connection() as connection:
                 self._binding.check(connection, declared)
@@ -172,8 +176,9 @@ class Observations:
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
-        `symbols` None reads every instrument; `source` None reads each instrument's primary source; `as_of` reads what
-        this store held at that time.
+        `symbols` None reads every instrument; `as_of` reads what this store held at that time. Of bars there is one a
+        time, from the most preferred source that has it (see `store.sources`); of all else the rows of every source,
+        unless `source` names one or several.
 
         >>> store.read("stock_bars", symbols="AAPL", start="2024-01-02", end="2024-01-04").height
         2
@@ -184,6 +189,7 @@ class Observations:
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
         asked = read_request(self._postgres, dataset, **rows)
+        self._tell_of_mixing(asked)
         return self._rows(asked, columns_of(asked.dataset, columns))
 
     def scan(
@@ -198,6 +204,7 @@ class Observations:
         """
         asked = read_request(self._postgres, dataset, **rows)
         names = columns_of(asked.dataset, columns)
+        self._tell_of_mixing(asked)
         return scan(self._planned(asked)[0], columns=names)
 
     def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
@@ -224,12 +231,15 @@ class Observations:
         as_of: Instant | None = None,
         adjust: str = "none",
         columns: Sequence[str] | None = None,
+        source: SourceNames = None,
         rollup: bool = True,
     ) -> pl.DataFrame:
         """Bars of a stock or coin; `adjust="split"` restates earlier prices and volumes in today's shares.
 
-        Where a symbol has no bars of the timeframe, they are made from the coarsest finer bars that fit, else from
-        quotes, unless `rollup` is False; `explain(..., rollup=True)` tells. A bar made is known when it closes.
+        Stored bars are continued by bars made of the next finer ones: before the first of a series, after the last, and
+        in place of one that was recorded long before it closed. Holes between them stay. Where a symbol has none of the
+        timeframe, all are made so, else of quotes; `source` says of each that was made `rollup:` and from whom. A bar
+        made is known when it closes. With `rollup` False there are stored ones alone. `explain` tells.
 
         >>> store.bars("AAPL", "1Week", start="2024-01-01", end="2024-01-08")["volume"].cast(int).to_list()
         [273]
@@ -243,7 +253,7 @@ class Observations:
         declared = dataset_for(self._postgres, symbol, (STOCK_BARS, CRYPTO_BARS))
         length = str(Timeframe.parse(timeframe))
         asked = read_request(
-            self._postgres, declared, symbols=symbol, start=start, end=end, as_of=as_of, timeframe=length
+            self._postgres, declared, symbols=symbol, start=start, end=end, as_of=as_of, timeframe=length, source=source
         )
         names = columns_of(declared, columns)
         return self.bar_reads.rows(asked, names, symbols=symbol, is_adjusted=adjust == "split", is_rolled_up=rollup)
@@ -255,6 +265,7 @@ class Observations:
         start: Instant | None = None,
         end: Instant | None = None,
         as_of: Instant | None = None,
+        source: SourceNames = None,
     ) -> pl.DataFrame:
         """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
 
@@ -266,7 +277,7 @@ class Observations:
             InputError: a naive time, or `end` before `start`.
         """
         declared = dataset_for(self._postgres, symbol, (STOCK_QUOTES, CRYPTO_QUOTES, OPTION_QUOTES))
-        return self.read(declared, symbols=symbol, start=start, end=end, as_of=as_of)
+        return self.read(declared, symbols=symbol, start=start, end=end, as_of=as_of, source=source)
 
     def latest(
         self,
@@ -275,9 +286,9 @@ class Observations:
         *,
         timeframe: str | None = None,
         as_of: Instant | None = None,
-        source: str | None = None,
+        source: SourceNames = None,
     ) -> dict[str, Any] | None:
-        """The newest row of a symbol, or None where there is none.
+        """The newest row of a symbol, whichever source it is of, or None where there is none.
 
         >>> quote = store.latest("crypto_quote_snapshots", "BTC/USD")
         >>> quote["bid_price"], quote["ask_price"]
@@ -303,7 +314,7 @@ class Observations:
         tolerance: timedelta | None = None,
         timeframe: str | None = None,
         as_of: Instant | None = None,
-        source: str | None = None,
+        source: SourceNames = None,
     ) -> pl.DataFrame:
         """`left` with, beside each row, the newest row of its symbol that was available at its `ts`.
 
@@ -341,10 +352,11 @@ class Observations:
     ) -> duckdb.DuckDBPyRelation:
         """One SELECT in DuckDB's dialect over every dataset and entity by its table name, all as of one moment.
 
-        Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
-        relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
-        `as_of` reads what this store held at that time: of entities, what the audit says that they were. An evaluation
-        that takes longer than `timeout` seconds is stopped, and so is one at Ctrl-C.
+        Named parameters are written `$name`. Datasets answer as `read` does; `stock_bars_by_source` and its like have
+        the rows of every source. Deleted entities are absent. The relation owns its files and rows: evaluating it twice
+        gives the same answer. `.pl()` makes it a Polars frame. `as_of` reads what this store held at that time: of
+        entities, what the audit says that they were. An evaluation that takes longer than `timeout` seconds is stopped,
+        and so is one at Ctrl-C.
 
         >>> store.sql("SELECT max(close) FROM stock_bars WHERE symbol = $name", name="AAPL").pl().item() > 180
         True
@@ -360,6 +372,19 @@ class Observations:
         moment = None if as_of is None else utc(as_of, name="as_of")
         return answered(self._postgres, self._lake, query, as_of=moment, parameters=params, timeout=timeout)
 
+    def _tell_of_mixing(self, asked: ReadRequest) -> None:
+        """Warn, once a dataset, where rows of several sources are shown side by side and none was asked for."""
+        if asked.sources is None and asked.preference and not asked.dataset.has_timeframe:
+            if asked.dataset.name not in self._mixed:
+                sources = sorted({source for names in asked.preference.values() for source in names})
+                warnings.warn(
+                    f"{asked.dataset.name} shows the rows of several sources side by side: {', '.join(sources)}; "
+                    "name one with source=",
+                    MixedSourcesWarning,
+                    stacklevel=2,
+                )
+            self._mixed.add(asked.dataset.name)
+
     def _planned(self, asked: ReadRequest) -> tuple[Selection, ReadPlan]:
         selection, _, _ = select(self._postgres, self._lake.table(asked.dataset), asked)
         plan = plan_range(
@@ -368,6 +393,8 @@ class Observations:
             hot_rows=selection.hot.height,
             instruments=None if asked.instruments is None else len(asked.instruments),
             deduplicated=len(selection.paths[1]),
+            sources=tuple(asked.series or ()),
+            hidden=asked.hidden,
         )
         return selection, plan
 

@@ -141,14 +141,14 @@ class Rollups:
             self._lake.table(finer).refresh()  # a pin from before a removal still shows what was removed
         symbols = None if rollup.instruments is None else sorted(rollups.symbols_of(connection, rollup.instruments))
         asked = read_request(self._postgres, declared, symbols=symbols, timeframe=rollup.timeframe)
-        routes = [route for route in self._bars.routes(asked, symbols) if route.is_made]
+        routes = [route for route in self._bars.routes(asked, symbols) if route.keepable]
         work = Refresh(self._bars, self._binding, connection, rollup, asked, stopping)
         total = RefreshRun()
         for route in routes:
             name = route.asked.dataset.name
             wanted = {
                 one: KeptSeries(one, source, name, route.asked.timeframe, until[name], gone[name].dropped_at, begun)
-                for source, one in route.feeds
+                for source, one in route.keepable
             }
             older = {
                 one: known[one]
@@ -164,7 +164,7 @@ class Rollups:
                 for one, series in older.items()
             )
             rollups.advance_series(connection, rollup, moved)
-        made = {feed for route in routes for feed in route.feeds}
+        made = {feed for route in routes for feed in route.keepable}
         rollups.remove_series(connection, rollup, known.keys() - {one for _, one in made})
         total += work.clear(made)
         rollups.note_refreshed(connection, rollup, begun)

@@ -27,7 +27,7 @@ from medalion.mirror.copy import MirrorRun
 from medalion.mirror.relocation import Relocation
 from medalion.mirror.removal import RetentionRun
 from medalion.mirror.vacuum import VacuumRun
-from medalion.observations.arguments import ReadRange, Symbols
+from medalion.observations.arguments import ReadRange, SourceNames, Symbols
 from medalion.observations.plan import ReadPlan
 from medalion.services.audit import Audit
 from medalion.services.jobs import Jobs
@@ -35,6 +35,7 @@ from medalion.services.journal import Journal
 from medalion.services.market_data import MarketDataService
 from medalion.services.mirror import Mirror
 from medalion.services.rollups import Rollups
+from medalion.services.sources import Sources
 from medalion.services.statistics import Statistics
 from medalion.services.trading import TradingService
 from medalion.store.backups import Backup
@@ -263,6 +264,45 @@ class AwaitedMirror(ThreadedFace[Mirror]):
             StoreError: `to` cannot be written to; the lake stays where it is.
         """
         return await self._run(self._body.move, to)
+
+
+class AwaitedSources(ThreadedFace[Sources]):
+    """The sources of one store's rows."""
+
+    _called = "sources"
+
+    async def list(
+        self, dataset: str | Dataset | None = None, *, symbols: Symbols = None, as_of: Instant | None = None
+    ) -> pl.DataFrame:
+        """A row for each source of each symbol, in the order in which they answer: `rank` 1 is the first to.
+
+        `is_preferred` tells what `prefer` has put there from what comes in the order in which sources first wrote.
+
+        >>> store.sources.list("stock_bars", symbols="AAPL")["source"].to_list()
+        ['manual']
+
+        Raises:
+            NotFoundError: the dataset or a symbol is not known.
+        """
+        return await self._run(self._body.list, dataset, symbols=symbols, as_of=as_of)
+
+    async def prefer(self, dataset: str | Dataset, sources: SourceNames, symbols: Symbols = None) -> None:
+        """Have these sources answer before all others from now on, of the symbols or of every one without its own.
+
+        The first that has a bar at a time answers for it; the others only fill its gaps. What is preferred has a
+        history: a read with `as_of` goes by what was preferred then. An empty list takes it back. A source may be named
+        before it has rows.
+
+        >>> store.sources.prefer("stock_bars", ["manual"], symbols="AAPL")
+        >>> store.sources.list("stock_bars", symbols="AAPL")["is_preferred"].item()
+        True
+        >>> store.sources.prefer("stock_bars", [], symbols="AAPL")
+
+        Raises:
+            InputError: no list of names.
+            NotFoundError: the dataset or a symbol is not known.
+        """
+        return await self._run(self._body.prefer, dataset, sources, symbols)
 
 
 class AwaitedRollups(ThreadedFace[Rollups]):
@@ -1367,6 +1407,11 @@ class AwaitedServices(ThreadedFace[Services]):
         return AwaitedMirror(self._body.mirror)
 
     @property
+    def sources(self) -> AwaitedSources:
+        """Which feeds have rows, and which of them answers first: `list()`, `prefer()`."""
+        return AwaitedSources(self._body.sources)
+
+    @property
     def rollups(self) -> AwaitedRollups:
         """Bars that are made beforehand: `keep()`, `list()`, `drop()`, `refresh()`."""
         return AwaitedRollups(self._body.rollups)
@@ -1516,9 +1561,9 @@ class AwaitedServices(ThreadedFace[Services]):
         start: Instant | None = None,
         end: Instant | None = None,
         timeframe: str | None = None,
-        source: str | None = None,
+        source: SourceNames = None,
     ) -> int:
-        """Hide the rows of `[start, end)` by writing tombstones; the number of rows hidden.
+        """Hide the rows of `[start, end)` by tombstones, of every source unless one is named; the number of rows.
 
         What was read with an earlier `as_of` stays as it was.
 
@@ -1540,8 +1585,9 @@ class AwaitedServices(ThreadedFace[Services]):
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
-        `symbols` None reads every instrument; `source` None reads each instrument's primary source; `as_of` reads what
-        this store held at that time.
+        `symbols` None reads every instrument; `as_of` reads what this store held at that time. Of bars there is one a
+        time, from the most preferred source that has it (see `store.sources`); of all else the rows of every source,
+        unless `source` names one or several.
 
         >>> store.read("stock_bars", symbols="AAPL", start="2024-01-02", end="2024-01-04").height
         2
@@ -1585,12 +1631,15 @@ class AwaitedServices(ThreadedFace[Services]):
         as_of: Instant | None = None,
         adjust: str = "none",
         columns: Sequence[str] | None = None,
+        source: SourceNames = None,
         rollup: bool = True,
     ) -> pl.DataFrame:
         """Bars of a stock or coin; `adjust="split"` restates earlier prices and volumes in today's shares.
 
-        Where a symbol has no bars of the timeframe, they are made from the coarsest finer bars that fit, else from
-        quotes, unless `rollup` is False; `explain(..., rollup=True)` tells. A bar made is known when it closes.
+        Stored bars are continued by bars made of the next finer ones: before the first of a series, after the last, and
+        in place of one that was recorded long before it closed. Holes between them stay. Where a symbol has none of the
+        timeframe, all are made so, else of quotes; `source` says of each that was made `rollup:` and from whom. A bar
+        made is known when it closes. With `rollup` False there are stored ones alone. `explain` tells.
 
         >>> store.bars("AAPL", "1Week", start="2024-01-01", end="2024-01-08")["volume"].cast(int).to_list()
         [273]
@@ -1608,11 +1657,18 @@ class AwaitedServices(ThreadedFace[Services]):
             as_of=as_of,
             adjust=adjust,
             columns=columns,
+            source=source,
             rollup=rollup,
         )
 
     async def quotes(
-        self, symbol: Symbols, *, start: Instant | None = None, end: Instant | None = None, as_of: Instant | None = None
+        self,
+        symbol: Symbols,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        as_of: Instant | None = None,
+        source: SourceNames = None,
     ) -> pl.DataFrame:
         """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
 
@@ -1623,7 +1679,7 @@ class AwaitedServices(ThreadedFace[Services]):
             NotFoundError: the symbol is not known, or of none of these kinds.
             InputError: a naive time, or `end` before `start`.
         """
-        return await self._run(self._body.observations.quotes, symbol, start=start, end=end, as_of=as_of)
+        return await self._run(self._body.observations.quotes, symbol, start=start, end=end, as_of=as_of, source=source)
 
     async def latest(
         self,
@@ -1632,9 +1688,9 @@ class AwaitedServices(ThreadedFace[Services]):
         *,
         timeframe: str | None = None,
         as_of: Instant | None = None,
-        source: str | None = None,
+        source: SourceNames = None,
     ) -> dict[str, Any] | None:
-        """The newest row of a symbol, or None where there is none.
+        """The newest row of a symbol, whichever source it is of, or None where there is none.
 
         >>> quote = store.latest("crypto_quote_snapshots", "BTC/USD")
         >>> quote["bid_price"], quote["ask_price"]
@@ -1662,7 +1718,7 @@ class AwaitedServices(ThreadedFace[Services]):
         tolerance: timedelta | None = None,
         timeframe: str | None = None,
         as_of: Instant | None = None,
-        source: str | None = None,
+        source: SourceNames = None,
     ) -> pl.DataFrame:
         """`left` with, beside each row, the newest row of its symbol that was available at its `ts`.
 
@@ -1693,10 +1749,11 @@ class AwaitedServices(ThreadedFace[Services]):
     ) -> duckdb.DuckDBPyRelation:
         """One SELECT in DuckDB's dialect over every dataset and entity by its table name, all as of one moment.
 
-        Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
-        relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
-        `as_of` reads what this store held at that time: of entities, what the audit says that they were. An evaluation
-        that takes longer than `timeout` seconds is stopped, and so is one at Ctrl-C.
+        Named parameters are written `$name`. Datasets answer as `read` does; `stock_bars_by_source` and its like have
+        the rows of every source. Deleted entities are absent. The relation owns its files and rows: evaluating it twice
+        gives the same answer. `.pl()` makes it a Polars frame. `as_of` reads what this store held at that time: of
+        entities, what the audit says that they were. An evaluation that takes longer than `timeout` seconds is stopped,
+        and so is one at Ctrl-C.
 
         >>> store.sql("SELECT max(close) FROM stock_bars WHERE symbol = $name", name="AAPL").pl().item() > 180
         True

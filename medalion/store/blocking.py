@@ -27,7 +27,7 @@ from medalion.journal.handler import DatabaseLogHandler
 from medalion.journal.retention import Age
 from medalion.market.names import AccountLike, Tradable
 from medalion.market.quotes import Market
-from medalion.observations.arguments import ReadRange, Symbols
+from medalion.observations.arguments import ReadRange, SourceNames, Symbols
 from medalion.observations.plan import ReadPlan
 from medalion.services.audit import Audit, AuditProblem
 from medalion.services.jobs import Jobs
@@ -35,6 +35,7 @@ from medalion.services.journal import Journal
 from medalion.services.market_data import MarketDataService
 from medalion.services.mirror import Mirror
 from medalion.services.rollups import Rollups
+from medalion.services.sources import Sources
 from medalion.services.statistics import PortfolioStatistics, Statistics
 from medalion.services.trading import TradingService
 from medalion.stats.performance import PerformanceStatistics
@@ -1829,6 +1830,11 @@ class BlockingServices(BlockingFace[Services]):
         return self._body.mirror
 
     @property
+    def sources(self) -> Sources:
+        """Which feeds have rows, and which of them answers first: `list()`, `prefer()`."""
+        return self._body.sources
+
+    @property
     def rollups(self) -> Rollups:
         """Bars that are made beforehand: `keep()`, `list()`, `drop()`, `refresh()`."""
         return self._body.rollups
@@ -1978,9 +1984,9 @@ class BlockingServices(BlockingFace[Services]):
         start: Instant | None = None,
         end: Instant | None = None,
         timeframe: str | None = None,
-        source: str | None = None,
+        source: SourceNames = None,
     ) -> int:
-        """Hide the rows of `[start, end)` by writing tombstones; the number of rows hidden.
+        """Hide the rows of `[start, end)` by tombstones, of every source unless one is named; the number of rows.
 
         What was read with an earlier `as_of` stays as it was.
 
@@ -1996,8 +2002,9 @@ class BlockingServices(BlockingFace[Services]):
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
-        `symbols` None reads every instrument; `source` None reads each instrument's primary source; `as_of` reads what
-        this store held at that time.
+        `symbols` None reads every instrument; `as_of` reads what this store held at that time. Of bars there is one a
+        time, from the most preferred source that has it (see `store.sources`); of all else the rows of every source,
+        unless `source` names one or several.
 
         >>> store.read("stock_bars", symbols="AAPL", start="2024-01-02", end="2024-01-04").height
         2
@@ -2041,12 +2048,15 @@ class BlockingServices(BlockingFace[Services]):
         as_of: Instant | None = None,
         adjust: str = "none",
         columns: Sequence[str] | None = None,
+        source: SourceNames = None,
         rollup: bool = True,
     ) -> pl.DataFrame:
         """Bars of a stock or coin; `adjust="split"` restates earlier prices and volumes in today's shares.
 
-        Where a symbol has no bars of the timeframe, they are made from the coarsest finer bars that fit, else from
-        quotes, unless `rollup` is False; `explain(..., rollup=True)` tells. A bar made is known when it closes.
+        Stored bars are continued by bars made of the next finer ones: before the first of a series, after the last, and
+        in place of one that was recorded long before it closed. Holes between them stay. Where a symbol has none of the
+        timeframe, all are made so, else of quotes; `source` says of each that was made `rollup:` and from whom. A bar
+        made is known when it closes. With `rollup` False there are stored ones alone. `explain` tells.
 
         >>> store.bars("AAPL", "1Week", start="2024-01-01", end="2024-01-08")["volume"].cast(int).to_list()
         [273]
@@ -2056,11 +2066,25 @@ class BlockingServices(BlockingFace[Services]):
             InputError: `adjust` or the timeframe is not known, or a sum of volumes does not fit.
         """
         return self._body.observations.bars(
-            symbol, timeframe, start=start, end=end, as_of=as_of, adjust=adjust, columns=columns, rollup=rollup
+            symbol,
+            timeframe,
+            start=start,
+            end=end,
+            as_of=as_of,
+            adjust=adjust,
+            columns=columns,
+            source=source,
+            rollup=rollup,
         )
 
     def quotes(
-        self, symbol: Symbols, *, start: Instant | None = None, end: Instant | None = None, as_of: Instant | None = None
+        self,
+        symbol: Symbols,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        as_of: Instant | None = None,
+        source: SourceNames = None,
     ) -> pl.DataFrame:
         """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
 
@@ -2071,7 +2095,7 @@ class BlockingServices(BlockingFace[Services]):
             NotFoundError: the symbol is not known, or of none of these kinds.
             InputError: a naive time, or `end` before `start`.
         """
-        return self._body.observations.quotes(symbol, start=start, end=end, as_of=as_of)
+        return self._body.observations.quotes(symbol, start=start, end=end, as_of=as_of, source=source)
 
     def latest(
         self,
@@ -2080,9 +2104,9 @@ class BlockingServices(BlockingFace[Services]):
         *,
         timeframe: str | None = None,
         as_of: Instant | None = None,
-        source: str | None = None,
+        source: SourceNames = None,
     ) -> dict[str, Any] | None:
-        """The newest row of a symbol, or None where there is none.
+        """The newest row of a symbol, whichever source it is of, or None where there is none.
 
         >>> quote = store.latest("crypto_quote_snapshots", "BTC/USD")
         >>> quote["bid_price"], quote["ask_price"]
@@ -2108,7 +2132,7 @@ class BlockingServices(BlockingFace[Services]):
         tolerance: timedelta | None = None,
         timeframe: str | None = None,
         as_of: Instant | None = None,
-        source: str | None = None,
+        source: SourceNames = None,
     ) -> pl.DataFrame:
         """`left` with, beside each row, the newest row of its symbol that was available at its `ts`.
 
@@ -2133,10 +2157,11 @@ class BlockingServices(BlockingFace[Services]):
     ) -> duckdb.DuckDBPyRelation:
         """One SELECT in DuckDB's dialect over every dataset and entity by its table name, all as of one moment.
 
-        Named parameters are written `$name`. Datasets show the rows of every source; deleted entities are absent. The
-        relation owns its files and rows: evaluating it twice gives the same answer. `.pl()` makes it a Polars frame.
-        `as_of` reads what this store held at that time: of entities, what the audit says that they were. An evaluation
-        that takes longer than `timeout` seconds is stopped, and so is one at Ctrl-C.
+        Named parameters are written `$name`. Datasets answer as `read` does; `stock_bars_by_source` and its like have
+        the rows of every source. Deleted entities are absent. The relation owns its files and rows: evaluating it twice
+        gives the same answer. `.pl()` makes it a Polars frame. `as_of` reads what this store held at that time: of
+        entities, what the audit says that they were. An evaluation that takes longer than `timeout` seconds is stopped,
+        and so is one at Ctrl-C.
 
         >>> store.sql("SELECT max(close) FROM stock_bars WHERE symbol = $name", name="AAPL").pl().item() > 180
         True

@@ -19,6 +19,7 @@ from medalion.mirror.copy import Copier
 from medalion.services.mirror import Mirror
 from medalion.services.observations import Observations
 from medalion.services.rollups import Rollups
+from medalion.services.sources import Sources
 from olap.delta.lake import Lake
 from olap.places.open import Place, lake_place
 from oltp.ledger.identity import has_lake, store_id
@@ -87,6 +88,7 @@ class Parts:
         self.observations = Observations(
             self.postgres, self.lake, self.copier, record=record, slow_ms=settings.slow_query_ms
         )
+        self.sources = Sources(self.postgres)
         self.rollups = Rollups(self.postgres, self.lake, self.observations.bar_reads)
         self.anchors = Anchors(self.postgres, self.lake)
         self.background = self._background() if settings.mirror_background and not self.postgres.is_replica else []

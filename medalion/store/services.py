@@ -16,6 +16,7 @@ from medalion.services.market_data import MarketDataService
 from medalion.services.mirror import Mirror
 from medalion.services.observations import Observations
 from medalion.services.rollups import Rollups
+from medalion.services.sources import Sources
 from medalion.services.statistics import Statistics
 from medalion.services.trading import TradingService
 from medalion.store.backups import Backup, back_up
@@ -80,6 +81,11 @@ class Services:
         """
         parts = self._parts()
         return back_up(parts.postgres, parts.lake, folder)
+
+    @property
+    def sources(self) -> Sources:
+        """Which feeds have rows, and which of them answers first: `list()`, `prefer()`."""
+        return self._parts().sources
 
     @property
     def rollups(self) -> Rollups:

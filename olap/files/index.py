@@ -1,6 +1,6 @@
 """What is known of the lake's files without opening them, held as arrays so that planning a read takes microseconds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -92,6 +92,15 @@ class Files:
         # exact, ends included; truncated statistics, as other writers of Parquet give, would prove nothing. Boxes that
         # overlap without a common key are deduplicated in vain, which costs time and never an answer.
         return ~self.is_clean | tangled(self.boxes().and_those(hot))[: len(self)]
+
+    def may_hold(self, instruments: Collection[int]) -> NDArray[np.bool_]:
+        """For each file whether its span has one of the instruments in it."""
+        known = np.array(sorted(instruments), np.int64)
+        first, last = (
+            np.searchsorted(known, self.first_instrument),
+            np.searchsorted(known, self.last_instrument, "right"),
+        )
+        return first < last
 
     @property
     def sum(self) -> int:

@@ -9,6 +9,7 @@ import polars as pl
 from medalion.core.datasets import Dataset
 from medalion.core.frames import derive, polars_schema
 from medalion.core.time import EXCHANGE_ZONE
+from olap.reads.scan import RANK, ranks
 
 _PRICES = ("open", "high", "low", "close", "vwap")
 
@@ -20,8 +21,8 @@ class AsofJoin:
     """Each left row with the newest row of its symbol's instrument whose `available_at` is not after the left `ts`.
 
     Newest is the latest `ts`: a row that became known late does not hide a newer one known before. Of rows that became
-    available together the later in order of arrival is taken. The order of `left` stays. `instruments` has the symbols
-    of `left`: rows may carry an older name of the same instrument.
+    available together that of the most preferred source is taken, and of its rows the later in order of arrival. The
+    order of `left` stays. `instruments` has the symbols of `left`: rows may carry an older name of the same instrument.
     """
 
     def __init__(
@@ -36,12 +37,24 @@ class AsofJoin:
         self._joined: list[pl.DataFrame] = []
         self._done: list[int] = []
 
-    def add(self, instruments: Sequence[int], rows: pl.DataFrame, *, is_in_order: bool) -> None:
+    def add(
+        self,
+        instruments: Sequence[int],
+        rows: pl.DataFrame,
+        *,
+        is_in_order: bool,
+        preference: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         """Join the left rows of some instruments with all of their stored rows.
 
-        `is_in_order` where the rows of each instrument lie in order of `ts` and arrival.
+        `is_in_order` where the rows of each instrument lie in order of `ts` and arrival. `preference` has the
+        instruments of several sources with these, most preferred first.
         """
         self._done += instruments
+        if preference:
+            rows = rows.join(ranks(preference), on=["instrument_id", "source"], how="left")
+            rows = rows.sort("ts", -pl.col(RANK), "write_id", "ordinal").drop(RANK)
+            is_in_order = True
         self._joined.append(self._join(pl.col(_KEY).is_in(list(instruments)), rows, is_in_order=is_in_order))
 
     def result(self) -> pl.DataFrame:

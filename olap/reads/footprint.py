@@ -53,11 +53,18 @@ _KNOWN: dict[Hashable, Footprint] = {}
 
 
 def footprint(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, object], files: Iterable[str]
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    parameters: Mapping[str, object],
+    files: Iterable[str],
+    *,
+    shown: str,
 ) -> Footprint:
-    """What the query reads of Parquet files, of which all are named; of the same query and files it is known."""
+    """What the query reads of Parquet files, of which all are named; known of the same query over the same files, of
+    which its views show the same.
+    """
     # The files belong to it: statistics let DuckDB leave out a filter that is true of every row, or a column.
-    asked = (query, repr(sorted(parameters.items())), frozenset(files))
+    asked = (query, repr(sorted(parameters.items())), frozenset(files), shown)
     if asked not in _KNOWN:
         if len(_KNOWN) >= _REMEMBERED:
             _KNOWN.clear()

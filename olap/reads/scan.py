@@ -1,7 +1,7 @@
 """Reads over pinned files and unmirrored rows: each key's last row, once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, reduce
 from operator import and_, or_
@@ -24,13 +24,16 @@ from olap.places.open import Place
 _VALUES_AT_ONCE = 32_000_000
 
 Series: TypeAlias = Mapping[str, Sequence[int] | None]
+Preference: TypeAlias = Mapping[int, Sequence[str]]
+"""Instruments that several sources answer for, with these, most preferred first."""
+RANK = "__rank"
 
 
 def instruments_of(series: Series | None) -> list[int] | None:
     """The instruments of all its sources; None is every one."""
     if series is None or None in series.values():
         return None
-    return [instrument for group in series.values() for instrument in group or ()]
+    return list(dict.fromkeys(instrument for group in series.values() for instrument in group or ()))
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Selection:
     """What to read: files of one pin, the rows beside them, and which of their rows are meant.
 
     `series` maps a source to the instruments it answers for, None being all; without it every row of every source is
-    meant. `blocks` keeps what a narrow read decodes.
+    meant. Of the instruments in `preference` the most preferred source that has a row at a time answers for it.
+    `blocks` keeps what a narrow read decodes.
     """
 
     dataset: Dataset
@@ -49,13 +53,14 @@ class Selection:
     series: Series | None = None
     timeframe: str | None = None
     as_of: datetime | None = None
+    preference: Preference = field(default_factory=dict)
     blocks: Blocks = NONE_KEPT
 
     @cached_property
     def paths(self) -> tuple[list[str], list[str]]:
         """Files that need no deduplication and those that do, in order of their first time, as named in the place."""
         files = self.files.where(np.argsort(self.files.first_ts, kind="stable"))
-        twice = files.needing_deduplication(boxes_of(self.dataset, self.hot))
+        twice = files.needing_deduplication(boxes_of(self.dataset, self.hot)) | files.may_hold(self.preference)
         sorted_out: tuple[list[str], list[str]] = ([], [])
         for path, is_twice in zip(files.path, twice.tolist(), strict=True):
             sorted_out[is_twice].append(path)
@@ -191,7 +196,7 @@ def resolved(selection: Selection, names: Sequence[str]) -> pl.LazyFrame:
     with reading():
         prove(selection.place, twice, touched(selection, (*names, *resolving(selection.dataset))))
     rows = pl.concat([*files, selection.hot.lazy()])
-    return current(selection.dataset, rows.filter(selection.wanted()))
+    return preferred(selection, current(selection.dataset, rows.filter(selection.wanted())))
 
 
 def resolving(dataset: Dataset) -> tuple[str, ...]:
@@ -203,6 +208,26 @@ def current(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:
     """Each key's last row in the order of arrival, without keys whose last row is a tombstone."""
     ordered = rows.sort("write_id", "ordinal")
     return ordered.unique(subset=list(dataset.key), keep="last", maintain_order=True).filter(~pl.col("is_deleted"))
+
+
+def preferred(selection: Selection, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Of current rows that several sources have for one time those of the most preferred."""
+    if not selection.preference:
+        return rows
+    # Rows of other instruments have no rank, and lie apart in a key that the sources share.
+    shared = [name for name in selection.dataset.key if name != "source"]
+    ranked = rows.join(ranks(selection.preference).lazy(), on=["instrument_id", "source"], how="left")
+    return ranked.sort(RANK).unique(subset=shared, keep="first", maintain_order=True).drop(RANK)
+
+
+def ranks(preference: Preference) -> pl.DataFrame:
+    """How far behind the most preferred source each one is: `instrument_id`, `source`, `__rank`."""
+    rows = [
+        (instrument, source, place)
+        for instrument, sources in preference.items()
+        for place, source in enumerate(sources)
+    ]
+    return pl.DataFrame(rows, {"instrument_id": pl.Int64, "source": pl.String, RANK: pl.Int64}, orient="row")
 
 
 def scan_files(place: Place, dataset: Dataset, names: Sequence[str]) -> pl.LazyFrame:

@@ -16,29 +16,30 @@ from olap.files.proof import Touched, is_proven, prove
 from olap.places.base import reading
 from olap.reads.footprint import Footprint, footprint
 from olap.reads.relation import Query, Relation, answering
-from olap.reads.scan import Selection, resolving, touched
+from olap.reads.scan import RANK, Selection, ranks, resolving, touched
 
 _SHOWN_ARRIVAL = tuple(column for column in ARRIVAL if column.name in ("recorded_at", "write_id"))
 
 
-def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) -> duckdb.DuckDBPyConnection:
-    """An in-memory database with the pinned datasets and the given tables as its tables.
+def database(selections: Mapping[str, Selection], tables: Mapping[str, pa.Table]) -> duckdb.DuckDBPyConnection:
+    """An in-memory database with views of pinned datasets, by name, and the given tables as its tables.
 
     It can open the pinned files and nothing else: no other file, no network, no extension.
     """
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     files: list[str] = []
-    for selection in selections:
-        name = selection.dataset.name
+    for name, selection in selections.items():
         parts: list[str | None] = []
         for names in selection.paths:
             part, opened = selection.place.table(connection, names, selection.dataset.stored) if names else (None, [])
             parts.append(part)
             files += opened
-        hot = f"hot_{token_hex(8)}"
+        hot, ranked = f"hot_{token_hex(8)}", f"ranked_{token_hex(8)}"
         connection.register(hot, selection.hot.to_arrow())
-        connection.execute(f'CREATE VIEW "{name}" AS {_view(selection, *parts, hot=hot)}')
+        if selection.preference:
+            connection.register(ranked, ranks(selection.preference).to_arrow())
+        connection.execute(f'CREATE VIEW "{name}" AS {_view(selection, *parts, hot=hot, ranked=ranked)}')
     for name, table in tables.items():
         connection.register(name, table)
     connection.execute("SET allowed_paths = $paths", {"paths": files})
@@ -48,7 +49,7 @@ def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) ->
 
 
 def run(
-    selections: Sequence[Selection],
+    selections: Mapping[str, Selection],
     tables: Mapping[str, pa.Table],
     query: str,
     parameters: Mapping[str, object],
@@ -63,17 +64,19 @@ def run(
         InputError: a name, type or parameter in it is wrong.
         CorruptLakeError: a file that the log names is missing or damaged.
     """
-    places = [str(each.place) for each in selections]
-    everything = partial(_prove_all, selections)
+    views = list(selections.values())
+    places = [str(each.place) for each in views]
+    everything = partial(_prove_all, views)
     with answering(query, places, everything):
-        for each in selections:
+        for each in views:
             for names in each.paths:
                 # By the first of a list DuckDB tells what columns there are.
                 prove(each.place, names[:1], Touched())
         connection = database(selections, tables)
-        if not all(is_proven(each.place, each.files.path) for each in selections):
-            files = (path for each in selections for path in each.files.path)
-            ours = partial(_prove_footprint, selections, footprint(connection, query, parameters, files))
+        if not all(is_proven(each.place, each.files.path) for each in views):
+            files = (path for each in views for path in each.files.path)
+            shown = repr([(name, each.series, each.preference) for name, each in selections.items()])
+            ours = partial(_prove_footprint, views, footprint(connection, query, parameters, files, shown=shown))
         else:
             ours = everything
         ours()
@@ -108,7 +111,7 @@ def frame(selection: Selection, columns: Sequence[str]) -> pl.DataFrame:
     )
     with reading(duckdb.Error):  # the query is our own, so what is wrong is a file
         _prove(selection, columns)
-        with database([selection], {}) as connection:
+        with database({dataset.name: selection}, {}) as connection:
             rows: pl.DataFrame = connection.sql(query).pl()
     return rows.cast({name: kind for name, kind in polars_schema(dataset.schema).items() if name in columns})
 
@@ -123,8 +126,8 @@ def _prove(selection: Selection, columns: Sequence[str]) -> None:
     prove(selection.place, twice, touched(selection, (*names, *resolving(dataset))))
 
 
-def _view(selection: Selection, once: str | None, twice: str | None, *, hot: str) -> str:
-    """Each key's last row once: clean and lone files as they are, the rest by order of arrival.
+def _view(selection: Selection, once: str | None, twice: str | None, *, hot: str, ranked: str) -> str:
+    """Each key's last row once: clean and lone files as they are, the rest by order of arrival and by preference.
 
     Clean files hold no tombstone, so that only the rest has to be asked.
     """
@@ -134,10 +137,17 @@ def _view(selection: Selection, once: str | None, twice: str | None, *, hot: str
     rest = [f"SELECT * FROM {twice}"] if twice else []
     rest.append(f"SELECT * FROM {hot}")
     key = ", ".join(map(_quoted, dataset.key))
-    parts.append(
+    current = (
         f"SELECT * FROM ({' UNION ALL BY NAME '.join(rest)}) WHERE {keep} "
         f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY write_id DESC, ordinal DESC) = 1 AND NOT is_deleted"
     )
+    if selection.preference:
+        shared = ", ".join(_quoted(name) for name in dataset.key if name != "source")
+        current = (
+            f"SELECT * EXCLUDE ({RANK}) FROM ({current}) LEFT JOIN {ranked} USING (instrument_id, source) "
+            f"QUALIFY row_number() OVER (PARTITION BY {shared} ORDER BY {RANK}) = 1"
+        )
+    parts.append(current)
     rows = " UNION ALL BY NAME ".join(f"({part})" for part in parts)
     columns = ", ".join([_shown(dataset, column) for column in (*dataset.columns, *dataset.derived)])
     arrival = ", ".join(column.name for column in (*_SHOWN_ARRIVAL, ARRIVAL[1]))

@@ -125,14 +125,29 @@ class StoreIdentity(Base):
     )
 
 
-class PrimarySource(Base):
-    """Which feed answers for an instrument when a read names none."""
+class ObservedSource(Base):
+    """A feed that has rows of an instrument in a dataset; the one that wrote first comes first by default."""
 
-    __tablename__ = "primary_sources"
+    __tablename__ = "observed_sources"
 
     dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
     instrument_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
-    source: Mapped[str]
+    source: Mapped[str] = mapped_column(primary_key=True)
+    first_write: Mapped[int] = mapped_column(sa.BigInteger, doc="The write that brought its first row.")
+
+
+class SourcePreference(Base):
+    """Which feeds answer before others from then on, for an instrument or a whole dataset; the newest counts."""
+
+    __tablename__ = "source_preferences"
+
+    id: Mapped[int] = mapped_column(
+        sa.BigInteger, primary_key=True, autoincrement=False, doc="From the sequence of writes, whose order it shares."
+    )
+    dataset: Mapped[str] = mapped_column(sa.String(63), index=True)
+    instrument_id: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Null: for every instrument without its own.")
+    sources: Mapped[list[str]] = mapped_column(doc="Most preferred first; none takes it back.")
+    recorded_at: Mapped[datetime] = mapped_column(doc="From when on, as writes are recorded.")
 
 
 class Rollup(Base):

@@ -1,4 +1,4 @@
-"""Names → instruments: which number a symbol has, and which source answers for it."""
+"""Names → instruments: which number a symbol has."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -11,11 +11,6 @@ from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError, NotFoundError
 from oltp.server.engine import Connection
 
-KEPT = "rollup:"
-"""Before the source of rows from which kept bars were made, in theirs."""
-DOWNSAMPLED = "downsampled:"
-"""The same in bars that outlive their quotes."""
-
 
 def instrument_ids(connection: Connection, dataset: Dataset, symbols: Sequence[str]) -> dict[str, int]:
     """The number of each symbol's instrument.
@@ -23,16 +18,21 @@ def instrument_ids(connection: Connection, dataset: Dataset, symbols: Sequence[s
     Raises:
         NotFoundError: a symbol is not known.
     """
-    known: dict[str, int] = dict(
+    known = known_instruments(connection, dataset, symbols)
+    for symbol in symbols:
+        if symbol not in known:
+            raise unknown_symbol(connection, dataset, symbol)
+    return known
+
+
+def known_instruments(connection: Connection, dataset: Dataset, symbols: Sequence[str]) -> dict[str, int]:
+    """The number of each symbol's instrument; one that names nothing is absent."""
+    return dict(
         connection.execute(
             "SELECT symbol, instrument_id FROM instruments WHERE kind = %s AND symbol = ANY(%s)",
             (dataset.kind.value, list(symbols)),
         ).fetchall()
     )
-    for symbol in symbols:
-        if symbol not in known:
-            raise unknown_symbol(connection, dataset, symbol)
-    return known
 
 
 def with_instruments(connection: Connection, dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
@@ -68,41 +68,6 @@ def unknown_symbol(connection: Connection, dataset: Dataset, symbol: str) -> Not
         known=names,
         hint="create it first, e.g. store.assets.create(symbol=...)",
     )
-
-
-def is_made(source: str) -> bool:
-    """Whether rows of the source are bars that the store has made of others."""
-    return source.startswith((KEPT, DOWNSAMPLED))
-
-
-def keep_primary_source(connection: Connection, dataset: Dataset, instruments: pl.Series, source: str) -> None:
-    """The first source to observe an instrument is what reads take by default; bars made here never are."""
-    if is_made(source):
-        return
-    connection.execute(
-        """INSERT INTO primary_sources (dataset, instrument_id, source)
-           SELECT %s, instrument_id, %s FROM unnest(%s::bigint[]) AS instrument_id ORDER BY instrument_id
-           ON CONFLICT DO NOTHING""",
-        (dataset.name, source, instruments.unique().to_list()),
-    )
-
-
-def primary_series(
-    connection: Connection, dataset: Dataset, symbols: Sequence[str] | None
-) -> list[tuple[str | None, int, str | None]]:
-    """The (symbol, instrument_id, source) that reads take by default; source is null where nothing was observed.
-
-    A symbol that names nothing is absent; without `symbols` it is every observed instrument, unnamed.
-    """
-    return connection.execute(
-        """SELECT named.symbol, named.instrument_id, primary_sources.source FROM instruments AS named
-           LEFT JOIN primary_sources ON primary_sources.dataset = %(dataset)s
-                AND primary_sources.instrument_id = named.instrument_id
-           WHERE named.kind = %(kind)s AND named.symbol = ANY(%(symbols)s)"""
-        if symbols is not None
-        else "SELECT NULL, instrument_id, source FROM primary_sources WHERE dataset = %(dataset)s",
-        {"dataset": dataset.name, "kind": dataset.kind.value, "symbols": None if symbols is None else list(symbols)},
-    ).fetchall()
 
 
 def kinds_of(connection: Connection, symbols: Sequence[str]) -> dict[str, set[str]]:

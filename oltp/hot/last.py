@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from medalion.core.datasets import LEVELS, Availability, Dataset
 from medalion.core.frames import as_read, derive_row, polars_schema
 from oltp.hot.instruments import unknown_symbol
+from oltp.hot.sources import is_made
 from oltp.hot.tables import LAST_ARRIVAL, last_name, plain
 from oltp.server.engine import Connection, is_replica
 
@@ -22,17 +23,16 @@ from oltp.server.engine import Connection, is_replica
 class LastEntry:
     """What is held of a series: its row as read, unless only a range read can tell, and the newest time ever seen."""
 
-    instrument_id: int
-    source: str | None
+    source: str
     row: dict[str, Any] | None
-    touched_by: int | None
-    newest_ts: datetime | None
+    touched_by: int
+    newest_ts: datetime
 
 
-def last_entry(
-    connection: Connection, dataset: Dataset, symbol: str, *, timeframe: str | None, source: str | None
-) -> LastEntry:
-    """The entry of a symbol's series, by default of its primary source.
+def last_entries(
+    connection: Connection, dataset: Dataset, symbol: str, *, timeframe: str | None, sources: Sequence[str] | None
+) -> list[LastEntry]:
+    """The entries of a symbol's series, one a source, in no order; `sources` None are all but the store's own.
 
     Raises:
         NotFoundError: the symbol is not known.
@@ -42,34 +42,34 @@ def last_entry(
         "dataset": dataset.name,
         "kind": dataset.kind.value,
         "symbol": symbol,
-        "source": source,
+        "sources": None if sources is None else list(sources),
         "timeframe": timeframe,
     }
     with connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(_entry_of(dataset), given).fetchone()
-    if found is None:
+        found = cursor.execute(_entries_of(dataset), given).fetchall()
+    if not found:
         raise unknown_symbol(connection, dataset, symbol)
-    is_usable = found["is_stale"] is False and not found["has_claimed_import"]
-    row = _read(dataset, {name: found[name] for name in columns}) if is_usable else None
-    return LastEntry(found["named_instrument"], found["asked_source"], row, found["touched_by"], found["newest_ts"])
+    entries = []
+    for held in found:
+        is_usable = held["is_stale"] is False and not held["has_claimed_import"]
+        row = _read(dataset, {name: held[name] for name in columns}) if is_usable else None
+        if held["source"] is not None and not is_made(held["source"]):
+            entries.append(LastEntry(held["source"], row, held["touched_by"], held["newest_ts"]))
+    return entries
 
 
 @cache
-def _entry_of(dataset: Dataset) -> bytes:
+def _entries_of(dataset: Dataset) -> bytes:
     """The statement, put together once."""
     columns = [column.name for column in (*dataset.columns, *LAST_ARRIVAL)]
     statement = sql.SQL(
-        """SELECT named.instrument_id AS named_instrument,
-                  coalesce(%(source)s, primary_sources.source) AS asked_source,
-                  held.is_stale, held.touched_by, held.newest_ts,
+        """SELECT held.is_stale, held.touched_by, held.newest_ts,
                   EXISTS (SELECT FROM mirror_batches
                           WHERE dataset = %(dataset)s AND kind = 'import' AND status <> 'done') AS has_claimed_import,
                   {columns}
            FROM instruments AS named
-           LEFT JOIN primary_sources ON primary_sources.dataset = %(dataset)s
-                AND primary_sources.instrument_id = named.instrument_id
            LEFT JOIN {table} AS held ON held.instrument_id = named.instrument_id
-                AND held.source = coalesce(%(source)s, primary_sources.source) {timeframe}
+                AND (%(sources)s::text[] IS NULL OR held.source = ANY(%(sources)s::text[])) {timeframe}
            WHERE named.kind = %(kind)s AND named.symbol = %(symbol)s"""
     ).format(
         columns=sql.SQL(", ").join(sql.Identifier("held", name) for name in columns),
@@ -82,16 +82,20 @@ def _entry_of(dataset: Dataset) -> bytes:
 def repair(connection: Connection, dataset: Dataset, entry: LastEntry, row: pl.DataFrame) -> None:
     """Show `row`, which a range read found, unless a write has touched the entry since `entry` was read.
 
-    The newest order seen stays: a deleted row that arrives late must not come back. A replica repairs nothing.
+    The newest order seen stays: a deleted row that arrives late must not come back. A replica repairs nothing, and what
+    an open write holds is left to it.
     """
-    if entry.touched_by is None or is_replica(connection):
+    if is_replica(connection):
         return
     shown = [column.name for column in (*dataset.columns, *LAST_ARRIVAL) if column.name not in dataset.series_key]
     key = dataset.series_key
-    statement = sql.SQL("UPDATE {} SET is_stale = false, {} WHERE {} AND is_stale AND touched_by = %s").format(
-        sql.Identifier(last_name(dataset)),
+    statement = sql.SQL(
+        """UPDATE {table} SET is_stale = false, {} WHERE ctid = (
+               SELECT ctid FROM {table} WHERE {} AND is_stale AND touched_by = %s FOR UPDATE SKIP LOCKED)"""
+    ).format(
         sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in shown),
         sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in key),
+        table=sql.Identifier(last_name(dataset)),
     )
     values = plain(row).row(0, named=True)
     connection.execute(statement, [*(values[name] for name in (*shown, *key)), entry.touched_by])

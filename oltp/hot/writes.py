@@ -18,7 +18,8 @@ from medalion.core.errors import InputError
 from medalion.core.time import in_utc
 from medalion.core.workers import ahead
 from oltp.hot.binary import HEADER, TRAILER, copy_binary
-from oltp.hot.instruments import is_made, keep_primary_source, with_instruments
+from oltp.hot.instruments import with_instruments
+from oltp.hot.sources import enter_sources, is_made
 from oltp.hot.tables import HOT_ARRIVAL, LAST_ARRIVAL, NEWEST, last_name, plain
 from oltp.server.engine import Connection, one
 
@@ -84,7 +85,7 @@ def write(
         if not enter(connection, entry, rows["instrument_id"], kind=WriteKind.HOT, slot=opened.slot):
             return one(earlier_write(connection, dataset, entry.idempotency_key))
         _copy(connection, dataset, rows, opened.slot)
-        keep_primary_source(connection, dataset, rows["instrument_id"], source)
+        enter_sources(connection, dataset, rows["instrument_id"], source, write_id=opened.write_id)
         keep_last(connection, dataset, rows, opened.recorded_at, is_deleted=is_deleted)
     return entry
 

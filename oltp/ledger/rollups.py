@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from medalion.core.datasets import Dataset
 from medalion.core.time import TimeRange
-from oltp.hot.instruments import KEPT
+from oltp.hot.sources import KEPT
 from oltp.hot.tables import last_name
 from oltp.hot.writes import signed32
 from oltp.ledger.batches import settle

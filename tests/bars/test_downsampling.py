@@ -138,7 +138,7 @@ def test_a_kill_leaves_quotes_or_their_bars(store: Store, database_url: str, dat
     store.mirror.retain([STOCK_QUOTES], rows_older_than=age_of(1), downsample="1Min")
     assert store.read(STOCK_QUOTES).height == len(SECONDS)
     assert_same(answers(store), before)
-    stayed = store.sql("SELECT count(*), count(DISTINCT ts) FROM stock_bars").fetchall()
+    stayed = store.sql("SELECT count(*), count(DISTINCT ts) FROM stock_bars_by_source").fetchall()
     assert stayed == [(6, 6)]
     assert store.mirror.verify().is_empty()
 

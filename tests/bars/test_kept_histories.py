@@ -134,6 +134,6 @@ def test_a_killed_refresh_changes_no_answer_and_doubles_nothing(
         store.rollups.refresh()
         assert "made" not in reason(store, "5Min")
         assert_frame_equal(store.bars("AAA", "5Min"), expected)
-    kept = store.sql("SELECT * FROM stock_bars WHERE source = 'rollup:manual'").pl()
+    kept = store.sql("SELECT * FROM stock_bars_by_source WHERE source = 'rollup:manual'").pl()
     assert kept.height == expected.height
     assert store.rollups.refresh().written == 0

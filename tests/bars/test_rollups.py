@@ -144,7 +144,7 @@ def test_bars_are_made_from_minutes_wherever_these_lie(stock: Store, place: str)
     assert shown(bars) == FIVES
     assert bars.schema == stock.bars("AAA", "1Min").schema
     assert bars["available_at"].to_list() == [ts + 5 * MINUTE for ts in bars["ts"]]
-    assert bars.select("source", "timeframe").unique().rows() == [("manual", "5Min")]
+    assert bars.select("source", "timeframe").unique().rows() == [("rollup:manual", "5Min")]
 
 
 def test_without_rollup_only_stored_bars_are_read(stock: Store) -> None:
@@ -171,10 +171,11 @@ def test_stored_bars_win_wherever_there_is_one_and_explain_tells(stock: Store) -
     both = pl.concat([MINUTES, MINUTES.with_columns(symbol=pl.lit("BBB"))])
     own = frame([bar(START + DAY, 99, timeframe="5Min")])
     stock.write(STOCK_BARS, pl.concat([both, own]))
-    assert stock.bars("AAA", "5Min", end=START + HOUR).is_empty()
-    assert shown(stock.bars("AAA", "5Min")) == [("14:30", 99, 99, 1)]
+    stock.write(STOCK_BARS, frame([bar(START + 2 * DAY, 7), bar(START + DAY + MINUTE, 8)]))
+    assert shown(stock.bars("AAA", "5Min", end=START + HOUR)) == FIVES
+    assert shown(stock.bars("AAA", "5Min")) == [*FIVES, ("14:30", 99, 99, 1), ("14:30", 7, 7, 1)]
     together = stock.bars(["AAA", "BBB"], "5Min")
-    assert together["symbol"].to_list() == ["AAA", "BBB", "BBB", "BBB"]
+    assert together["symbol"].to_list() == [*["AAA"] * 5, *["BBB"] * 3]
     assert_frame_equal(stock.bars(None, "5Min"), together)
 
     def reason(*symbols: str, rollup: bool = True) -> str:
@@ -183,14 +184,15 @@ def test_stored_bars_win_wherever_there_is_one_and_explain_tells(stock: Store) -
     assert "made" not in reason("AAA") + reason("BBB", rollup=False)
     assert reason("BBB").startswith("5Min bars are made from 1Min bars")
     assert "of 1 series, 5Min bars are made from 1Min bars" in reason("AAA", "BBB")
+    assert "before the first stored bar and after the last from 1Min bars" in reason("AAA")
     assert stock.explain(STOCK_BARS, symbols=["AAA", "BBB"], timeframe="5Min", rollup=True).hot_rows == 6
 
 
 def test_the_coarsest_bars_that_divide_are_taken(stock: Store) -> None:
     five = frame([bar(START, 50, timeframe="5Min"), bar(START, 60, timeframe="10Min")])
     stock.write(STOCK_BARS, pl.concat([MINUTES, five]))
-    assert shown(stock.bars("AAA", "15Min")) == [("14:30", 50, 50, 1)]
-    assert shown(stock.bars("AAA", "30Min")) == [("14:30", 60, 60, 1)]
+    assert shown(stock.bars("AAA", "15Min")) == [("14:30", 50, 21, 1 + 6 + 12)]
+    assert shown(stock.bars("AAA", "30Min")) == [("14:30", 60, 21, 1 + 12)]
     assert shown(stock.bars("AAA", "3Min"))[0] == ("14:30", 10, 11, 3)
     assert [int(ts.timestamp()) % 420 for ts in stock.bars("AAA", "7Min")["ts"]] == [0, 0]  # counted from 1970
 
@@ -230,8 +232,8 @@ def test_what_is_stored_is_asked_as_of_then(stock: Store) -> None:
     for _ in range(2):
         assert shown(stock.bars("AAA", "5Min")) == FIVES  # none is left, so that they are made again
         assert shown(stock.bars("AAA", "5Min", as_of=minutes.recorded_at)) == FIVES
-        assert shown(stock.bars("AAA", "5Min", as_of=fives.recorded_at)) == [("15:30", 99, 99, 1)]
-        assert stock.bars("AAA", "5Min", end=START + HOUR, as_of=fives.recorded_at).is_empty()
+        assert shown(stock.bars("AAA", "5Min", as_of=fives.recorded_at)) == [*FIVES, ("15:30", 99, 99, 1)]
+        assert shown(stock.bars("AAA", "5Min", end=START + HOUR, as_of=fives.recorded_at)) == FIVES
         stock.mirror.run()
     with pytest.raises(InputError, match="not settled"):
         stock.bars("AAA", "5Min", as_of=datetime.now(UTC) + HOUR)
@@ -323,7 +325,7 @@ def test_quotes_make_bars_of_their_mid_prices_where_no_bars_do(store: Store) -> 
     bars = store.bars("AAA", "1Min")
     prices = bars.select("open", "high", "low", "close").rows()
     assert prices == [(11, 21, Decimal("5.5"), Decimal("5.5")), (Decimal("8.5"),) * 4]
-    assert bars.select("volume", "trade_count", "vwap", "source").unique().rows() == [(0, None, None, "feed")]
+    assert bars.select("volume", "trade_count", "vwap", "source").unique().rows() == [(0, None, None, "rollup:feed")]
     assert bars["available_at"].to_list() == [START + MINUTE, START + 2 * MINUTE]
     assert "from the mid prices" in store.explain(CRYPTO_BARS, symbols="AAA", timeframe="1Min", rollup=True).reason
     assert_frame_equal(store.bars("AAA", "1Min", start=START + timedelta(seconds=30)), bars.tail(1))

@@ -35,7 +35,7 @@ class ReadRange:
     first: Place | None
     last: Place | None
     frame: str | None
-    source: str | None
+    source: str | list[str] | None
 
     def of(self, dataset: Dataset) -> dict[str, Any]:
         """As a read takes it."""
@@ -61,7 +61,7 @@ recorded: Draw[int | None] = either(constant(None), whole(0, 60))
 some_symbols: Draw[list[str] | None] = either(
     constant(None), lambda chance: chance.sample(SYMBOLS, chance.randint(1, 2))
 )
-sources = among(None, None, "manual", "other", "slow")
+sources = among(None, None, "manual", "other", "slow", ["other", "manual"], ["slow", "other"])
 
 
 def asked(chance: Random) -> ReadRange:

@@ -55,7 +55,7 @@ def forget(connection: Connection, datasets: tuple[Dataset, ...]) -> None:
     with connection.transaction():
         connection.execute("ALTER SEQUENCE write_id_seq RESTART")
         connection.execute("SET LOCAL session_replication_role = replica")
-        for name in ("writes", "mirror_batches", "primary_sources"):
+        for name in ("writes", "mirror_batches", "observed_sources", "source_preferences"):
             connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
         for dataset in datasets:
             for name in (dataset.name, last_name(dataset)):

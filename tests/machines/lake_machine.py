@@ -163,7 +163,7 @@ class LakeMachine(Reads):
             lambda: self.read(0, asked, moment, None, False),
             lambda: self.read(0, asked, None, ["source"], True),
             lambda: self.scan(0, asked),
-            lambda: self.ask_in_sql(0, moment),
+            lambda: self.ask_in_sql(0, moment, False),
             lambda: self.latest(0, asked, symbol, moment),
             lambda: self.join_as_of(0, asked, left, None),
         ]

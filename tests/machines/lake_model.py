@@ -61,7 +61,10 @@ class Book:
     ids: dict[str, int]
     rows: list[Row] = field(default_factory=list)
     writes: list[WriteRecord] = field(default_factory=list)
-    primary: dict[str, str] = field(default_factory=dict)
+    first: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of each symbol the sources with the write that brought their first row."""
+    preferred: list[tuple[datetime, list[str]]] = field(default_factory=list)
+    """From when on which sources answer before others."""
     by_key: dict[object, WriteRecord] = field(default_factory=dict)
     versions_removed_at: datetime | None = None
     rows_removed_at: datetime | None = None
@@ -83,7 +86,7 @@ class Book:
             for place, values in enumerate(given)
         ]
         for row in rows:
-            self.primary.setdefault(row.values["symbol"], source)
+            self.first.setdefault(row.values["symbol"], {}).setdefault(source, write_id)
         written = WriteRecord(write_id, tuple(rows), source)
         self.rows += rows
         self.writes.append(written)
@@ -106,10 +109,11 @@ class Book:
         start: datetime | None = None,
         end: datetime | None = None,
         timeframe: str | None = None,
-        source: str | None = None,
+        source: str | list[str] | None = None,
         as_of: datetime | None = None,
     ) -> list[Row]:
-        """What `read` gives, row by row."""
+        """What `read` gives, row by row: of bars one a time."""
+        sources = [source] if isinstance(source, str) else source
 
         def is_asked(row: Row) -> bool:
             symbol, ts = row.values["symbol"], row.values["ts"]
@@ -118,20 +122,44 @@ class Book:
                 and (start is None or ts >= start)
                 and (end is None or ts < end)
                 and (timeframe is None or row.values["timeframe"] == timeframe)
-                and row.values["source"] == (source or self.primary[symbol])
+                and (sources is None or row.values["source"] in sources)
             )
 
-        return [row for row in self.current(as_of) if is_asked(row)]
+        rows = [row for row in self.current(as_of) if is_asked(row)]
+        if not self.dataset.has_timeframe:
+            return rows
+        one: dict[tuple[Any, ...], Row] = {}
+        for row in sorted(rows, key=lambda row: self.rank(row, sources, as_of)):
+            one.setdefault(tuple(row.values[name] for name in ("symbol", "timeframe", "ts")), row)
+        return sorted(one.values(), key=self._place)
+
+    def rank(self, row: Row, sources: list[str] | None, as_of: datetime | None) -> int:
+        """How many sources answer before that of the row."""
+        if sources is None:
+            chosen = [names for since, names in self.preferred if as_of is None or since <= as_of]
+            first = self.first[row.values["symbol"]]
+            sources = [*(chosen[-1] if chosen else ()), *sorted(first, key=lambda name: (first[name], name))]
+        return sources.index(row.values["source"])
 
     def latest(self, symbol: str, **asked: Any) -> Row | None:
         """The newest row of a series, by time and arrival."""
-        return max(self.read(symbols=[symbol], **asked), key=lambda row: (row.values["ts"], *row.arrival), default=None)
+        source, as_of = asked.get("source"), asked.get("as_of")
+        sources = [source] if isinstance(source, str) else source
+
+        def place(row: Row) -> tuple[Any, ...]:
+            return row.values["ts"], -self.rank(row, sources, as_of), row.arrival
+
+        return max(self.read(symbols=[symbol], **asked), key=place, default=None)
 
     def known(self, symbol: str, moment: datetime, *, timeframe: str | None, tolerance: timedelta | None) -> Row | None:
         """The newest row of a symbol that was available at a moment, and not too long before it."""
         rows = self.read(symbols=[symbol], timeframe=timeframe)
         known = [row for row in rows if self.available_at(row) <= moment]
-        newest = max(known, key=lambda row: (row.values["ts"], self.available_at(row), *row.arrival), default=None)
+
+        def place(row: Row) -> tuple[Any, ...]:
+            return row.values["ts"], self.available_at(row), -self.rank(row, None, None), row.arrival
+
+        newest = max(known, key=place, default=None)
         is_too_old = newest is not None and tolerance is not None and moment - self.available_at(newest) > tolerance
         return None if is_too_old else newest
 

@@ -54,16 +54,18 @@ class Reads(Upkeep):
         expected = [book.shown(row) for row in book.read(**given)]
         assert lazy.collect().rows() == lazy.collect().rows() == expected
 
-    @rule(face=draws.faces, moment=draws.recorded)
-    def ask_in_sql(self, face: int, moment: int | None) -> None:
-        """Of every source."""
+    @rule(face=draws.faces, moment=draws.recorded, is_whole=among(False, True))
+    def ask_in_sql(self, face: int, moment: int | None, is_whole: bool) -> None:
+        """As reads do, or of every source."""
         book = self.book
         names = ["write_id", "ordinal", *(n for n in book.dataset.schema.names if n not in ("bids", "asks"))]
-        query = f"SELECT {', '.join(names)} FROM {self.driven} ORDER BY write_id, ordinal"
+        view = f"{self.driven}_by_source" if is_whole else self.driven
+        query = f"SELECT {', '.join(names)} FROM {view} ORDER BY write_id, ordinal"
         as_of, sql = self._moment(moment), self.faces[face].observations.sql
         found = self._answered(as_of, None, lambda: sql(query, as_of=as_of).pl())
         if found is not None:
-            rows = sorted(book.current(as_of), key=lambda row: row.arrival)
+            held = book.current(as_of) if is_whole else book.read(as_of=as_of)
+            rows = sorted(held, key=lambda row: row.arrival)
             assert found.rows() == [book.shown(row, names) for row in rows]
 
     @rule(
@@ -83,7 +85,7 @@ class Reads(Upkeep):
             {row.values["symbol"] for row in book.read(timeframe=frame, as_of=as_of, start=start)}
             for start in (None, book.kept_from)
         )
-        bars, rollup = self.faces[face].observations.bars, held.issuperset(names)
+        bars, rollup = self.faces[face].observations.bars, frame == "1Min" and held.issuperset(names)
         needed = given["start"] if left.issuperset(names) or not rollup else None
         found = self._answered(as_of, needed, lambda: bars(names, frame, rollup=rollup, **within))
         if found is not None:
@@ -92,8 +94,6 @@ class Reads(Upkeep):
 
     @rule(face=draws.faces, asked=draws.asked, symbol=draws.symbols, moment=draws.recorded)
     def latest(self, face: int, asked: ReadRange, symbol: str, moment: int | None) -> None:
-        if asked.source == "slow" and self.open is not None:
-            return  # the repair of the last value would wait for the open write
         book = self.book
         as_of = self._moment(moment)
         given: dict[str, Any] = {"source": asked.source, "as_of": as_of, "timeframe": self._frame(asked)}

@@ -13,9 +13,11 @@ import psycopg
 from medalion.core.errors import StoreUnavailableError
 from medalion.core.frames import conform, polars_schema
 from medalion.core.time import TimeRange
+from medalion.services.sources import Sources
 from olap.delta.tables import LakeTable
 from oltp.hot.tail import tail_rows
 from oltp.hot.writes import WriteResult, write
+from oltp.server.engine import one
 from tests.machines import lake_draws as draws
 from tests.machines.lake_clock import server_time
 from tests.machines.lake_draws import DRIVEN, SYMBOLS, Drawn, ReadRange, frame_of, given_of, moment_of, row_of
@@ -94,19 +96,21 @@ class Upkeep:
     def correct(self, face: int, each: int, value: int) -> None:
         book = self.book
         for source in ("manual", "other"):
-            held = [row.values for row in book.read(symbols=list(book.primary), source=source)][::each]
+            held = [row.values for row in book.read(symbols=list(book.first), source=source)][::each]
             if held:
                 corrected = [draws.corrected(book.dataset, values, value) for values in held]
                 self._write(face, corrected, source, None)
 
     @rule(face=draws.faces, asked=draws.asked)
     def delete(self, face: int, asked: ReadRange) -> None:
-        """Of the source given or of the primary ones."""
+        """Of the source given, or of every one."""
         book = self.book
         given = asked.of(book.dataset) | {"symbols": asked.symbols or list(SYMBOLS)}
-        if self.open is not None and asked.source == "slow":
+        asked_for = [asked.source] if isinstance(asked.source, str) else asked.source
+        sources = ["manual", "other", "slow"] if asked_for is None else asked_for
+        if self.open is not None and "slow" in sources:
             return
-        hidden = book.read(**given)
+        hidden = [row for source in sources for row in book.read(**given | {"source": source})]
         newest = max((write.write_id for write in book.writes), default=0)
         assert self.faces[face].observations.delete(self.driven, **given) == len(hidden)
         entries = self.ground.rows(
@@ -117,6 +121,14 @@ class Upkeep:
             rows = [r.values | {"available_at": book.available_at(r)} for r in hidden if r.values["source"] == feed]
             book.add(rows, write_id=write_id, recorded_at=recorded_at, source=feed, is_deleted=True)
         assert sum(len(w.rows) for w in book.writes if w.write_id > newest) == len(hidden)
+
+    @rule(face=draws.faces, sources=among([], ["other"], ["other", "manual"], ["slow", "manual"]))
+    def prefer(self, face: int, sources: list[str]) -> None:
+        """Have some sources answer before others from now on."""
+        with self.faces[face].postgres.connection() as connection:
+            Sources(self.faces[face].postgres).prefer(self.driven, sources)
+            (since,) = one(connection.execute("SELECT max(recorded_at) FROM source_preferences").fetchone())
+        self.book.preferred.append((since, sources))
 
     @rule(face=draws.faces, given=draws.several, source=draws.feeds, generation=whole(0, 1))
     def bring_history(self, face: int, given: list[Drawn], source: str, generation: int) -> None:
@@ -134,7 +146,7 @@ class Upkeep:
     def open_a_write(self, given: list[Drawn], commits: bool) -> None:
         """One that draws its number and time now and ends later; nobody else writes to its series."""
         book = self.book
-        rows = [row for one in given if (row := row_of(book.dataset, one))["symbol"] in book.primary]
+        rows = [row for one in given if (row := row_of(book.dataset, one))["symbol"] in book.first]
         if rows:
             ends, begun = ExitStack(), self._now()
             connection = ends.enter_context(self.ground.slow.connection())

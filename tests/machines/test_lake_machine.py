@@ -20,7 +20,7 @@ from tests.machines.lake_seeds import FAILED
 from tests.machines.seeds import LENGTH, Driver, Run, rules_of, runs
 from tests.support.lengths import examples
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore::medalion.core.errors.MixedSourcesWarning")]
 
 STEPS = 400
 

@@ -171,7 +171,8 @@ def test_what_is_left_tells_which_bars_a_symbol_had_before_a_removal(store: Stor
     left = datetime(2024, 2, 1, tzinfo=UTC)
     store.write(STOCK_BARS, sample(STOCK_BARS, 2, symbols=("AAA", "BBB"), start=left - timedelta(days=10)))
     store.write(STOCK_BARS, sample(STOCK_BARS, 2, symbols=("AAA",), start=left))
-    store.mirror.run([STOCK_BARS], settle=True)
+    store.write(STOCK_QUOTES, sample(STOCK_QUOTES, 1, symbols=("BBB",), start=left))  # of which bars could be made
+    store.mirror.run([STOCK_BARS, STOCK_QUOTES], settle=True)
     earlier = datetime.now(UTC)
     store.mirror.retain([STOCK_BARS], rows_older_than=earlier - left - timedelta(hours=1))
     assert store.bars("AAA", "1Min", start=left, as_of=earlier).height == 2

@@ -136,7 +136,7 @@ def test_a_key_written_by_two_sources_is_two_rows_and_the_first_source_answers(s
     store.write(STOCK_BARS, other, source="import")
     assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, rows, ids, source="alpaca-iex"))
     assert_frame_equal(store.read(STOCK_BARS, source="import"), as_read(STOCK_BARS, other, ids, source="import"))
-    assert store.sql("SELECT count(*) FROM stock_bars").fetchall() == [(10,)]
+    assert store.sql("SELECT count(*) FROM stock_bars_by_source").fetchall() == [(10,)]
 
 
 def test_two_quotes_in_one_microsecond_are_two_rows_and_a_redelivery_is_none(store: Store) -> None:

@@ -30,7 +30,8 @@ TIMELESS = (
     "paper_executions",
     "paper_orders",
     "performance_metrics",
-    "primary_sources",
+    "observed_sources",
+    "source_preferences",
 )
 
 

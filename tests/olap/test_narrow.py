@@ -102,7 +102,7 @@ def test_the_answer_is_that_of_the_whole_files(dataset: Dataset, data: st.DataOb
                 data.draw(series),
                 data.draw(st.sampled_from([None, *TIMEFRAMES])) if dataset.has_timeframe else None,
                 data.draw(st.none() | st.integers(1, 4).map(moment)),
-                blocks,
+                blocks=blocks,
             )
             columns = data.draw(st.permutations(dataset.schema.names).map(lambda names: names[:5]))
             found = read(selection, columns=columns)

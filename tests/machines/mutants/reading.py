@@ -204,7 +204,7 @@ READING = (
         15,
         "the latest value ignores a claimed import",
         "oltp/hot/last.py",
-        {' and not found["has_claimed_import"]': ""},
+        {' and not held["has_claimed_import"]': ""},
         ("observations/test_protocol.py::test_the_latest_value_is_read_from_the_range_while_an_import_is_claimed",),
     ),
     Mutant(

@@ -10,6 +10,8 @@ MedalionError
     ├── CorruptLakeError             lake and ledger disagree, or a file is damaged; do not retry
     └── VenueError                   a trading venue refused or did not answer
 ```
+
+An `EmptyResultWarning` is no error: a read was answered with no rows, and it says what there is instead.
 """
 
 import re
@@ -42,6 +44,20 @@ def one_line(message: str) -> str:
     return message if len(message) <= _MOST else f"{message[: _MOST - _TAIL - 1]}…{message[-_TAIL:]}"
 
 
+def near_names(name: str, known: Sequence[str]) -> list[str]:
+    """Those of the known names that may be meant, nearest first: the same in other case, else such as look alike.
+
+    >>> near_names("aapl", ["MSFT", "AAPL"])
+    ['AAPL']
+    """
+    same = [each for each in known if each != name and each.casefold() == name.casefold()]
+    return same or [each for each in get_close_matches(name, known) if each != name]
+
+
+class EmptyResultWarning(UserWarning):
+    """A read has no rows to give, and says what is there instead."""
+
+
 class MedalionError(Exception):
     """Base of every error raised on purpose here; its message is one line of 2,000 characters at most."""
 
@@ -64,7 +80,7 @@ class NotFoundError(MedalionError, LookupError):
     """Nothing is stored under `key`."""
 
     def __init__(self, kind: str, key: object, *, known: Sequence[str] = (), hint: str = "") -> None:
-        near = " or ".join(repr(name) for name in get_close_matches(str(key), known))
+        near = " or ".join(map(repr, near_names(str(key), known)))
         message = f"no {kind} {str(key)!r}" + (f"; did you mean {near}?" if near else "")
         super().__init__(message + (f"; {hint}" if hint else ""))
         self.kind, self.key = kind, key

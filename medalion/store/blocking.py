@@ -2165,6 +2165,51 @@ class BlockingServices(BlockingFace[Services]):
         return self._body.backup(folder)
 
     @property
+    def datasets(self) -> list[str]:
+        """The names of the datasets, whether they hold rows or not.
+
+        >>> store.datasets[:3]
+        ['stock_quote_snapshots', 'crypto_quote_snapshots', 'stock_bars']
+        """
+        return self._body.datasets
+
+    def symbols(self, dataset: str | Dataset | None = None) -> list[str]:
+        """What there are rows of, in one dataset or in any, sorted; an instrument without rows is in `assets` alone.
+
+        >>> store.symbols("stock_bars")
+        ['AAPL']
+
+        Raises:
+            NotFoundError: the dataset is not known.
+        """
+        return self._body.symbols(dataset)
+
+    def coverage(
+        self,
+        dataset: str | Dataset | None = None,
+        *,
+        symbols: Symbols = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        floats: bool = False,
+    ) -> pl.DataFrame:
+        """What is here, a row a series: dataset, symbol, timeframe, source, first and last `ts`, and how many rows.
+
+        Nothing is read for it. Where `is_exact` is false the rows lie within first and last, and there are no more of
+        them than `rows`: an hour that was corrected is counted twice. `is_made` are bars that the store keeps of
+        others, `unmirrored_rows` those of the rows that wait for the mirror. Of `[start, end)` are the series that may
+        have rows in it, with the figures of the whole series.
+
+        >>> store.coverage("stock_bars").select("symbol", "timeframe", "rows").row(0)
+        ('AAPL', '1Day', 4)
+
+        Raises:
+            NotFoundError: the dataset or a symbol is not known.
+            InputError: a naive time, or `end` before `start`.
+        """
+        return self._body.coverage(dataset, symbols=symbols, start=start, end=end, floats=floats)
+
+    @property
     def assets(self) -> BlockingAssetRepository:
         """Assets by symbol."""
         return BlockingAssetRepository(AwaitedAssetRepository(self._body.units), self._portal)

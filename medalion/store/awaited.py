@@ -113,7 +113,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
 
     async def run(
         self,
-        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS),
         *,
         wait: bool = True,
         settle: bool = False,
@@ -133,11 +133,11 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         """
         return await self._run(self._body.run, datasets, wait=wait, settle=settle, is_stopping=is_stopping)
 
-    async def prune(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> int:
+    async def prune(self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS)) -> int:
         """Empty every hot slot whose rows are all in the lake; the number of rows removed."""
         return await self._run(self._body.prune, datasets)
 
-    async def compact(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> CompactionRun:
+    async def compact(self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS)) -> CompactionRun:
         """Rewrite many small files of a partition as few sorted ones; every row is kept, and a second run does nothing.
 
         Reads and mirroring go on meanwhile. The old files stay until `vacuum` removes them. A partition is one commit.
@@ -158,7 +158,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
 
     async def vacuum(
         self,
-        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS),
         *,
         older_than: timedelta = timedelta(days=7),
         dry_run: bool = False,
@@ -176,7 +176,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
 
     async def retain(
         self,
-        datasets: Iterable[str | Dataset],
+        datasets: str | Dataset | Iterable[str | Dataset],
         *,
         versions_older_than: timedelta | None = None,
         rows_older_than: timedelta | None = None,
@@ -204,7 +204,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
 
     async def fold(
         self,
-        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS),
         *,
         older_than: timedelta,
         keys_older_than: timedelta | None = None,
@@ -216,7 +216,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         """
         return await self._run(self._body.fold, datasets, older_than=older_than, keys_older_than=keys_older_than)
 
-    async def status(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
+    async def status(self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
         """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back.
 
         >>> store.mirror.status(["stock_bars"])["dataset"].to_list()
@@ -224,7 +224,9 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         """
         return await self._run(self._body.status, datasets)
 
-    async def verify(self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, heal: bool = False) -> pl.DataFrame:
+    async def verify(
+        self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS), *, heal: bool = False
+    ) -> pl.DataFrame:
         """Everything in which lake, ledger and hot rows disagree: dataset, subject, problem. Empty is clean.
 
         Reads every row once. Each dataset is led meanwhile, so that mirroring waits. With `heal` what can be proven
@@ -237,7 +239,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         return await self._run(self._body.verify, datasets, heal=heal)
 
     async def rebind(
-        self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, adopt: str | None = None
+        self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS), *, adopt: str | None = None
     ) -> pl.DataFrame:
         """Make one store again of a lake and a ledger that are copies of different moments; see `mirror.rebinding`.
 

@@ -1538,7 +1538,12 @@ class AwaitedServices(ThreadedFace[Services]):
         )
 
     async def read(
-        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
+        self,
+        dataset: str | Dataset,
+        *,
+        columns: Sequence[str] | None = None,
+        floats: bool = False,
+        **rows: Unpack[ReadRange],
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
@@ -1553,10 +1558,15 @@ class AwaitedServices(ThreadedFace[Services]):
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
-        return await self._run(self._body.observations.read, dataset, columns=columns, **rows)
+        return await self._run(self._body.observations.read, dataset, columns=columns, floats=floats, **rows)
 
     async def scan(
-        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
+        self,
+        dataset: str | Dataset,
+        *,
+        columns: Sequence[str] | None = None,
+        floats: bool = False,
+        **rows: Unpack[ReadRange],
     ) -> pl.LazyFrame:
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
@@ -1565,7 +1575,7 @@ class AwaitedServices(ThreadedFace[Services]):
         >>> store.scan("stock_bars", end="2024-01-06").select("close").max().collect().item() > 180
         True
         """
-        return await self._run(self._body.observations.scan, dataset, columns=columns, **rows)
+        return await self._run(self._body.observations.scan, dataset, columns=columns, floats=floats, **rows)
 
     async def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
@@ -1588,6 +1598,7 @@ class AwaitedServices(ThreadedFace[Services]):
         adjust: str = "none",
         columns: Sequence[str] | None = None,
         rollup: bool = True,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """Bars of a stock or coin; `adjust="split"` restates earlier prices and volumes in today's shares.
 
@@ -1611,10 +1622,17 @@ class AwaitedServices(ThreadedFace[Services]):
             adjust=adjust,
             columns=columns,
             rollup=rollup,
+            floats=floats,
         )
 
     async def quotes(
-        self, symbol: Symbols, *, start: Instant | None = None, end: Instant | None = None, as_of: Instant | None = None
+        self,
+        symbol: Symbols,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        as_of: Instant | None = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
 
@@ -1625,7 +1643,7 @@ class AwaitedServices(ThreadedFace[Services]):
             NotFoundError: the symbol is not known, or of none of these kinds.
             InputError: a naive time, or `end` before `start`.
         """
-        return await self._run(self._body.observations.quotes, symbol, start=start, end=end, as_of=as_of)
+        return await self._run(self._body.observations.quotes, symbol, start=start, end=end, as_of=as_of, floats=floats)
 
     async def latest(
         self,
@@ -1665,6 +1683,7 @@ class AwaitedServices(ThreadedFace[Services]):
         timeframe: str | None = None,
         as_of: Instant | None = None,
         source: str | None = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """`left` with, beside each row, the newest row of its symbol that was available at its `ts`.
 
@@ -1688,6 +1707,7 @@ class AwaitedServices(ThreadedFace[Services]):
             timeframe=timeframe,
             as_of=as_of,
             source=source,
+            floats=floats,
         )
 
     async def sql(

@@ -1,6 +1,6 @@
 """SQL over several stores at one moment: pin every lake, take one snapshot of the books, prove that they fit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,15 +10,16 @@ import pyarrow as pa
 from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import NotFoundError
 from medalion.core.time import ALWAYS
-from medalion.observations.selection import ReadRetries, check_kept, check_settled, fits
+from medalion.observations.selection import ReadRetries, check_kept, check_settled, fits, no_rows
 from olap.delta.lake import Lake
 from olap.delta.pins import Pin
+from olap.files.index import NO_FILES
 from olap.reads import sql
 from olap.reads.scan import Selection
-from olap.reads.statement import tables_of
+from olap.reads.statement import statement_of
 from oltp.hot.tail import tail_list, tail_rows
 from oltp.repositories.past import check_past, past_table
-from oltp.repositories.snapshot import entity_names, entity_table, snapshot
+from oltp.repositories.snapshot import empty_table, entity_names, entity_table, snapshot
 from oltp.server.engine import Postgres, is_replica
 
 
@@ -31,18 +32,21 @@ def query(
     parameters: Mapping[str, Any],
     timeout: float | None = None,
 ) -> duckdb.DuckDBPyRelation:
-    """The relation of one SELECT over datasets and entities, all as of one moment.
+    """The relation of one statement that reads, over datasets and entities, all as of one moment.
 
     Raises:
-        InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.
+        InputError: not one statement that only reads, something in it is wrong, or `as_of` is not settled or not known
+            of a table.
         NotFoundError: a table it names is not known.
     """
-    named, local = tables_of(text)
+    asked = statement_of(text)
     known = [*DATASETS, *entity_names()]
-    for name in sorted(named.difference(known, local)):
+    named = asked.tables | asked.described
+    for name in sorted(named.difference(known, asked.local)):
         raise NotFoundError("table", name, known=known, hint=f"known: {', '.join(known)}")
-    datasets = [DATASETS[name] for name in sorted(named) if name in DATASETS]
-    entities = sorted(named.intersection(known).difference(DATASETS))
+    read = asked.tables if asked.words is None else asked.words
+    datasets = [DATASETS[name] for name in sorted(read) if name in DATASETS]
+    entities = sorted(read.intersection(known).difference(DATASETS))
     if as_of is not None:
         for dataset in datasets:
             check_settled(postgres, dataset, as_of)
@@ -52,7 +56,23 @@ def query(
     if as_of is not None:
         for dataset in datasets:
             check_kept(postgres, dataset, as_of, ALWAYS)
-    return sql.run(selections, tables, text, parameters, timeout=timeout)
+    shown = set(known) if asked.lists_tables else named.intersection(known)
+    empty = _without_rows(postgres, lake, sorted(shown.difference(read)))
+    return sql.run(selections, tables, text, parameters, timeout=timeout, empty=empty, expands=asked.expands)
+
+
+def _without_rows(postgres: Postgres, lake: Lake, names: Sequence[str]) -> sql.Tables:
+    """The tables of these names with their columns and no row, for who asks which there are."""
+    if not names:
+        return sql.NO_TABLES
+    selections = [
+        Selection(dataset, lake.table(dataset).place, NO_FILES, no_rows(dataset), ALWAYS)
+        for dataset in DATASETS.values()
+        if dataset.name in names
+    ]
+    with snapshot(postgres) as connection:
+        tables = {name: empty_table(connection, name) for name in names if name not in DATASETS}
+    return sql.Tables(selections, tables)
 
 
 def _moment(

@@ -1,6 +1,7 @@
-"""DuckDB over pinned files, unmirrored rows and tables of the books: one statement, and only a SELECT."""
+"""DuckDB over pinned files, unmirrored rows and tables of the books: one statement, and only one that reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from secrets import token_hex
 from typing import cast
@@ -21,13 +22,31 @@ from olap.reads.scan import Selection, resolving, touched
 _SHOWN_ARRIVAL = tuple(column for column in ARRIVAL if column.name in ("recorded_at", "write_id"))
 
 
-def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) -> duckdb.DuckDBPyConnection:
+@dataclass(frozen=True)
+class Tables:
+    """Datasets and tables of the books by which a database is made."""
+
+    selections: Sequence[Selection] = ()
+    others: Mapping[str, pa.Table] = field(default_factory=dict)
+
+
+NO_TABLES = Tables()
+
+
+def database(
+    selections: Sequence[Selection], tables: Mapping[str, pa.Table], empty: Tables = NO_TABLES
+) -> duckdb.DuckDBPyConnection:
     """An in-memory database with the pinned datasets and the given tables as its tables.
 
-    It can open the pinned files and nothing else: no other file, no network, no extension.
+    Those of `empty`, without rows, are there to be listed and described. It can open the pinned files and nothing else:
+    no other file, no network, no extension.
     """
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
+    for selection in empty.selections:
+        _make_empty(connection, selection.dataset.name, selection.hot.to_arrow(), partial(_view, selection, None, None))
+    for name, table in empty.others.items():
+        _make_empty(connection, name, table, lambda *, hot: f"SELECT * FROM {hot}")
     files: list[str] = []
     for selection in selections:
         name = selection.dataset.name
@@ -47,6 +66,14 @@ def database(selections: Sequence[Selection], tables: Mapping[str, pa.Table]) ->
     return connection
 
 
+def _make_empty(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table, shown: Callable[..., str]) -> None:
+    """A table of its own, so that nothing is listed beside it."""
+    hot = f"hot_{token_hex(8)}"
+    connection.register(hot, rows)
+    connection.execute(f"CREATE TABLE {_quoted(name)} AS {shown(hot=hot)}")
+    connection.unregister(hot)
+
+
 def run(
     selections: Sequence[Selection],
     tables: Mapping[str, pa.Table],
@@ -54,10 +81,13 @@ def run(
     parameters: Mapping[str, object],
     *,
     timeout: float | None = None,
+    empty: Tables = NO_TABLES,
+    expands: bool = False,
 ) -> duckdb.DuckDBPyRelation:
     """The query's relation; it keeps the database alive, and evaluating it twice gives the same answer.
 
     What it may read of the files is proven before. An evaluation that takes longer than `timeout` seconds is stopped.
+    One that `expands` reads as soon as it is planned.
 
     Raises:
         InputError: a name, type or parameter in it is wrong.
@@ -70,8 +100,8 @@ def run(
             for names in each.paths:
                 # By the first of a list DuckDB tells what columns there are.
                 prove(each.place, names[:1], Touched())
-        connection = database(selections, tables)
-        if not all(is_proven(each.place, each.files.path) for each in selections):
+        connection = database(selections, tables, empty)
+        if not expands and not all(is_proven(each.place, each.files.path) for each in selections):
             files = (path for each in selections for path in each.files.path)
             ours = partial(_prove_footprint, selections, footprint(connection, query, parameters, files))
         else:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from medalion.core.enums import TradeType as TradeType
     from medalion.core.errors import ConflictError as ConflictError
     from medalion.core.errors import CorruptLakeError as CorruptLakeError
+    from medalion.core.errors import EmptyResultWarning as EmptyResultWarning
     from medalion.core.errors import InputError as InputError
     from medalion.core.errors import MedalionError as MedalionError
     from medalion.core.errors import MixedSourcesWarning as MixedSourcesWarning
@@ -88,6 +89,7 @@ _NAMES = {
     "medalion.core.errors": (
         "ConflictError",
         "CorruptLakeError",
+        "EmptyResultWarning",
         "InputError",
         "MedalionError",
         "MixedSourcesWarning",

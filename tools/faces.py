@@ -20,7 +20,7 @@ from tools.sources import Origin
 
 OWN = "observations"
 """The part whose methods are the store's own."""
-OF_ALL = ("backup",)
+OF_ALL = ("backup", "datasets", "symbols", "coverage")
 """What is of the whole store, and of no part."""
 UNITS = "units"
 BODY = "self._body"
@@ -65,14 +65,18 @@ class BlockingModule:
         for member in parts():
             lines += self._member(member, Services, member.name)
         for body, member in own_methods():
-            signature = Signature(self.module, member, member.owner)
-            lines += signature.lines([f"return {body}.{member.name}({signature.given})"])
+            lines += self._own(body, member)
         self._add_repositories()
         for name, kind, _ in repositories():
             face, made = f"Blocking{kind.__name__}", f"{self._awaited(kind)}({BODY}.{UNITS})"
             lines += property_lines(name, face, doc_of(kind), f"{face}({made}, self._portal)")
         bases = f"{self._imports.of(BlockingFace)}[{self._imports.of(Services)}]"
         self.module.add("BlockingServices", bases, "Every part of the store, for callers that block.", lines)
+
+    def _own(self, body: str, member: Member) -> list[str]:
+        signature = Signature(self.module, member, member.owner)
+        call = "" if member.kind is Kind.ATTRIBUTE else f"({signature.given})"
+        return signature.lines([f"return {body}.{member.name}{call}"])
 
     def _member(self, member: Member, body: type, called: str) -> list[str]:
         part, signature, returns = part_of(member), Signature(self.module, member, body), None

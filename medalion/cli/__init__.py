@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 import traceback
 from itertools import islice
 from pathlib import Path
@@ -20,14 +21,16 @@ from typer.exceptions import TyperException
 import medalion
 from medalion.cli import audit, backup, database, journal, mirror, observations, rollup, statistics, system
 from medalion.cli.interrupting import INTERRUPTED
-from medalion.cli.opening import Place
-from medalion.cli.output import one_line
-from medalion.core.errors import MedalionError
+from medalion.cli.opening import Place, in_a_store
+from medalion.cli.output import one_line, show_all_columns
+from medalion.core.errors import ConflictError, MedalionError, StoreError
 
-USAGE, BROKEN_PIPE = 2, 128 + signal.SIGPIPE
+FAILED, USAGE, BROKEN, BROKEN_PIPE = 1, 2, 3, 128 + signal.SIGPIPE
+"""How a command ends: a check failed or rows were set aside; something asked for cannot be meant, or is not there; a
+store is not reachable or damaged; nobody reads any more what is printed."""
 
 _VALUED = ("--url", "--data-dir", "--lake")
-_FLAGS = ("--verbose",)
+_FLAGS = ("--verbose", "--wide")
 _PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]*@")
 
 
@@ -53,7 +56,9 @@ class _Root(TyperGroup):
             if ctx.obj.verbose:
                 typer.echo(_redacted("".join(traceback.format_exception(error))), err=True, nl=False)
             typer.echo(f"error: {one_line(_redacted(str(error)))}", err=True)
-            raise typer.Exit(USAGE) from error
+            raise typer.Exit(_code(error)) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(INTERRUPTED) from error
         except TyperException as error:
             error.message = _redacted(error.message)
             raise
@@ -66,6 +71,16 @@ class _Root(TyperGroup):
             # What is still buffered would be tried once more when the interpreter ends, and complained about.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(BROKEN_PIPE) from error
+
+
+def _code(error: MedalionError) -> int:
+    """How a command ends after an error."""
+    match error:
+        case StoreError():
+            return BROKEN
+        case ConflictError():
+            return FAILED
+    return USAGE
 
 
 def _hoisted(arguments: list[str]) -> list[str]:
@@ -100,10 +115,10 @@ app = typer.Typer(
     name="medalion",
     cls=_Root,
     rich_markup_mode=None,
-    add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    epilog="--url, --data-dir, --lake and --verbose may stand before or after the command.",
+    epilog="--url, --data-dir, --lake, --wide and --verbose may stand before or after the command. Exit codes: 0 done; "
+    "1 a check failed, or rows were set aside; 2 what was asked cannot be done; 3 a store is not reachable or damaged.",
 )
 
 
@@ -128,19 +143,31 @@ def root(
             "--lake", metavar="PLACE", help="A folder or s3:// URL [MEDALION_LAKE]; default: in the data folder."
         ),
     ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="Show all columns of tables, however wide they are.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on standard error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """The data store of a trading bot: PostgreSQL for the books, a lake for market data, one read over both."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[_log_handler()])
+    show_all_columns(wide)
     ctx.obj = Place(url=url, data_dir=data_dir, lake=lake, verbose=verbose)
+
+
+def _log_handler() -> logging.Handler:
+    """Lines on standard error that say when, in UTC."""
+    lines = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    lines.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(lines)
+    return handler
 
 
 app.command()(system.demo)
 app.command()(system.doctor)
 app.add_typer(database.app, name="db")
+app.command()(observations.ls)
 app.command()(observations.load)
 app.command()(observations.read)
 app.command()(observations.sql)
@@ -153,7 +180,13 @@ app.command()(system.report)
 app.add_typer(audit.app, name="audit")
 app.add_typer(journal.app, name="journal")
 
+_NEED_NO_STORE = (system.demo, system.doctor, observations.load, backup.restore, database.upgrade, database.script)
+for _group in (app, *(each.typer_instance for each in app.registered_groups)):
+    for _command in _group.registered_commands if _group is not None else ():
+        if _command.callback is not None and _command.callback not in _NEED_NO_STORE:
+            _command.callback = in_a_store(_command.callback)
+
 
 def main() -> None:
-    """Run the command line; ends the process with 0, 1 where a check failed, or 2 after an error."""
+    """Run the command line; ends the process as the constants above say."""
     app()

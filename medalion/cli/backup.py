@@ -15,9 +15,9 @@ def backup(
     folder: Annotated[Path, typer.Argument(help="A new folder; it appears whole or not at all.")],
 ) -> None:
     """Copy books, ledger and lake of one moment to a folder, while bots write and the mirror runs."""
-    from medalion.store.backups import back_up
-
     with ctx.obj.parts() as store:
+        from medalion.store.backups import back_up
+
         done = back_up(store.postgres, store.lake, folder)
     say(
         f"backed up to {done.folder}, as of {done.created_at.isoformat()}: {done.writes:,} writes in the ledger, "

@@ -34,13 +34,13 @@ def downgrade(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take the database back to a revision; what later ones added is gone, with the rows in it."""
-    from alembic.util import CommandError
-
-    from oltp.schema import migrate
-
     if not yes:
         typer.confirm(f"Remove all that revisions after {revision} added, with the rows in it?", abort=True, err=True)
     with ctx.obj.database() as url:
+        from alembic.util import CommandError
+
+        from oltp.schema import migrate
+
         try:
             migrate.downgrade(url, revision)
         except CommandError as error:
@@ -64,9 +64,9 @@ def current(ctx: typer.Context) -> None:
 @app.command()
 def check(ctx: typer.Context) -> None:
     """Compare the database with this release; exit with 1 where they differ."""
-    from oltp.schema import migrate
-
     with ctx.obj.database() as url:
+        from oltp.schema import migrate
+
         differences = migrate.check(url)
     for line in differences:
         typer.echo(line)

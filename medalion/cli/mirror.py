@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medalion.cli.output import Format, emit, say
+from medalion.cli.output import Format, emit, log, say
 
 if TYPE_CHECKING:
     from medalion.core.datasets import Dataset
@@ -49,17 +49,17 @@ def watch(
 
     seconds = interval or ctx.obj.settings().mirror_interval
     with _stop_signals() as stop, ctx.obj.parts() as store:
-        say(f"mirroring every {seconds:g} s; Ctrl-C ends it")
+        log(f"mirroring every {seconds:g} s; Ctrl-C ends it")
         while not stop.is_asked:
             try:
                 done = store.mirror.run(wait=False, settle=True, is_stopping=lambda: stop.is_asked)
             except StoreUnavailableError as error:
-                say(f"mirroring waits: {error}")
+                log(f"mirroring waits: {error}")
             else:
                 if done.batches:
-                    say(_said(done))
+                    log(_said(done))
             stop.wait(seconds)
-    say("stopped")
+    log("stopped")
 
 
 @app.command()

@@ -26,6 +26,37 @@ Output = Annotated[
 Timeframe = Annotated[str | None, typer.Option(metavar="TF", help="Of bars: 1Min, 1Hour, 1Day …")]
 
 
+def ls(
+    ctx: typer.Context,
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="DATASET", help="Show each series of it; by default a line a dataset.")
+    ] = None,
+    symbol: Annotated[list[str] | None, typer.Option(help="Show each series of it. Repeatable.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="What may have rows from then on.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="The same until before then.")] = None,
+    format: Form = None,
+) -> None:
+    """Show what is here.
+
+    Datasets, symbols, timeframes, sources, the time between first and last row, and how many rows; nothing is read for
+    it. A number with ≤ is an upper bound: a row that was corrected may be counted twice.
+    """
+    from medalion.core.datasets import dataset as dataset_named
+    from medalion.core.time import TimeRange
+    from medalion.observations.arguments import names_of
+
+    declared = None if dataset is None else dataset_named(dataset)
+    during, names = TimeRange.of(start, end), names_of(symbol)
+    with ctx.obj.parts() as parts:
+        found = parts.coverage.frame(declared, symbols=names, start=during.start, end=during.end)
+    from medalion.store.card import card
+
+    shown = card(found) if declared is None and names is None else found
+    emit(shown, format=format or Format.TABLE)
+    if shown.is_empty():
+        say("no rows yet; `medalion load FILE --dataset D` brings some")
+
+
 def load(
     ctx: typer.Context,
     files: Annotated[
@@ -57,7 +88,7 @@ def load(
 ) -> None:
     """Store the rows of files.
 
-    All or nothing; the same rows again change nothing.
+    All or nothing; the same rows again change nothing. Exits with 1 where bad rows were set aside.
 
     Columns are matched without regard to case; `date`, `timestamp` or `time` is the time. A date without a time is its
     midnight, UTC unless --tz says otherwise.
@@ -82,9 +113,10 @@ def load(
         say(f"{result.rejected:,} bad rows are in {result.rejects}")
     if result.is_duplicate:
         typer.echo(f"{declared.name}: write {result.write_id} already holds these rows; nothing was written")
-        return
+        raise typer.Exit(bool(result.rejected))
     span = f", {result.first_ts:%Y-%m-%d} to {result.last_ts:%Y-%m-%d}" if result.first_ts and result.last_ts else ""
     typer.echo(f"{declared.name}: {result.rows:,} rows{span} in write {result.write_id}, source {result.source}")
+    raise typer.Exit(bool(result.rejected))
 
 
 def read(
@@ -141,7 +173,7 @@ def read(
 
 def sql(
     ctx: typer.Context,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT in DuckDB's dialect.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT of DuckDB; or SHOW TABLES, DESCRIBE …")],
     as_of: AsOf = None,
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which it is stopped.")] = None,
     limit: Limit = None,
@@ -157,9 +189,9 @@ def sql(
     chosen = format_of(format, output)
     most = _most(limit, chosen, output)
     moment = None if as_of is None else utc(as_of, name="as_of")
-    from olap.reads.statement import tables_of
+    from olap.reads.statement import statement_of
 
-    tables_of(query)
+    statement_of(query)
     with ctx.obj.parts() as parts, interruptible():
         relation = parts.observations.sql(query, as_of=moment, timeout=timeout)
         rows = (relation if most is None else relation.limit(most + 1)).pl()

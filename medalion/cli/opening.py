@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+from typer import Context
 
 from medalion.core.errors import NotFoundError
 
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from medalion.core.settings import Settings
     from medalion.store.parts import Parts
     from medalion.store.store import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,10 @@ class Place:
         from medalion.core.settings import settings_of
 
         return settings_of(self.url, self.lake, self.data_dir, {"mirror_background": False})
+
+    def check(self) -> None:
+        """Raises NotFoundError where the data folder holds no store, before anything is loaded that takes long."""
+        self._settled(make=False)
 
     def open(self, *, make: bool = False) -> Store:
         """The store, without a background mirror: a command does what it says and no more.
@@ -105,12 +115,24 @@ class Place:
         return settings
 
 
+def in_a_store(command: Callable[P, R]) -> Callable[P, R]:
+    """The command, which in a folder without a store says so first, whatever else is wrong with its words."""
+
+    @wraps(command)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        cast(Context, named["ctx"]).obj.check()
+        return command(*arguments, **named)
+
+    return run
+
+
 def nearest(folder: Path) -> Path | None:
-    """The data folder of a store near `folder`: in it, beside it, or above it and one level down from there."""
+    """The data folder of a store near `folder`: in it, beside it, below what lies beside it, or above."""
     from medalion.core.settings import DATA_DIR
     from oltp.server.place import is_used
 
-    around = [*_folders_in(folder), folder.parent, *_folders_in(folder.parent)]
+    beside = _folders_in(folder.parent)
+    around = [*_folders_in(folder), folder.parent, *beside, *(place / DATA_DIR for place in beside)]
     above = (place for parent in folder.parent.parents for place in (parent, parent / DATA_DIR))
     return next((place for place in (*around, *above) if is_used(place)), None)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence, Set
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 import typer
 
@@ -21,6 +24,16 @@ if TYPE_CHECKING:
 
 TABLE_ROWS = 20
 _WIDE = 100_000
+_WRAPPED = 12
+"""The least width of a column of text whose cells are broken into lines; ids are not, for they are to be copied."""
+_ID = re.compile(r"[0-9a-f-]{32,36}")
+_GAP = 3
+_shows_all: ContextVar[bool] = ContextVar("shows_all", default=False)
+
+
+def show_all_columns(is_wide: bool) -> None:
+    """Whether tables from here on are as wide as they are, instead of as the terminal is."""
+    _shows_all.set(is_wide)
 
 
 class Format(StrEnum):
@@ -35,6 +48,11 @@ class Format(StrEnum):
 def say(message: str) -> None:
     """One line on standard error, where it does not mix with rows."""
     typer.echo(one_line(message), err=True)
+
+
+def log(message: str) -> None:
+    """The same with the time, of a command that runs on and on."""
+    say(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {message}")
 
 
 def put(text: str) -> None:
@@ -133,20 +151,57 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 def _table(
     header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Set[str] = frozenset(), file: IO[str]
 ) -> str:
-    """The table as text for `file`; as wide as it is, without markup, so that every cell shows as it is."""
+    """The table as text for `file`, without markup, so that every cell shows as it is.
+
+    On a terminal, and where standard output goes elsewhere, it is not wider than 80 columns or the terminal: long texts
+    are broken into lines, then columns are left out from the last, and named on standard error. `--wide` and files show
+    all.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=file, width=_WIDE, markup=False, highlight=False, emoji=False)
+    cells = [[cell_text(cell) for cell in row] for row in rows]
+    names = [shown(name) for name in header]
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    most = shutil.get_terminal_size().columns if file is sys.stdout and not _shows_all.get() else _WIDE
+    least = [
+        width if name in right else min(width, max([_WRAPPED, *(len(cell) for cell in column if _ID.fullmatch(cell))]))
+        for name, width, column in zip(header, widths, zip(names, *cells, strict=True), strict=True)
+    ]
+    fitting = _fitting(widths, least, most)
+    console = Console(file=file, width=most, markup=False, highlight=False, emoji=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in header:
-        table.add_column(shown(name), justify="right" if name in right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(cell_text, row))
+    for name, width in zip(names, fitting, strict=False):
+        side: Literal["left", "right"] = "right" if name in right else "left"
+        table.add_column(name, justify=side, width=width, no_wrap=width is None, overflow="fold")
+    for row in cells:
+        table.add_row(*row[: len(fitting)])
     with console.capture() as capture:
         console.print(table)
+    if left := names[len(fitting) :]:
+        say(f"left out for want of room: {', '.join(left)}; --wide shows all")
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _fitting(widths: Sequence[int], least: Sequence[int], most: int) -> list[int | None]:
+    """The widths of the columns that are shown, from the first: None is as wide as its widest cell.
+
+    >>> _fitting([10, 30, 100], [10, 30, 12], 80)
+    [None, None, 34]
+    >>> _fitting([30, 30, 30], [30, 30, 30], 80)
+    [None, None]
+    """
+    count = len(widths)
+    while count > 1 and sum(least[:count]) + _GAP * (count - 1) > most:
+        count -= 1
+    left = most - sum(least[:count]) - _GAP * (count - 1)
+    fitting: list[int | None] = []
+    for width, needed in zip(widths[:count], least, strict=False):
+        given = min(width, needed + max(left, 0))
+        left -= given - needed
+        fitting.append(None if given == width else given)
+    return fitting
 
 
 def cell_text(value: object) -> str:

@@ -4,6 +4,7 @@ A row is one observation of one instrument by one source at one time. Rows are n
 deletion is a later row with the same key, and the current value of a key is its last row in the order of arrival.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -241,6 +242,15 @@ def dataset(name: "str | Dataset") -> Dataset:
         return DATASETS[name]
     except (KeyError, TypeError):
         raise NotFoundError("dataset", name, known=list(DATASETS), hint=f"known: {', '.join(DATASETS)}") from None
+
+
+def datasets_of(names: "str | Dataset | Iterable[str | Dataset]") -> list[Dataset]:
+    """The datasets of some names; one name is a list of one.
+
+    >>> [each.name for each in datasets_of("stock_bars")]
+    ['stock_bars']
+    """
+    return list(map(dataset, (names,) if isinstance(names, str | Dataset) else names))
 
 
 BARS_OF = {STOCK_QUOTES.name: STOCK_BARS, CRYPTO_QUOTES.name: CRYPTO_BARS}

@@ -10,12 +10,18 @@ MedalionError
     ├── CorruptLakeError             lake and ledger disagree, or a file is damaged; do not retry
     └── VenueError                   a trading venue refused or did not answer
 ```
+
+Warnings are no errors. `EmptyResultWarning`: a read was answered with no rows, and it says what there is instead.
+`MixedSourcesWarning`: it shows what several sources say of one instrument side by side.
 """
 
 import re
+import sys
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+_OURS = frozenset(("medalion", "oltp", "olap"))
 _MOST = 2_000
 _TAIL = 400
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -40,6 +46,20 @@ def one_line(message: str) -> str:
     message = " ".join(re.split(r"[ \t]*[\r\n]+\s*", message.strip()))
     message = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", message)
     return message if len(message) <= _MOST else f"{message[: _MOST - _TAIL - 1]}…{message[-_TAIL:]}"
+
+
+def near_names(name: str, known: Sequence[str]) -> list[str]:
+    """Those of the known names that may be meant, nearest first: the same in other case, else such as look alike.
+
+    >>> near_names("aapl", ["MSFT", "AAPL"])
+    ['AAPL']
+    """
+    same = [each for each in known if each != name and each.casefold() == name.casefold()]
+    return same or [each for each in get_close_matches(name, known) if each != name]
+
+
+class EmptyResultWarning(UserWarning):
+    """A read has no rows to give, and says what is there instead."""
 
 
 class MedalionError(Exception):
@@ -68,7 +88,7 @@ class NotFoundError(MedalionError, LookupError):
     """Nothing is stored under `key`."""
 
     def __init__(self, kind: str, key: object, *, known: Sequence[str] = (), hint: str = "") -> None:
-        near = " or ".join(repr(name) for name in get_close_matches(str(key), known))
+        near = " or ".join(map(repr, near_names(str(key), known)))
         message = f"no {kind} {str(key)!r}" + (f"; did you mean {near}?" if near else "")
         super().__init__(message + (f"; {hint}" if hint else ""))
         self.kind, self.key = kind, key
@@ -96,3 +116,11 @@ class CorruptLakeError(StoreError):
 
 class VenueError(StoreError):
     """A trading venue refused or did not answer."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the first line that is not ours: who asked is to see where."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_back.f_globals.get("__name__", "").split(".")[0] in _OURS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(one_line(message), category, stacklevel=level + 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ from medalion.core.time import Timeframe
 if TYPE_CHECKING:
     import pandas as pd
 
+AnyFrame = TypeVar("AnyFrame", pl.DataFrame, pl.LazyFrame)
 Frame: TypeAlias = "pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch | pd.DataFrame"
 
 
@@ -96,6 +97,27 @@ def conform(dataset: Dataset, frame: Frame, *, source: str, on_bad: OnBad = refu
     if EVENT_ID.name in columns:
         table = _with_event_ids(dataset, table)
     return table
+
+
+def as_floats(frame: AnyFrame) -> AnyFrame:
+    """The frame with Float64 in place of decimals, within lists and structs too; each is the nearest there is.
+
+    >>> as_floats(pl.DataFrame({"close": ["185.15"]}).cast(pl.Decimal(18, 8)))["close"].to_list()
+    [185.15]
+    """
+    kinds = {name: (kind, _floating(kind)) for name, kind in frame.collect_schema().items()}
+    return frame.with_columns(pl.col(name).cast(wanted) for name, (kind, wanted) in kinds.items() if kind != wanted)
+
+
+def _floating(kind: pl.DataType) -> pl.DataType:
+    match kind:
+        case pl.Decimal():
+            return pl.Float64()
+        case pl.List():
+            return pl.List(_floating(kind.inner))  # type: ignore[arg-type]
+        case pl.Struct():
+            return pl.Struct([pl.Field(field.name, _floating(field.dtype)) for field in kind.fields])  # type: ignore[arg-type]
+    return kind
 
 
 def by_runs(text: pl.Series) -> pa.DictionaryArray[Any, Any]:

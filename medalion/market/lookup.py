@@ -15,6 +15,7 @@ from medalion.market.instrument import Instrument
 from medalion.market.names import AccountLike, StrategyLike, Tradable
 from oltp.entities.reference import INSTRUMENTS, Asset, OptionContract, PolymarketMarket, PolymarketOutcome
 from oltp.entities.trading import Account, Position, Strategy, Trade, TradingSignal
+from oltp.hot.instruments import creation
 from oltp.repositories.base import id_of
 from oltp.repositories.unit_of_work import UnitOfWork
 from oltp.server.translation import translated
@@ -104,7 +105,8 @@ async def _by_symbol(unit: UnitOfWork, symbol: str, asset_type: AssetType | None
         if listing is None:
             known = await unit.session.scalars(sa.select(INSTRUMENTS.c.symbol).where(listed).limit(_SUGGESTED_FROM))
             kind = "instrument" if asset_type is None else f"{asset_type} symbol"
-            raise NotFoundError(kind, symbol, known=list(known), hint="create it first")
+            made = creation(InstrumentKind(asset_type or InstrumentKind.STOCK), symbol)
+            raise NotFoundError(kind, symbol, known=list(known), hint=f"create it first: {made}")
     return await _by_id(unit, InstrumentKind(listing.kind), listing.entity_id)
 
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import polars as pl
+
 from medalion.core.checksum import signed
 from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.enums import BatchStatus, WriteKind
@@ -20,10 +22,12 @@ from olap.delta.lake import Lake
 from olap.delta.pins import Pin
 from olap.delta.tables import LakeTable
 from olap.files.parquet import StagedFile
+from olap.places.base import reaching
 from oltp.hot.export import claimed_rows, claimed_slots
 from oltp.hot.writes import keep_last, rows_checksum
 from oltp.ledger import batches
 from oltp.ledger.batches import Batch
+from oltp.ledger.series import count_batch, joined, spans_of
 from oltp.server.engine import Connection, Postgres
 
 _CHUNK_ROWS = 300_000
@@ -137,7 +141,7 @@ class Copier:
         if last and last[0].status is BatchStatus.CLAIMED:
             if pin.mark == marks[0]:
                 files: list[StagedFile] = []
-                self._note(connection, dataset, last[0], pin)
+                self._note(connection, dataset, last[0], pin, None)
             else:
                 files = self._copy(connection, dataset, last[0], pin)
             return marks[0][0], MirrorRun(1, last[0].rows, len(files))
@@ -173,30 +177,46 @@ class Copier:
 
     def _copy(self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin) -> list[StagedFile]:
         table = self._lake.table(dataset)
+        spans: pl.DataFrame | None = None
         if batch.kind is WriteKind.IMPORT:
             files = staged_files(batch)
         else:
-            files = self._stage(connection, dataset, batch, table, pin)
+            files, spans = self._stage(connection, dataset, batch, table, pin)
         pin = table.append(files, batch=batch.number, nonce=batch.nonce)
-        self._note(connection, dataset, batch, pin)
+        self._note(connection, dataset, batch, pin, spans)
         return files
 
-    def _note(self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin) -> None:
-        """The batch is done; the last values of an import count from the same moment."""
+    def _note(
+        self, connection: Connection, dataset: Dataset, batch: Batch, pin: Pin, spans: pl.DataFrame | None
+    ) -> None:
+        """The batch is done; its series, and the last values of an import, count from the same moment."""
         self._lake.table(dataset).sync(pin)
+        if batch.kind is WriteKind.IMPORT:
+            spans = self._imported_spans(dataset, batch)
         with connection.transaction():
+            count_batch(connection, dataset, batch.number, spans)
             batches.note(connection, dataset, batch, delta_version=pin.version)
             if batch.kind is WriteKind.IMPORT:
                 newest = self._lake.table(dataset).newest_rows(staged_files(batch))
                 if newest.height:
                     keep_last(connection, dataset, newest, newest["recorded_at"][0])
 
+    def _imported_spans(self, dataset: Dataset, batch: Batch) -> pl.DataFrame:
+        """What the files of an import have of each series, one file at a time, however large it is."""
+        table = self._lake.table(dataset)
+        parts = []
+        for file in staged_files(batch):
+            with reaching():
+                parts.append(spans_of(dataset, table.scan([file.path])).collect())
+        return joined(parts)
+
     def _stage(
         self, connection: Connection, dataset: Dataset, batch: Batch, table: LakeTable, pin: Pin
-    ) -> list[StagedFile]:
+    ) -> tuple[list[StagedFile], pl.DataFrame]:
         """Write the batch's rows to files; refuse them unless count and checksum are the ledger's."""
         newest = pin.files.newest()
         files: list[StagedFile] = []
+        spans: list[pl.DataFrame] = []
         rows = total = 0
         slots = claimed_slots(connection, dataset, batch.number)
         try:
@@ -206,6 +226,7 @@ class Copier:
                     rows += chunk.height
                     total += rows_checksum(dataset, chunk)
                     files += table.stage(chunk, newest)
+                    spans.append(spans_of(dataset, chunk.lazy()).collect())
             if (rows, signed(total)) != (batch.rows, batch.checksum):
                 raise CorruptLakeError(
                     f"batch {batch.number} of {dataset.name} has {rows} rows with checksum {signed(total)} "
@@ -215,7 +236,7 @@ class Copier:
         except BaseException:
             table.discard(files)
             raise
-        return files
+        return files, joined(spans)
 
     def _turn_ring(self, connection: Connection, dataset: Dataset) -> None:
         """Send writes to the next slot when the current one is full, and empty those behind it."""

@@ -101,7 +101,8 @@ def names_of(symbols: Symbols) -> list[str] | None:
 
 
 def columns_of(dataset: Dataset, columns: Sequence[str] | None) -> list[str]:
-    """The columns to return; those of arrival can be asked for by name."""
+    """The columns to return, one name being a list of one; those of arrival can be asked for by name."""
+    columns = [columns] if isinstance(columns, str) else columns
     known = [*dataset.schema.names, *(column.name for column in ARRIVAL if column.name != "is_deleted")]
     for name in columns or ():
         if name not in known:

@@ -1,13 +1,13 @@
 """What a caller asks for → what a read needs: symbols as instruments and sources."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 from medalion.core.datasets import Dataset
-from medalion.core.errors import InputError
+from medalion.core.errors import InputError, MedalionError, NotFoundError
 from medalion.observations.arguments import ReadRange, Symbols, names_of, read_arguments
 from medalion.observations.selection import ReadRequest
-from oltp.hot.instruments import kinds_of, unknown_symbol
+from oltp.hot.instruments import kinds_of, unknown_instrument, unknown_symbol
 from oltp.hot.sources import ObservedSeries, observed_series
 from oltp.server.engine import Postgres
 
@@ -65,11 +65,33 @@ def dataset_for(postgres: Postgres, symbol: Symbols, candidates: Sequence[Datase
         return candidates[0]
     with postgres.connection() as connection:
         kinds = kinds_of(connection, symbols)
-        fitting = [c for c in candidates if all(c.kind in kinds.get(name, ()) for name in symbols)]
-        if not fitting:
-            unknown = next((name for name in symbols if name not in kinds), symbols[0])
-            raise unknown_symbol(connection, candidates[0], unknown)
+        if unknown := next((name for name in symbols if name not in kinds), None):
+            raise unknown_instrument(connection, [candidate.kind for candidate in candidates], unknown)
+    fitting = [c for c in candidates if all(c.kind in kinds[name] for name in symbols)]
+    if not fitting:
+        raise _of_no_kind(kinds, symbols, candidates)
     if len(fitting) > 1:
         names = " or ".join(candidate.name for candidate in fitting)
         raise InputError(f"{symbol!r} names several instruments; read {names} instead", given=symbol, expected=names)
     return fitting[0]
+
+
+def _of_no_kind(kinds: Mapping[str, set[str]], symbols: Sequence[str], candidates: Sequence[Dataset]) -> MedalionError:
+    """The error for symbols that no one dataset observes: for one that none of them does, or for their mixture."""
+    offered = {candidate.kind.value for candidate in candidates}
+    for name in symbols:
+        if offered.isdisjoint(kinds[name]):
+            known = ", ".join(candidate.name for candidate in candidates)
+            return NotFoundError(
+                f"{' or '.join(sorted(offered))} symbol",
+                name,
+                hint=f"it is {' and '.join(sorted(kinds[name]))}, of which {known} hold none; "
+                f"see `store.coverage(symbols=[{name!r}])` for what there is of it",
+            )
+    parts = ((kind, [name for name in symbols if kind in kinds[name]]) for kind in sorted(offered))
+    said = " and ".join(f"{names} ({kind})" for kind, names in parts if names)
+    return InputError(
+        f"symbols of several kinds in one call; ask for each kind in a call of its own: {said}",
+        given=list(symbols),
+        expected="symbols of one kind",
+    )

@@ -101,7 +101,7 @@ def _consistent(postgres: Postgres, table: LakeTable, asked: ReadRequest) -> tup
                 connection, asked.dataset, batch=pin.batch, instruments=asked.instruments, during=asked.during
             )
             is_behind = is_replica(connection)
-        hot = _no_rows(asked.dataset)
+        hot = no_rows(asked.dataset)
         if fits(pin, tail) and tail.unmirrored:
             with postgres.arrow() as connection:
                 tail, hot = tail_rows(
@@ -120,7 +120,8 @@ def _consistent(postgres: Postgres, table: LakeTable, asked: ReadRequest) -> tup
 
 
 @cache
-def _no_rows(dataset: Dataset) -> pl.DataFrame:
+def no_rows(dataset: Dataset) -> pl.DataFrame:
+    """A frame of stored rows without any."""
     return pl.DataFrame(schema=polars_schema(dataset.stored))
 
 

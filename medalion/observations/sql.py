@@ -1,6 +1,6 @@
 """SQL over several stores at one moment: pin every lake, take one snapshot of the books, prove that they fit."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -11,20 +11,21 @@ import pyarrow as pa
 from medalion.core.datasets import DATASETS, Dataset
 from medalion.core.errors import NotFoundError
 from medalion.core.time import ALWAYS
-from medalion.observations.selection import ReadRetries, check_kept, check_settled, fits
+from medalion.observations.selection import ReadRetries, check_kept, check_settled, fits, no_rows
 from olap.delta.lake import Lake
 from olap.delta.pins import Pin
+from olap.files.index import NO_FILES
 from olap.reads import sql
 from olap.reads.scan import Selection
-from olap.reads.statement import tables_of
+from olap.reads.statement import statement_of
 from oltp.hot.sources import has_made, observed_series
 from oltp.hot.tail import tail_list, tail_rows
 from oltp.repositories.past import check_past, past_table
-from oltp.repositories.snapshot import entity_names, entity_table, snapshot
+from oltp.repositories.snapshot import empty_table, entity_names, entity_table, snapshot
 from oltp.server.engine import Connection, Postgres, is_replica
 
-_BY_SOURCE = {f"{name}_by_source": name for name in DATASETS}
-"""Beside the view of each dataset, which answers as `read` does, the one with the rows of every source."""
+_VIEWS = DATASETS | {f"{name}_by_source": dataset for name, dataset in DATASETS.items()}
+"""Of each dataset the view that answers as `read` does, and beside it the one with the rows of every source."""
 
 
 def query(
@@ -36,20 +37,23 @@ def query(
     parameters: Mapping[str, Any],
     timeout: float | None = None,
 ) -> duckdb.DuckDBPyRelation:
-    """The relation of one SELECT over datasets and entities, all as of one moment.
+    """The relation of one statement that reads, over datasets and entities, all as of one moment.
 
     Raises:
-        InputError: not one SELECT, something in it is wrong, or `as_of` is not settled or not known of a table.
+        InputError: not one statement that only reads, something in it is wrong, or `as_of` is not settled or not known
+            of a table.
         NotFoundError: a table it names is not known.
     """
-    named, local = tables_of(text)
-    known = [*DATASETS, *_BY_SOURCE, *entity_names()]
-    for name in sorted(named.difference(known, local)):
+    asked = statement_of(text)
+    known = [*_VIEWS, *entity_names()]
+    named = asked.tables | asked.described
+    for name in sorted(named.difference(known, asked.local)):
         told = [*DATASETS, *entity_names(), "and of each dataset …_by_source"]
         raise NotFoundError("table", name, known=known, hint=f"known: {', '.join(told)}")
-    views = {name: DATASETS[_BY_SOURCE.get(name, name)] for name in sorted(named & {*DATASETS, *_BY_SOURCE})}
+    read = asked.tables if asked.words is None else asked.words
+    views = {name: _VIEWS[name] for name in sorted(read) if name in _VIEWS}
     datasets = [DATASETS[name] for name in sorted({dataset.name for dataset in views.values()})]
-    entities = sorted(named.intersection(known).difference(views))
+    entities = sorted(read.intersection(known).difference(views))
     if as_of is not None:
         for dataset in datasets:
             check_settled(postgres, dataset, as_of)
@@ -66,7 +70,23 @@ def query(
             else whole[dataset.name]
             for name, dataset in views.items()
         }
-    return sql.run(selections, tables, text, parameters, timeout=timeout)
+    shown = set(known) if asked.lists_tables else named.intersection(known)
+    empty = _without_rows(postgres, lake, shown.difference(read))
+    return sql.run(selections, tables, text, parameters, timeout=timeout, empty=empty, expands=asked.expands)
+
+
+def _without_rows(postgres: Postgres, lake: Lake, names: Collection[str]) -> sql.Tables:
+    """The tables of these names with their columns and no row, for who asks which there are."""
+    if not names:
+        return sql.NO_TABLES
+    selections = {
+        name: Selection(dataset, lake.table(dataset).place, NO_FILES, no_rows(dataset), ALWAYS)
+        for name, dataset in _VIEWS.items()
+        if name in names
+    }
+    with snapshot(postgres) as connection:
+        tables = {name: empty_table(connection, name) for name in sorted(names) if name not in _VIEWS}
+    return sql.Tables(selections, tables)
 
 
 def _by_preference(connection: Connection, whole: Selection) -> Selection:

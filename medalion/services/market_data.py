@@ -22,6 +22,7 @@ from medalion.core.datasets import (
 from medalion.core.datasets import dataset as dataset_named
 from medalion.core.enums import AssetType, InstrumentKind
 from medalion.core.errors import ConflictError, InputError, NotFoundError
+from medalion.core.frames import as_floats
 from medalion.core.time import Instant
 from medalion.ingest.records import Record, Records, frame, given, records, with_totals
 from medalion.observations.selection import BACKWARDS
@@ -87,24 +88,34 @@ async def _bars(
     timeframe: str,
     start: Instant | None = None,
     end: Instant | None = None,
+    *,
+    floats: bool = False,
 ) -> pl.DataFrame:
-    return await service.between(dataset, symbol, start, end, timeframe=timeframe)
+    return await service.between(dataset, symbol, start, end, timeframe=timeframe, floats=floats)
 
 
 async def _snapshots(
-    service: "MarketDataService", dataset: Dataset, token: str, start: Instant | None = None, end: Instant | None = None
+    service: "MarketDataService",
+    dataset: Dataset,
+    token: str,
+    start: Instant | None = None,
+    end: Instant | None = None,
+    *,
+    floats: bool = False,
 ) -> pl.DataFrame:
-    return await service.between(dataset, token, start, end)
+    return await service.between(dataset, token, start, end, floats=floats)
 
 
 async def _last_bars(
-    service: "MarketDataService", dataset: Dataset, symbol: str, timeframe: str, count: int = 1
+    service: "MarketDataService", dataset: Dataset, symbol: str, timeframe: str, count: int = 1, *, floats: bool = False
 ) -> pl.DataFrame:
-    return await service.last(dataset, symbol, count, timeframe=timeframe)
+    return await service.last(dataset, symbol, count, timeframe=timeframe, floats=floats)
 
 
-async def _last_snapshots(service: "MarketDataService", dataset: Dataset, token: str, count: int = 1) -> pl.DataFrame:
-    return await service.last(dataset, token, count)
+async def _last_snapshots(
+    service: "MarketDataService", dataset: Dataset, token: str, count: int = 1, *, floats: bool = False
+) -> pl.DataFrame:
+    return await service.last(dataset, token, count, floats=floats)
 
 
 class MarketDataService:
@@ -261,16 +272,24 @@ class MarketDataService:
         end: Instant | None = None,
         *,
         timeframe: str | None = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
-        """The stored rows of a symbol in `[start, end)`, oldest first."""
+        """The stored rows of a symbol in `[start, end)`, oldest first; with `floats` no decimals."""
         read = partial(self._observations.read, dataset, symbols=symbol, start=start, end=end, timeframe=timeframe)
-        return await to_thread.run_sync(read)
+        return await to_thread.run_sync(partial(read, floats=floats))
 
     async def last(
-        self, dataset: str | Dataset, symbol: str, count: int = 1, *, timeframe: str | None = None
+        self,
+        dataset: str | Dataset,
+        symbol: str,
+        count: int = 1,
+        *,
+        timeframe: str | None = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """The last `count` stored rows of a symbol, oldest first; raises InputError for less than one."""
-        return await to_thread.run_sync(self._read_last, dataset_named(dataset), symbol, count, timeframe)
+        rows = await to_thread.run_sync(self._read_last, dataset_named(dataset), symbol, count, timeframe)
+        return as_floats(rows) if floats else rows
 
     def _read_last(self, dataset: Dataset, symbol: str, count: int, timeframe: str | None) -> pl.DataFrame:
         if count < 1:

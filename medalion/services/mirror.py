@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from medalion.bars import downsampling
-from medalion.core.datasets import DATASETS, Dataset
+from medalion.core.datasets import DATASETS, Dataset, datasets_of
 from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import CorruptLakeError, InputError
+from medalion.core.tracebacks import all_told_shortly
 from medalion.journal.anchors import RUNS, Anchors
 from medalion.mirror import binding, compaction, rebinding, relocation, removal, repair, vacuum, verification
 from medalion.mirror.compaction import CompactionRun
@@ -32,6 +33,7 @@ from oltp.server.engine import Postgres
 _LOG_KEPT = timedelta(days=30)
 
 
+@all_told_shortly
 class Mirror:
     """Keeps the lake up with PostgreSQL; several in several processes are harmless, one at a time leads a dataset."""
 
@@ -42,7 +44,7 @@ class Mirror:
 
     def run(
         self,
-        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS),
         *,
         wait: bool = True,
         settle: bool = False,
@@ -61,22 +63,22 @@ class Mirror:
             CorruptLakeError: lake and ledger do not belong together; nothing was written.
         """
         total = MirrorRun()
-        for dataset in map(dataset_named, datasets):
+        for dataset in datasets_of(datasets):
             if is_stopping():
                 break
             total += self._copier.run(dataset, wait=wait, settle=settle, is_stopping=is_stopping)
         return total
 
-    def prune(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> int:
+    def prune(self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS)) -> int:
         """Empty every hot slot whose rows are all in the lake; the number of rows removed."""
         removed = 0
-        for dataset in map(dataset_named, datasets):
+        for dataset in datasets_of(datasets):
             with self._postgres.connection() as connection:
                 for slot, rows in batches.slot_rows(connection, dataset).items():
                     removed += (batches.prune(connection, dataset, slot) or 0) if rows else 0
         return removed
 
-    def compact(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> CompactionRun:
+    def compact(self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS)) -> CompactionRun:
         """Rewrite many small files of a partition as few sorted ones; every row is kept, and a second run does nothing.
 
         Reads and mirroring go on meanwhile. The old files stay until `vacuum` removes them. A partition is one commit.
@@ -85,7 +87,7 @@ class Mirror:
             CorruptLakeError: a file is missing or damaged.
         """
         total = CompactionRun()
-        for dataset in map(dataset_named, datasets):
+        for dataset in datasets_of(datasets):
             total += compaction.compact(self._postgres, self._lake.table(dataset))
         return total
 
@@ -98,7 +100,7 @@ class Mirror:
 
     def vacuum(
         self,
-        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS),
         *,
         older_than: timedelta = timedelta(days=7),
         dry_run: bool = False,
@@ -117,14 +119,14 @@ class Mirror:
                 f"an age of {older_than} was given; give 0 to 30 days", given=older_than, expected="0 to 30 days"
             )
         total = VacuumRun()
-        for dataset in map(dataset_named, datasets):
+        for dataset in datasets_of(datasets):
             table = self._lake.table(dataset)
             total += vacuum.vacuum(self._postgres, table, self._copier.finish, older_than=older_than, dry_run=dry_run)
         return total
 
     def retain(
         self,
-        datasets: Iterable[str | Dataset],
+        datasets: str | Dataset | Iterable[str | Dataset],
         *,
         versions_older_than: timedelta | None = None,
         rows_older_than: timedelta | None = None,
@@ -143,7 +145,7 @@ class Mirror:
             CorruptLakeError: a file is missing or damaged, or lake and ledger do not belong together.
         """
         ages = removal.Ages(versions_older_than, rows_older_than)
-        declared = [dataset_named(dataset) for dataset in datasets]
+        declared = datasets_of(datasets)
         keepers = downsampling.keepers(self._postgres, self._lake, declared, ages, downsample)
         total = RetentionRun()
         for dataset, keep in zip(declared, keepers, strict=True):
@@ -152,7 +154,7 @@ class Mirror:
 
     def fold(
         self,
-        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS),
         *,
         older_than: timedelta,
         keys_older_than: timedelta | None = None,
@@ -163,20 +165,22 @@ class Mirror:
         as long as they do, but for what `keys_older_than` gives.
         """
         total = 0
-        for dataset in map(dataset_named, datasets):
+        for dataset in datasets_of(datasets):
             with self._postgres.connection() as connection, batches.leading(connection, dataset):
                 total += fold(connection, dataset, age=older_than, key_age=keys_older_than)
         return total
 
-    def status(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
+    def status(self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
         """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back.
 
         >>> store.mirror.status(["stock_bars"])["dataset"].to_list()
         ['stock_bars']
         """
-        return verification.status(self._postgres, self._lake, map(dataset_named, datasets))
+        return verification.status(self._postgres, self._lake, datasets_of(datasets))
 
-    def verify(self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, heal: bool = False) -> pl.DataFrame:
+    def verify(
+        self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS), *, heal: bool = False
+    ) -> pl.DataFrame:
         """Everything in which lake, ledger and hot rows disagree: dataset, subject, problem. Empty is clean.
 
         Reads every row once. Each dataset is led meanwhile, so that mirroring waits. With `heal` what can be proven
@@ -187,7 +191,7 @@ class Mirror:
         True
         """
         drift: list[tuple[str, ...]] = []
-        for dataset in map(dataset_named, datasets):
+        for dataset in datasets_of(datasets):
             table = self._lake.table(dataset)
             with (
                 self._postgres.connection() as connection,
@@ -207,7 +211,9 @@ class Mirror:
         schema = verification.DRIFT | ({"outcome": pl.String} if heal else {})
         return pl.DataFrame(drift, schema=schema, orient="row")
 
-    def rebind(self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, adopt: str | None = None) -> pl.DataFrame:
+    def rebind(
+        self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS), *, adopt: str | None = None
+    ) -> pl.DataFrame:
         """Make one store again of a lake and a ledger that are copies of different moments; see `mirror.rebinding`.
 
         What became of what only one of the two knew: dataset, subject, outcome. Datasets that agree are left as they
@@ -219,7 +225,7 @@ class Mirror:
         """
         anchors = Anchors(self._postgres, self._lake)
         told = self._adopted(anchors, adopt)
-        for dataset in map(dataset_named, datasets):
+        for dataset in datasets_of(datasets):
             table = self._lake.table(dataset)
             with (
                 self._postgres.connection() as connection,

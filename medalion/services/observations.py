@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -14,8 +14,8 @@ import polars as pl
 from medalion.bars.read import Bars
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.datasets import dataset as dataset_named
-from medalion.core.errors import CorruptLakeError, InputError, MixedSourcesWarning
-from medalion.core.frames import Frame, conform
+from medalion.core.errors import InputError
+from medalion.core.frames import Frame, as_floats, conform
 from medalion.core.text import checked_name
 from medalion.core.time import Instant, Timeframe, utc
 from medalion.ingest.columns import ColumnMapping
@@ -25,15 +25,18 @@ from medalion.ingest.sources import ImportData, ImportProgress, Source
 from medalion.journal.metrics import Record, ignore, timed
 from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
+from medalion.observations.absence import warn_of_absence
 from medalion.observations.arguments import ReadRange, SourceNames, Symbols, columns_of
 from medalion.observations.asof import asof as joined
+from medalion.observations.coverage import Coverage
 from medalion.observations.latest import LatestRows
-from medalion.observations.plan import ReadPlan, plan_range
+from medalion.observations.mixing import MixedSources
+from medalion.observations.plan import ReadPlan
+from medalion.observations.ranges import RangeReads
 from medalion.observations.request import dataset_for, read_request
-from medalion.observations.selection import ReadRequest, select
+from medalion.observations.selection import ReadRequest
 from olap.delta.lake import Lake
-from olap.reads.narrow import read
-from olap.reads.scan import Selection, scan
+from olap.reads.scan import scan
 from oltp.hot.writes import WriteResult, write
 from oltp.server.engine import Postgres
 
@@ -45,7 +48,10 @@ _MOST_SECONDS = 1e8
 
 
 class Observations:
-    """Every dataset through one face; calls block, and are safe from several threads."""
+    """Every dataset through one face; calls block, and are safe from several threads.
+
+    Whatever gives a frame gives Float64 instead of decimals with `floats=True`, for pandas, numpy and pictures.
+    """
 
     def __init__(
         self,
@@ -58,13 +64,15 @@ class Observations:
     ) -> None:
         self._postgres = postgres
         self._lake = lake
-        self._mixed: set[str] = set()
+        self._mixing = MixedSources()
         self.record = record
         self.slow_ms = slow_ms
+        self._coverage = Coverage(postgres, lake)
         self._binding = Binding(postgres, lake)
         self._history = History(postgres, lake, copier, self._binding)
-        self._latest = LatestRows(postgres, selected=lambda asked: self._planned(asked)[0], again=self._read_again)
-        self.bar_reads = Bars(postgres, read=self._rows, newest=self._latest.newest, planned=self._planned)
+        self._ranges = ranges = RangeReads(postgres, lake)
+        self._latest = LatestRows(postgres, selected=lambda asked: ranges.planned(asked)[0], again=ranges.again)
+        self.bar_reads = Bars(postgres, read=ranges.rows, newest=self._latest.newest, planned=ranges.planned)
 
     def write(
         self,
@@ -163,7 +171,7 @@ class Observations:
         asked = read_request(
             self._postgres, declared, symbols=symbols, start=start, end=end, timeframe=timeframe, source=source
         )
-        rows = self._rows(replace(asked, preference={}), columns)  # also those that a read would not show
+        rows = self._ranges.rows(replace(asked, preference={}), columns)  # also those that a read would not show
         for (feed,), part in rows.group_by("source"):
             with self._postgres.connection() as connection:
                 self._binding.check(connection, declared)
@@ -172,7 +180,12 @@ class Observations:
 
     @timed
     def read(
-        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
+        self,
+        dataset: str | Dataset,
+        *,
+        columns: Sequence[str] | None = None,
+        floats: bool = False,
+        **rows: Unpack[ReadRange],
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
@@ -189,11 +202,17 @@ class Observations:
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
         asked = read_request(self._postgres, dataset, **rows)
-        self._tell_of_mixing(asked)
-        return self._rows(asked, columns_of(asked.dataset, columns))
+        self._mixing.tell(asked)
+        found = self._ranges.rows(asked, columns_of(asked.dataset, columns))
+        return self._given(found, asked, rows.get("symbols"), floats)
 
     def scan(
-        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
+        self,
+        dataset: str | Dataset,
+        *,
+        columns: Sequence[str] | None = None,
+        floats: bool = False,
+        **rows: Unpack[ReadRange],
     ) -> pl.LazyFrame:
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
@@ -203,9 +222,9 @@ class Observations:
         True
         """
         asked = read_request(self._postgres, dataset, **rows)
-        names = columns_of(asked.dataset, columns)
-        self._tell_of_mixing(asked)
-        return scan(self._planned(asked)[0], columns=names)
+        self._mixing.tell(asked)
+        found = scan(self._ranges.planned(asked)[0], columns=columns_of(asked.dataset, columns))
+        return as_floats(found) if floats else found
 
     def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
@@ -217,7 +236,9 @@ class Observations:
         """
         asked = read_request(self._postgres, dataset, **rows)
         return (
-            self.bar_reads.plan(asked, rows.get("symbols")) if rollup and asked.timeframe else self._planned(asked)[1]
+            self.bar_reads.plan(asked, rows.get("symbols"))
+            if rollup and asked.timeframe
+            else self._ranges.planned(asked)[1]
         )
 
     @timed
@@ -233,6 +254,7 @@ class Observations:
         columns: Sequence[str] | None = None,
         source: SourceNames = None,
         rollup: bool = True,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """Bars of a stock or coin; `adjust="split"` restates earlier prices and volumes in today's shares.
 
@@ -256,7 +278,8 @@ class Observations:
             self._postgres, declared, symbols=symbol, start=start, end=end, as_of=as_of, timeframe=length, source=source
         )
         names = columns_of(declared, columns)
-        return self.bar_reads.rows(asked, names, symbols=symbol, is_adjusted=adjust == "split", is_rolled_up=rollup)
+        rows = self.bar_reads.rows(asked, names, symbols=symbol, is_adjusted=adjust == "split", is_rolled_up=rollup)
+        return self._given(rows, asked, symbol, floats, is_made=rollup)
 
     def quotes(
         self,
@@ -266,6 +289,7 @@ class Observations:
         end: Instant | None = None,
         as_of: Instant | None = None,
         source: SourceNames = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
 
@@ -277,7 +301,7 @@ class Observations:
             InputError: a naive time, or `end` before `start`.
         """
         declared = dataset_for(self._postgres, symbol, (STOCK_QUOTES, CRYPTO_QUOTES, OPTION_QUOTES))
-        return self.read(declared, symbols=symbol, start=start, end=end, as_of=as_of, source=source)
+        return self.read(declared, symbols=symbol, start=start, end=end, as_of=as_of, source=source, floats=floats)
 
     def latest(
         self,
@@ -315,6 +339,7 @@ class Observations:
         timeframe: str | None = None,
         as_of: Instant | None = None,
         source: SourceNames = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """`left` with, beside each row, the newest row of its symbol that was available at its `ts`.
 
@@ -332,19 +357,10 @@ class Observations:
         """
         declared = dataset_named(dataset)
 
-        def answer() -> pl.DataFrame:
-            return joined(
-                self._postgres,
-                self._lake,
-                left,
-                declared,
-                tolerance=tolerance,
-                timeframe=timeframe,
-                as_of=as_of,
-                source=source,
-            )
-
-        return self._read_again(declared, answer)
+        ours = partial(joined, self._postgres, self._lake, left, declared)
+        answer = partial(ours, tolerance=tolerance, timeframe=timeframe, as_of=as_of, source=source)
+        found = self._ranges.again(declared, answer)
+        return as_floats(found) if floats else found
 
     @timed
     def sql(
@@ -372,53 +388,13 @@ class Observations:
         moment = None if as_of is None else utc(as_of, name="as_of")
         return answered(self._postgres, self._lake, query, as_of=moment, parameters=params, timeout=timeout)
 
-    def _tell_of_mixing(self, asked: ReadRequest) -> None:
-        """Warn, once a dataset, where rows of several sources are shown side by side and none was asked for."""
-        if asked.sources is None and asked.preference and not asked.dataset.has_timeframe:
-            if asked.dataset.name not in self._mixed:
-                sources = sorted({source for names in asked.preference.values() for source in names})
-                warnings.warn(
-                    f"{asked.dataset.name} shows the rows of several sources side by side: {', '.join(sources)}; "
-                    "name one with source=",
-                    MixedSourcesWarning,
-                    stacklevel=2,
-                )
-            self._mixed.add(asked.dataset.name)
-
-    def _planned(self, asked: ReadRequest) -> tuple[Selection, ReadPlan]:
-        selection, _, _ = select(self._postgres, self._lake.table(asked.dataset), asked)
-        plan = plan_range(
-            asked.dataset,
-            files=selection.files,
-            hot_rows=selection.hot.height,
-            instruments=None if asked.instruments is None else len(asked.instruments),
-            deduplicated=len(selection.paths[1]),
-            sources=tuple(asked.series or ()),
-            hidden=asked.hidden,
-        )
-        return selection, plan
-
-    def _rows(self, asked: ReadRequest, columns: Sequence[str]) -> pl.DataFrame:
-        def answer() -> pl.DataFrame:
-            selection, plan = self._planned(asked)
-            if plan.engine == "duckdb":
-                from olap.reads.sql import frame as read_wide
-
-                return read_wide(selection, columns)
-            return read(selection, columns=columns)
-
-        return self._read_again(asked.dataset, answer)
-
-    def _read_again(self, dataset: Dataset, answer: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """The answer, asked for twice where a vacuum has removed files that only this process still knew of."""
-        table = self._lake.table(dataset)
-        pin = table.pin()
-        try:
-            return answer()
-        except CorruptLakeError:
-            if table.refresh().version == pin.version:
-                raise
-        return answer()
+    def _given(
+        self, rows: pl.DataFrame, asked: ReadRequest, symbols: Symbols, floats: bool, *, is_made: bool = False
+    ) -> pl.DataFrame:
+        """The rows as the caller wants them; an empty answer says why it is."""
+        if rows.is_empty():
+            warn_of_absence(self._coverage, asked, symbols, is_made=is_made)
+        return as_floats(rows) if floats else rows
 
 
 def _check_seconds(timeout: object) -> None:

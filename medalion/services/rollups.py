@@ -18,6 +18,7 @@ from medalion.core.datasets import Dataset
 from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.time import Timeframe, TimeRange
+from medalion.core.tracebacks import all_told_shortly
 from medalion.mirror.binding import Binding
 from medalion.observations.arguments import Symbols, names_of
 from medalion.observations.request import read_request
@@ -37,6 +38,7 @@ _LISTED: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
+@all_told_shortly
 class Rollups:
     """The rollups that one store keeps."""
 

@@ -13,6 +13,7 @@ from anyio import to_thread
 from medalion.core.datasets import CRYPTO_BARS, OPTION_QUOTES, POLYMARKET_SNAPSHOTS, STOCK_BARS, Dataset
 from medalion.core.enums import InstrumentKind
 from medalion.core.errors import InputError
+from medalion.core.frames import as_floats
 from medalion.core.money import exact
 from medalion.core.time import MICROSECOND, Instant, TimeRange, utc
 from medalion.market.lookup import account_of
@@ -96,8 +97,9 @@ class Statistics:
         *,
         calendar: InstrumentKind | str | None = None,
         as_of: Instant | None = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
-        """Account value by session: `ts`, `value`, `cash`, `flow`, oldest first; exact decimals.
+        """Account value by session: `ts`, `value`, `cash`, `flow`, oldest first; exact decimals, or Float64.
 
         `ts` is midnight UTC of the session's day, as the `ts` of its daily bar, and `value` is cash and holdings at its
         end; the sessions are those of `[start, end)`. The first row stands before them: the session before, or the day
@@ -109,7 +111,8 @@ class Statistics:
         holding is marked with the last price known: a bar's close, an option quote's middle, a snapshot, or an own
         fill. Prices are taken as stored, and so have to be of the shares of their day, not adjusted for later splits.
         """
-        return (await self._valued(account, start, end, calendar, as_of)).equity
+        found = (await self._valued(account, start, end, calendar, as_of)).equity
+        return as_floats(found) if floats else found
 
     async def performance(
         self,

@@ -114,7 +114,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
 
     async def run(
         self,
-        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS),
         *,
         wait: bool = True,
         settle: bool = False,
@@ -134,11 +134,11 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         """
         return await self._run(self._body.run, datasets, wait=wait, settle=settle, is_stopping=is_stopping)
 
-    async def prune(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> int:
+    async def prune(self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS)) -> int:
         """Empty every hot slot whose rows are all in the lake; the number of rows removed."""
         return await self._run(self._body.prune, datasets)
 
-    async def compact(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> CompactionRun:
+    async def compact(self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS)) -> CompactionRun:
         """Rewrite many small files of a partition as few sorted ones; every row is kept, and a second run does nothing.
 
         Reads and mirroring go on meanwhile. The old files stay until `vacuum` removes them. A partition is one commit.
@@ -159,7 +159,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
 
     async def vacuum(
         self,
-        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS),
         *,
         older_than: timedelta = timedelta(days=7),
         dry_run: bool = False,
@@ -177,7 +177,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
 
     async def retain(
         self,
-        datasets: Iterable[str | Dataset],
+        datasets: str | Dataset | Iterable[str | Dataset],
         *,
         versions_older_than: timedelta | None = None,
         rows_older_than: timedelta | None = None,
@@ -205,7 +205,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
 
     async def fold(
         self,
-        datasets: Iterable[str | Dataset] = tuple(DATASETS),
+        datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS),
         *,
         older_than: timedelta,
         keys_older_than: timedelta | None = None,
@@ -217,7 +217,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         """
         return await self._run(self._body.fold, datasets, older_than=older_than, keys_older_than=keys_older_than)
 
-    async def status(self, datasets: Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
+    async def status(self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS)) -> pl.DataFrame:
         """A row a dataset: how far the lake is, what waits and how long, who leads, and what holds it back.
 
         >>> store.mirror.status(["stock_bars"])["dataset"].to_list()
@@ -225,7 +225,9 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         """
         return await self._run(self._body.status, datasets)
 
-    async def verify(self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, heal: bool = False) -> pl.DataFrame:
+    async def verify(
+        self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS), *, heal: bool = False
+    ) -> pl.DataFrame:
         """Everything in which lake, ledger and hot rows disagree: dataset, subject, problem. Empty is clean.
 
         Reads every row once. Each dataset is led meanwhile, so that mirroring waits. With `heal` what can be proven
@@ -238,7 +240,7 @@ class AwaitedMirror(ThreadedFace[Mirror]):
         return await self._run(self._body.verify, datasets, heal=heal)
 
     async def rebind(
-        self, datasets: Iterable[str | Dataset] = tuple(DATASETS), *, adopt: str | None = None
+        self, datasets: str | Dataset | Iterable[str | Dataset] = tuple(DATASETS), *, adopt: str | None = None
     ) -> pl.DataFrame:
         """Make one store again of a lake and a ledger that are copies of different moments; see `mirror.rebinding`.
 
@@ -1581,7 +1583,12 @@ class AwaitedServices(ThreadedFace[Services]):
         )
 
     async def read(
-        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
+        self,
+        dataset: str | Dataset,
+        *,
+        columns: Sequence[str] | None = None,
+        floats: bool = False,
+        **rows: Unpack[ReadRange],
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
@@ -1597,10 +1604,15 @@ class AwaitedServices(ThreadedFace[Services]):
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
-        return await self._run(self._body.observations.read, dataset, columns=columns, **rows)
+        return await self._run(self._body.observations.read, dataset, columns=columns, floats=floats, **rows)
 
     async def scan(
-        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
+        self,
+        dataset: str | Dataset,
+        *,
+        columns: Sequence[str] | None = None,
+        floats: bool = False,
+        **rows: Unpack[ReadRange],
     ) -> pl.LazyFrame:
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
@@ -1609,7 +1621,7 @@ class AwaitedServices(ThreadedFace[Services]):
         >>> store.scan("stock_bars", end="2024-01-06").select("close").max().collect().item() > 180
         True
         """
-        return await self._run(self._body.observations.scan, dataset, columns=columns, **rows)
+        return await self._run(self._body.observations.scan, dataset, columns=columns, floats=floats, **rows)
 
     async def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
@@ -1633,6 +1645,7 @@ class AwaitedServices(ThreadedFace[Services]):
         columns: Sequence[str] | None = None,
         source: SourceNames = None,
         rollup: bool = True,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """Bars of a stock or coin; `adjust="split"` restates earlier prices and volumes in today's shares.
 
@@ -1659,6 +1672,7 @@ class AwaitedServices(ThreadedFace[Services]):
             columns=columns,
             source=source,
             rollup=rollup,
+            floats=floats,
         )
 
     async def quotes(
@@ -1669,6 +1683,7 @@ class AwaitedServices(ThreadedFace[Services]):
         end: Instant | None = None,
         as_of: Instant | None = None,
         source: SourceNames = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
 
@@ -1679,7 +1694,9 @@ class AwaitedServices(ThreadedFace[Services]):
             NotFoundError: the symbol is not known, or of none of these kinds.
             InputError: a naive time, or `end` before `start`.
         """
-        return await self._run(self._body.observations.quotes, symbol, start=start, end=end, as_of=as_of, source=source)
+        return await self._run(
+            self._body.observations.quotes, symbol, start=start, end=end, as_of=as_of, source=source, floats=floats
+        )
 
     async def latest(
         self,
@@ -1719,6 +1736,7 @@ class AwaitedServices(ThreadedFace[Services]):
         timeframe: str | None = None,
         as_of: Instant | None = None,
         source: SourceNames = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """`left` with, beside each row, the newest row of its symbol that was available at its `ts`.
 
@@ -1742,6 +1760,7 @@ class AwaitedServices(ThreadedFace[Services]):
             timeframe=timeframe,
             as_of=as_of,
             source=source,
+            floats=floats,
         )
 
     async def sql(
@@ -1780,6 +1799,51 @@ class AwaitedServices(ThreadedFace[Services]):
             StoreError: there is no pg_dump for the server, it failed, or the server is a read replica.
         """
         return await self._run(self._body.backup, folder)
+
+    @property
+    def datasets(self) -> list[str]:
+        """The names of the datasets, whether they hold rows or not.
+
+        >>> store.datasets[:3]
+        ['stock_quote_snapshots', 'crypto_quote_snapshots', 'stock_bars']
+        """
+        return self._body.datasets
+
+    async def symbols(self, dataset: str | Dataset | None = None) -> list[str]:
+        """What there are rows of, in one dataset or in any, sorted; an instrument without rows is in `assets` alone.
+
+        >>> store.symbols("stock_bars")
+        ['AAPL']
+
+        Raises:
+            NotFoundError: the dataset is not known.
+        """
+        return await self._run(self._body.symbols, dataset)
+
+    async def coverage(
+        self,
+        dataset: str | Dataset | None = None,
+        *,
+        symbols: Symbols = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        floats: bool = False,
+    ) -> pl.DataFrame:
+        """What is here, a row a series: dataset, symbol, timeframe, source, first and last `ts`, and how many rows.
+
+        Nothing is read for it. Where `is_exact` is false the rows lie within first and last, and there are no more of
+        them than `rows`: an hour that was corrected is counted twice. `is_made` are bars that the store keeps of
+        others, `unmirrored_rows` those of the rows that wait for the mirror. Of `[start, end)` are the series that may
+        have rows in it, with the figures of the whole series.
+
+        >>> store.coverage("stock_bars").select("symbol", "timeframe", "rows").row(0)
+        ('AAPL', '1Day', 4)
+
+        Raises:
+            NotFoundError: the dataset or a symbol is not known.
+            InputError: a naive time, or `end` before `start`.
+        """
+        return await self._run(self._body.coverage, dataset, symbols=symbols, start=start, end=end, floats=floats)
 
     @property
     def assets(self) -> AwaitedAssetRepository:

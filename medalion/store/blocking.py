@@ -202,34 +202,50 @@ class BlockingMarketDataService(BlockingFace[MarketDataService]):
         return self._wait(self._body.get_latest_polymarket_snapshot, token)
 
     def get_stock_bars(
-        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
+        self,
+        symbol: str,
+        timeframe: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """The stored bars of a stock that open in `[start, end)`, oldest first."""
-        return self._wait(self._body.get_stock_bars, symbol, timeframe, start, end)
+        return self._wait(self._body.get_stock_bars, symbol, timeframe, start, end, floats=floats)
 
     def get_crypto_bars(
-        self, symbol: str, timeframe: str, start: Instant | None = None, end: Instant | None = None
+        self,
+        symbol: str,
+        timeframe: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """The stored bars of a coin that open in `[start, end)`, oldest first."""
-        return self._wait(self._body.get_crypto_bars, symbol, timeframe, start, end)
+        return self._wait(self._body.get_crypto_bars, symbol, timeframe, start, end, floats=floats)
 
     def get_polymarket_snapshots(
-        self, token: str, start: Instant | None = None, end: Instant | None = None
+        self, token: str, start: Instant | None = None, end: Instant | None = None, *, floats: bool = False
     ) -> pl.DataFrame:
         """The snapshots of an outcome in `[start, end)`, oldest first."""
-        return self._wait(self._body.get_polymarket_snapshots, token, start, end)
+        return self._wait(self._body.get_polymarket_snapshots, token, start, end, floats=floats)
 
-    def get_latest_stock_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
+    def get_latest_stock_bars(
+        self, symbol: str, timeframe: str, count: int = 1, *, floats: bool = False
+    ) -> pl.DataFrame:
         """The last `count` stored bars of a stock, oldest first."""
-        return self._wait(self._body.get_latest_stock_bars, symbol, timeframe, count)
+        return self._wait(self._body.get_latest_stock_bars, symbol, timeframe, count, floats=floats)
 
-    def get_latest_crypto_bars(self, symbol: str, timeframe: str, count: int = 1) -> pl.DataFrame:
+    def get_latest_crypto_bars(
+        self, symbol: str, timeframe: str, count: int = 1, *, floats: bool = False
+    ) -> pl.DataFrame:
         """The last `count` stored bars of a coin, oldest first."""
-        return self._wait(self._body.get_latest_crypto_bars, symbol, timeframe, count)
+        return self._wait(self._body.get_latest_crypto_bars, symbol, timeframe, count, floats=floats)
 
-    def get_latest_polymarket_snapshots(self, token: str, count: int = 1) -> pl.DataFrame:
+    def get_latest_polymarket_snapshots(self, token: str, count: int = 1, *, floats: bool = False) -> pl.DataFrame:
         """The last `count` snapshots of an outcome, oldest first."""
-        return self._wait(self._body.get_latest_polymarket_snapshots, token, count)
+        return self._wait(self._body.get_latest_polymarket_snapshots, token, count, floats=floats)
 
     def create_or_update_asset(
         self, symbol: str, *, asset_type: AssetType | str = AssetType.STOCK, **fields: Any
@@ -277,15 +293,16 @@ class BlockingMarketDataService(BlockingFace[MarketDataService]):
         end: Instant | None = None,
         *,
         timeframe: str | None = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
-        """The stored rows of a symbol in `[start, end)`, oldest first."""
-        return self._wait(self._body.between, dataset, symbol, start, end, timeframe=timeframe)
+        """The stored rows of a symbol in `[start, end)`, oldest first; with `floats` no decimals."""
+        return self._wait(self._body.between, dataset, symbol, start, end, timeframe=timeframe, floats=floats)
 
     def last(
-        self, dataset: str | Dataset, symbol: str, count: int = 1, *, timeframe: str | None = None
+        self, dataset: str | Dataset, symbol: str, count: int = 1, *, timeframe: str | None = None, floats: bool = False
     ) -> pl.DataFrame:
         """The last `count` stored rows of a symbol, oldest first; raises InputError for less than one."""
-        return self._wait(self._body.last, dataset, symbol, count, timeframe=timeframe)
+        return self._wait(self._body.last, dataset, symbol, count, timeframe=timeframe, floats=floats)
 
 
 class BlockingJournal(BlockingFace[Journal]):
@@ -839,8 +856,9 @@ class BlockingStatistics(BlockingFace[Statistics]):
         *,
         calendar: InstrumentKind | str | None = None,
         as_of: Instant | None = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
-        """Account value by session: `ts`, `value`, `cash`, `flow`, oldest first; exact decimals.
+        """Account value by session: `ts`, `value`, `cash`, `flow`, oldest first; exact decimals, or Float64.
 
         `ts` is midnight UTC of the session's day, as the `ts` of its daily bar, and `value` is cash and holdings at its
         end; the sessions are those of `[start, end)`. The first row stands before them: the session before, or the day
@@ -852,7 +870,7 @@ class BlockingStatistics(BlockingFace[Statistics]):
         holding is marked with the last price known: a bar's close, an option quote's middle, a snapshot, or an own
         fill. Prices are taken as stored, and so have to be of the shares of their day, not adjusted for later splits.
         """
-        return self._wait(self._body.equity, account, start, end, calendar=calendar, as_of=as_of)
+        return self._wait(self._body.equity, account, start, end, calendar=calendar, as_of=as_of, floats=floats)
 
     def performance(
         self,
@@ -1998,7 +2016,12 @@ class BlockingServices(BlockingFace[Services]):
         )
 
     def read(
-        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
+        self,
+        dataset: str | Dataset,
+        *,
+        columns: Sequence[str] | None = None,
+        floats: bool = False,
+        **rows: Unpack[ReadRange],
     ) -> pl.DataFrame:
         """The current rows of `[start, end)`, sorted by symbol, (timeframe,) ts, with the dataset's schema.
 
@@ -2014,10 +2037,15 @@ class BlockingServices(BlockingFace[Services]):
             InputError: a naive time, `end` before `start`, an unknown column, or an `as_of` that is not settled.
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
-        return self._body.observations.read(dataset, columns=columns, **rows)
+        return self._body.observations.read(dataset, columns=columns, floats=floats, **rows)
 
     def scan(
-        self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
+        self,
+        dataset: str | Dataset,
+        *,
+        columns: Sequence[str] | None = None,
+        floats: bool = False,
+        **rows: Unpack[ReadRange],
     ) -> pl.LazyFrame:
         """The same as `read`, lazily: filters and projections reach the files, and the result may exceed memory.
 
@@ -2026,7 +2054,7 @@ class BlockingServices(BlockingFace[Services]):
         >>> store.scan("stock_bars", end="2024-01-06").select("close").max().collect().item() > 180
         True
         """
-        return self._body.observations.scan(dataset, columns=columns, **rows)
+        return self._body.observations.scan(dataset, columns=columns, floats=floats, **rows)
 
     def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
@@ -2050,6 +2078,7 @@ class BlockingServices(BlockingFace[Services]):
         columns: Sequence[str] | None = None,
         source: SourceNames = None,
         rollup: bool = True,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """Bars of a stock or coin; `adjust="split"` restates earlier prices and volumes in today's shares.
 
@@ -2075,6 +2104,7 @@ class BlockingServices(BlockingFace[Services]):
             columns=columns,
             source=source,
             rollup=rollup,
+            floats=floats,
         )
 
     def quotes(
@@ -2085,6 +2115,7 @@ class BlockingServices(BlockingFace[Services]):
         end: Instant | None = None,
         as_of: Instant | None = None,
         source: SourceNames = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """Quotes of a stock, coin or option contract, with `mid_price`, of `[start, end)`, oldest first.
 
@@ -2095,7 +2126,7 @@ class BlockingServices(BlockingFace[Services]):
             NotFoundError: the symbol is not known, or of none of these kinds.
             InputError: a naive time, or `end` before `start`.
         """
-        return self._body.observations.quotes(symbol, start=start, end=end, as_of=as_of, source=source)
+        return self._body.observations.quotes(symbol, start=start, end=end, as_of=as_of, source=source, floats=floats)
 
     def latest(
         self,
@@ -2133,6 +2164,7 @@ class BlockingServices(BlockingFace[Services]):
         timeframe: str | None = None,
         as_of: Instant | None = None,
         source: SourceNames = None,
+        floats: bool = False,
     ) -> pl.DataFrame:
         """`left` with, beside each row, the newest row of its symbol that was available at its `ts`.
 
@@ -2149,7 +2181,7 @@ class BlockingServices(BlockingFace[Services]):
             InputError: `left` lacks a column, or its times have no zone; bars without `timeframe`.
         """
         return self._body.observations.asof(
-            left, dataset, tolerance=tolerance, timeframe=timeframe, as_of=as_of, source=source
+            left, dataset, tolerance=tolerance, timeframe=timeframe, as_of=as_of, source=source, floats=floats
         )
 
     def sql(
@@ -2188,6 +2220,51 @@ class BlockingServices(BlockingFace[Services]):
             StoreError: there is no pg_dump for the server, it failed, or the server is a read replica.
         """
         return self._body.backup(folder)
+
+    @property
+    def datasets(self) -> list[str]:
+        """The names of the datasets, whether they hold rows or not.
+
+        >>> store.datasets[:3]
+        ['stock_quote_snapshots', 'crypto_quote_snapshots', 'stock_bars']
+        """
+        return self._body.datasets
+
+    def symbols(self, dataset: str | Dataset | None = None) -> list[str]:
+        """What there are rows of, in one dataset or in any, sorted; an instrument without rows is in `assets` alone.
+
+        >>> store.symbols("stock_bars")
+        ['AAPL']
+
+        Raises:
+            NotFoundError: the dataset is not known.
+        """
+        return self._body.symbols(dataset)
+
+    def coverage(
+        self,
+        dataset: str | Dataset | None = None,
+        *,
+        symbols: Symbols = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        floats: bool = False,
+    ) -> pl.DataFrame:
+        """What is here, a row a series: dataset, symbol, timeframe, source, first and last `ts`, and how many rows.
+
+        Nothing is read for it. Where `is_exact` is false the rows lie within first and last, and there are no more of
+        them than `rows`: an hour that was corrected is counted twice. `is_made` are bars that the store keeps of
+        others, `unmirrored_rows` those of the rows that wait for the mirror. Of `[start, end)` are the series that may
+        have rows in it, with the figures of the whole series.
+
+        >>> store.coverage("stock_bars").select("symbol", "timeframe", "rows").row(0)
+        ('AAPL', '1Day', 4)
+
+        Raises:
+            NotFoundError: the dataset or a symbol is not known.
+            InputError: a naive time, or `end` before `start`.
+        """
+        return self._body.coverage(dataset, symbols=symbols, start=start, end=end, floats=floats)
 
     @property
     def assets(self) -> BlockingAssetRepository:

@@ -12,6 +12,7 @@ import anyio
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
+from medalion.core.tracebacks import all_told_shortly
 from oltp.repositories.unit_of_work import UnitOfWork
 
 B = TypeVar("B")
@@ -43,6 +44,10 @@ class Face:
     """Shows its public names, and answers a name that it has not with the nearest."""
 
     _called: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        all_told_shortly(cls)
 
     def __dir__(self) -> list[str]:
         return [name for name in dir(type(self)) if not name.startswith("_")]

@@ -16,6 +16,7 @@ from medalion.core.settings import Settings
 from medalion.journal.anchors import Anchors
 from medalion.journal.metrics import Metrics
 from medalion.mirror.copy import Copier
+from medalion.observations.coverage import Coverage
 from medalion.services.mirror import Mirror
 from medalion.services.observations import Observations
 from medalion.services.rollups import Rollups
@@ -26,7 +27,7 @@ from oltp.ledger.identity import has_lake, store_id
 from oltp.schema.fingerprint import checked_revision
 from oltp.schema.revision import head
 from oltp.server.embedded import EmbeddedPostgres
-from oltp.server.engine import Postgres, parse_url
+from oltp.server.engine import Postgres, parse_url, shown
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -89,6 +90,7 @@ class Parts:
             self.postgres, self.lake, self.copier, record=record, slow_ms=settings.slow_query_ms
         )
         self.sources = Sources(self.postgres)
+        self.coverage = Coverage(self.postgres, self.lake)
         self.rollups = Rollups(self.postgres, self.lake, self.observations.bar_reads)
         self.anchors = Anchors(self.postgres, self.lake)
         self.background = self._background() if settings.mirror_background and not self.postgres.is_replica else []
@@ -162,6 +164,13 @@ class Parts:
         self.postgres.close()
         if self.embedded:
             self.embedded.stop()
+
+    def __str__(self) -> str:
+        """Where it is, as an argument of `open` would say it; without a password."""
+        settings = self.settings
+        where = f"data_dir={str(settings.data_dir)!r}" if self.embedded else repr(shown(self.postgres.url))
+        lake = "" if settings.lake is None else f", lake={settings.lake!r}"
+        return f"{where}{lake}{', closed' if self.is_closed else ''}"
 
     def _bound_lake(self, place: Place, *, is_rebinding: bool) -> Lake:
         with self.postgres.connection() as connection:

@@ -6,9 +6,14 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 from anyio import to_thread
 
+from medalion.core.datasets import DATASETS, Dataset
+from medalion.core.frames import as_floats
+from medalion.core.time import Instant
 from medalion.market.quotes import Market, Row, StoredMarket
+from medalion.observations.arguments import Symbols
 from medalion.services.audit import Audit
 from medalion.services.jobs import Jobs
 from medalion.services.journal import Journal
@@ -86,6 +91,52 @@ class Services:
     def sources(self) -> Sources:
         """Which feeds have rows, and which of them answers first: `list()`, `prefer()`."""
         return self._parts().sources
+
+    @property
+    def datasets(self) -> list[str]:
+        """The names of the datasets, whether they hold rows or not.
+
+        >>> store.datasets[:3]
+        ['stock_quote_snapshots', 'crypto_quote_snapshots', 'stock_bars']
+        """
+        return list(DATASETS)
+
+    def symbols(self, dataset: str | Dataset | None = None) -> list[str]:
+        """What there are rows of, in one dataset or in any, sorted; an instrument without rows is in `assets` alone.
+
+        >>> store.symbols("stock_bars")
+        ['AAPL']
+
+        Raises:
+            NotFoundError: the dataset is not known.
+        """
+        return self._parts().coverage.symbols(dataset)
+
+    def coverage(
+        self,
+        dataset: str | Dataset | None = None,
+        *,
+        symbols: Symbols = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        floats: bool = False,
+    ) -> pl.DataFrame:
+        """What is here, a row a series: dataset, symbol, timeframe, source, first and last `ts`, and how many rows.
+
+        Nothing is read for it. Where `is_exact` is false the rows lie within first and last, and there are no more of
+        them than `rows`: an hour that was corrected is counted twice. `is_made` are bars that the store keeps of
+        others, `unmirrored_rows` those of the rows that wait for the mirror. Of `[start, end)` are the series that may
+        have rows in it, with the figures of the whole series.
+
+        >>> store.coverage("stock_bars").select("symbol", "timeframe", "rows").row(0)
+        ('AAPL', '1Day', 4)
+
+        Raises:
+            NotFoundError: the dataset or a symbol is not known.
+            InputError: a naive time, or `end` before `start`.
+        """
+        found = self._parts().coverage.frame(dataset, symbols=symbols, start=start, end=end)
+        return as_floats(found) if floats else found
 
     @property
     def rollups(self) -> Rollups:

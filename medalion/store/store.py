@@ -1,25 +1,39 @@
 """Store and AsyncStore: open, close, and what is between on the faces that are generated."""
 
+import atexit
+import logging
 import threading
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
+from weakref import WeakSet
 
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 
 from medalion.core.errors import StoreError
 from medalion.core.settings import Settings, settings_of
+from medalion.core.tracebacks import told_shortly
 from medalion.store.awaited import AwaitedServices
 from medalion.store.blocking import BlockingServices
+from medalion.store.card import card, html
 from medalion.store.faces import LoopThread
 from medalion.store.fields import SettingsFields
 from medalion.store.parts import Parts
 from medalion.store.services import Services
+from medalion.store.spec import StoreSpec
+
+_logger = logging.getLogger(__name__)
+_open: WeakSet["Store | AsyncStore"] = WeakSet()
+_opened_for: dict[str, "Store"] = {}
 
 
 class AsyncStore(AwaitedServices):
-    """The store on an event loop: `async with medalion.open_async() as store:`; queries and CPU work run in threads."""
+    """The store on an event loop: `async with medalion.open_async() as store:`; queries and CPU work run in threads.
+
+    `store = await medalion.open_async()` opens it as well, and `await store.close()` or the program's end closes it.
+    """
 
     _called = "a store"
 
@@ -35,8 +49,13 @@ class AsyncStore(AwaitedServices):
         return self._opened
 
     async def __aenter__(self) -> Self:
-        self._opened = await to_thread.run_sync(Parts, self._settings)
+        if self._opened is None:
+            self._opened = await to_thread.run_sync(Parts, self._settings)
+            _open.add(self)
         return self
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        return self.__aenter__().__await__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -49,12 +68,22 @@ class AsyncStore(AwaitedServices):
             await self._opened.postgres.dispose()
             await to_thread.run_sync(self._opened.close)
 
+    def _close_at_exit(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def __reduce__(self) -> tuple[Callable[[StoreSpec], "AsyncStore"], tuple[StoreSpec]]:
+        return _async_store_of, (StoreSpec.of(self._settings),)
+
     def __repr__(self) -> str:
-        return f"AsyncStore({self._opened.postgres!r})" if self._opened else "AsyncStore(not open)"
+        return f"AsyncStore({self._opened or 'not open'})"
 
 
 class Store(BlockingServices):
-    """The store for notebooks and scripts: every call blocks until it is done. Safe to use from several threads."""
+    """The store for notebooks and scripts: every call blocks until it is done. Safe to use from several threads.
+
+    It can be pickled: where it is unpickled, as in a pool of spawned processes, it opens its own on the same data.
+    """
 
     _called = "a store"
 
@@ -63,6 +92,7 @@ class Store(BlockingServices):
         super().__init__(Services(self._parts.used), self._loop)
         self._loop_thread: LoopThread | None = None
         self._lock = threading.Lock()
+        _open.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -83,8 +113,20 @@ class Store(BlockingServices):
             loop.stop()
         self._parts.close()
 
+    def _close_at_exit(self) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[[StoreSpec], "Store"], tuple[StoreSpec]]:
+        return _store_of, (StoreSpec.of(self._parts.settings),)
+
     def __repr__(self) -> str:
-        return f"Store({self._parts.postgres!r})"
+        return f"Store({self._parts})"
+
+    def _repr_html_(self) -> str:
+        """What it holds, for a notebook."""
+        if self._parts.is_closed or not self._parts.is_ours:
+            return html(repr(self), None)
+        return html(repr(self), card(self.coverage()))
 
     def _loop(self) -> BlockingPortal:
         """The event loop on which the async services run, in a thread of its own, started on first use."""
@@ -95,6 +137,33 @@ class Store(BlockingServices):
             return self._loop_thread.portal
 
 
+def _store_of(spec: StoreSpec) -> Store:
+    """The store of that spec in this process, opened once however often it is sent here."""
+    key = repr(spec)
+    store = _opened_for.get(key)
+    if store is None or store._parts.is_closed:
+        store = _opened_for[key] = Store(spec.settings())
+    return store
+
+
+def _async_store_of(spec: StoreSpec) -> AsyncStore:
+    return AsyncStore(spec.settings())
+
+
+@atexit.register
+def _close_all() -> None:
+    """A program that ends without closing its stores, or dies of an exception, leaves nothing behind and says nothing.
+
+    What fails now, when threads and modules are on their way out, only a debugger wants to know.
+    """
+    for store in list(_open):
+        try:
+            store._close_at_exit()
+        except Exception:
+            _logger.debug("a store was not closed at exit", exc_info=True)
+
+
+@told_shortly
 def open(
     url: str | None = None,
     *,

@@ -145,6 +145,16 @@ def stored(selection: Selection) -> tuple[pl.DataFrame, bool]:
     return rows, not twice and not selection.hot.height and is_one_timeframe
 
 
+def streamed(selection: Selection, names: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """The same a part at a time, of some columns and in no order, so that they need not be in memory at once.
+
+    Raises:
+        CorruptLakeError: a file that the log names is missing or damaged.
+        StoreUnavailableError: an object store does not answer.
+    """
+    return _parts(selection, list(names), None)
+
+
 def _parts(selection: Selection, names: list[str], predicate: pl.Expr | None) -> Iterator[pl.DataFrame]:
     """The current rows as stored that a predicate keeps, in no order and a part at a time, at least one."""
     once, twice = selection.paths

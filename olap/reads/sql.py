@@ -1,6 +1,7 @@
-"""DuckDB over pinned files, unmirrored rows and tables of the books: one statement, and only a SELECT."""
+"""DuckDB over pinned files, unmirrored rows and tables of the books: one statement, and only one that reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from secrets import token_hex
 from typing import cast
@@ -21,13 +22,31 @@ from olap.reads.scan import RANK, Selection, ranks, resolving, touched
 _SHOWN_ARRIVAL = tuple(column for column in ARRIVAL if column.name in ("recorded_at", "write_id"))
 
 
-def database(selections: Mapping[str, Selection], tables: Mapping[str, pa.Table]) -> duckdb.DuckDBPyConnection:
+@dataclass(frozen=True)
+class Tables:
+    """Views of datasets and tables of the books, by name, by which a database is made."""
+
+    selections: Mapping[str, Selection] = field(default_factory=dict)
+    others: Mapping[str, pa.Table] = field(default_factory=dict)
+
+
+NO_TABLES = Tables()
+
+
+def database(
+    selections: Mapping[str, Selection], tables: Mapping[str, pa.Table], empty: Tables = NO_TABLES
+) -> duckdb.DuckDBPyConnection:
     """An in-memory database with views of pinned datasets, by name, and the given tables as its tables.
 
-    It can open the pinned files and nothing else: no other file, no network, no extension.
+    Those of `empty`, without rows, are there to be listed and described. It can open the pinned files and nothing else:
+    no other file, no network, no extension.
     """
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
+    for name, selection in empty.selections.items():
+        _make_empty(connection, name, selection.hot.to_arrow(), partial(_view, selection, None, None, ranked=""))
+    for name, table in empty.others.items():
+        _make_empty(connection, name, table, lambda *, hot: f"SELECT * FROM {hot}")
     files: list[str] = []
     for name, selection in selections.items():
         parts: list[str | None] = []
@@ -48,6 +67,14 @@ def database(selections: Mapping[str, Selection], tables: Mapping[str, pa.Table]
     return connection
 
 
+def _make_empty(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table, shown: Callable[..., str]) -> None:
+    """A table of its own, so that nothing is listed beside it."""
+    hot = f"hot_{token_hex(8)}"
+    connection.register(hot, rows)
+    connection.execute(f"CREATE TABLE {_quoted(name)} AS {shown(hot=hot)}")
+    connection.unregister(hot)
+
+
 def run(
     selections: Mapping[str, Selection],
     tables: Mapping[str, pa.Table],
@@ -55,10 +82,13 @@ def run(
     parameters: Mapping[str, object],
     *,
     timeout: float | None = None,
+    empty: Tables = NO_TABLES,
+    expands: bool = False,
 ) -> duckdb.DuckDBPyRelation:
     """The query's relation; it keeps the database alive, and evaluating it twice gives the same answer.
 
     What it may read of the files is proven before. An evaluation that takes longer than `timeout` seconds is stopped.
+    One that `expands` reads as soon as it is planned.
 
     Raises:
         InputError: a name, type or parameter in it is wrong.
@@ -72,8 +102,8 @@ def run(
             for names in each.paths:
                 # By the first of a list DuckDB tells what columns there are.
                 prove(each.place, names[:1], Touched())
-        connection = database(selections, tables)
-        if not all(is_proven(each.place, each.files.path) for each in views):
+        connection = database(selections, tables, empty)
+        if not expands and not all(is_proven(each.place, each.files.path) for each in views):
             files = (path for each in views for path in each.files.path)
             shown = repr([(name, each.series, each.preference) for name, each in selections.items()])
             ours = partial(_prove_footprint, views, footprint(connection, query, parameters, files, shown=shown))

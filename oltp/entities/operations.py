@@ -111,6 +111,26 @@ class MirrorState(Base):
     folded_until: Mapped[int] = mapped_column(
         sa.BigInteger, default=0, server_default=sa.text("0"), doc="The highest id among the folded writes."
     )
+    counted: Mapped[int] = mapped_column(
+        sa.BigInteger, default=0, server_default=sa.text("0"), doc="The batch up to which series are counted; -1: none."
+    )
+
+
+class SeriesCoverage(Base):
+    """What the lake holds of one series: of an instrument, from a source, in a timeframe."""
+
+    __tablename__ = "series_coverage"
+
+    dataset: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
+    instrument_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    timeframe: Mapped[str] = mapped_column(primary_key=True, doc="Empty where the dataset has none.")
+    symbol: Mapped[str] = mapped_column(doc="As its newest rows name it.")
+    first_ts: Mapped[datetime] = mapped_column(doc="No row is before it.")
+    last_ts: Mapped[datetime] = mapped_column(doc="No row is after it.")
+    rows: Mapped[int] = mapped_column(sa.BigInteger, doc="At most so many rows are read.")
+    is_exact: Mapped[bool] = mapped_column(doc="Whether both are so to the row.")
+    is_stale: Mapped[bool] = mapped_column(doc="Rows were deleted since: the range must be counted.")
 
 
 class StoreIdentity(Base):

@@ -1,13 +1,15 @@
 """Names → instruments: which number a symbol has."""
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime
-from difflib import get_close_matches
+from decimal import Decimal
 from fractions import Fraction
 
 import polars as pl
 
 from medalion.core.datasets import Dataset
+from medalion.core.enums import InstrumentKind
 from medalion.core.errors import InputError, NotFoundError
 from oltp.server.engine import Connection
 
@@ -58,16 +60,53 @@ def with_instruments(connection: Connection, dataset: Dataset, rows: pl.DataFram
 
 def unknown_symbol(connection: Connection, dataset: Dataset, symbol: str) -> NotFoundError:
     """The error for a symbol without instrument, with the nearest names."""
+    return unknown_instrument(connection, [dataset.kind], symbol)
+
+
+def unknown_instrument(connection: Connection, kinds: Sequence[InstrumentKind], symbol: str) -> NotFoundError:
+    """The error for a symbol that names none of some kinds: with the nearest names, what it is instead, and the call
+    that makes it one of the first kind.
+    """
+    named = [kind.value for kind in kinds]
     known = connection.execute(
-        "SELECT symbol FROM instruments WHERE kind = %s ORDER BY symbol LIMIT 10000", (dataset.kind.value,)
+        """(SELECT symbol FROM instruments WHERE kind = ANY(%(kinds)s) AND lower(symbol) = lower(%(symbol)s) LIMIT 10)
+           UNION (SELECT symbol FROM instruments WHERE kind = ANY(%(kinds)s) ORDER BY symbol LIMIT 10000)""",
+        {"kinds": named, "symbol": symbol},
     ).fetchall()
-    names = get_close_matches(symbol, [name for (name,) in known])
+    others = sorted(kinds_of(connection, [symbol]).get(symbol, ()))
+    is_other = f"{symbol!r} is {' and '.join(others)}; to have it as {named[0]} too, " if others else ""
     return NotFoundError(
-        f"{dataset.kind.value} symbol",
+        f"{' or '.join(named)} symbol",
         symbol,
-        known=names,
-        hint="create it first, e.g. store.assets.create(symbol=...)",
+        known=sorted(name for (name,) in known),
+        hint=f"{is_other}create it first: {creation(kinds[0], symbol)}",
     )
+
+
+def creation(kind: InstrumentKind, symbol: str) -> str:
+    """The call that makes an instrument of that name; in backticks where it is complete.
+
+    >>> creation(InstrumentKind.STOCK, "AAPL")
+    "`store.assets.create(symbol='AAPL', name='AAPL', asset_type='stock')`"
+    """
+    if kind is InstrumentKind.OUTCOME:
+        market = f"{{'condition_id': '0x…', 'outcomes': [{{'token_id': {symbol!r}, 'outcome': 'Yes'}}]}}"
+        return f"store.market_data.store_polymarket_event(event_id='…', title='…', markets=[{market}])"
+    if kind is not InstrumentKind.OPTION:
+        return f"`store.assets.create(symbol={symbol!r}, name={symbol!r}, asset_type={kind.value!r})`"
+    terms = _OCC.fullmatch(symbol)
+    if terms is None:
+        return "store.market_data.store_option_contract(symbol=…, underlying_symbol=…, …), as AAPL240119C00190000"
+    year, month, day = (int(terms["expiry"][place : place + 2]) for place in (0, 2, 4))
+    strike, side = Decimal(terms["strike"]) / 1000, "call" if terms["side"] == "C" else "put"
+    return (
+        "`from datetime import date; from decimal import Decimal; store.market_data.store_option_contract("
+        f"symbol={symbol!r}, underlying_symbol={terms['root']!r}, expiration_date=date({2000 + year}, {month}, {day}), "
+        f"option_type={side!r}, strike_price=Decimal('{strike.normalize():f}'))`"
+    )
+
+
+_OCC = re.compile(r"(?P<root>[A-Z][A-Z0-9.]{0,5}) *(?P<expiry>[0-9]{6})(?P<side>[CP])(?P<strike>[0-9]{8})")
 
 
 def kinds_of(connection: Connection, symbols: Sequence[str]) -> dict[str, set[str]]:

@@ -20,6 +20,7 @@ from oltp.hot.tables import last_name
 from oltp.hot.writes import open_write_mark
 from oltp.ledger import batches
 from oltp.ledger.batches import Batch
+from oltp.ledger.series import forget_counts
 from oltp.server.engine import Connection, holding, one
 
 _NAMES = """
@@ -170,6 +171,7 @@ def rebind(
             (batch, known_until, dataset.name),
         )
         connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(last_name(dataset))))
+        forget_counts(connection, dataset)
 
 
 def _adopt(connection: Connection, dataset: Dataset, adopted: pl.DataFrame, batch: int) -> None:

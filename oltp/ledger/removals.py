@@ -17,6 +17,7 @@ from medalion.core.datasets import Dataset
 from oltp.hot.tables import last_name
 from oltp.ledger import batches
 from oltp.ledger.folding import folded
+from oltp.ledger.series import mark_removed
 from oltp.server.engine import Connection, one
 
 
@@ -136,6 +137,7 @@ def note_removal(connection: Connection, dataset: Dataset) -> None:
             ).format(sql.Identifier(last_name(dataset))),
             (dataset.name, dataset.name),
         )
+        mark_removed(connection, dataset)
         connection.execute(
             """UPDATE mirror_state SET folded_rows = (removal->'folded'->>0)::bigint,
                                        folded_checksum = (removal->'folded'->>1)::bigint WHERE dataset = %s""",

@@ -23,6 +23,7 @@ Which: TypeAlias = Entity | UUID | str
 
 _KEPT = frozenset({"id", "created_at", "updated_at", "is_deleted", "deleted_at", "row_version", "instrument_id"})
 _SUGGESTED_FROM = 10_000
+_GIVEN = "medalion given"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,20 @@ class Page(Generic[T]):
     number: int
     size: int
     total: int
+
+
+def keep_given(session: AsyncSession, entity: Entity) -> None:
+    """Note what a caller's entity says, before a unit of work takes it in; see `give_back`."""
+    names = {attribute.key for attribute in sa.inspect(type(entity)).column_attrs}
+    values = {name: value for name, value in vars(entity).items() if name in names}
+    session.info.setdefault(_GIVEN, []).append((entity, values))
+
+
+def give_back(session: AsyncSession) -> None:
+    """Leave entities of callers readable after a unit of work that failed: a rollback would take their values."""
+    for entity, values in session.info.pop(_GIVEN, ()):
+        for name, value in values.items():
+            orm.attributes.set_committed_value(entity, name, value)
 
 
 def id_of(which: Which) -> UUID:
@@ -250,6 +265,7 @@ class Repository(Generic[T]):
     async def _held(self, which: T | UUID | str) -> T:
         if not isinstance(which, Entity):
             return await self.get(which, lock=True)
+        keep_given(self._session, which)
         self._session.add(which)
         return which
 
@@ -262,14 +278,14 @@ class Repository(Generic[T]):
         statement = self._select().where(self.model.id == id_of(which)).options(*options)
         return self._one(await self._all(statement.execution_options(populate_existing=True)), which)
 
-    async def _named(self, attribute: orm.InstrumentedAttribute[str], name: str, **equal: Any) -> T:
-        """The newest entity of that name; if there is none, the error names the nearest."""
+    async def _named(self, attribute: orm.InstrumentedAttribute[str], name: str, *, hint: str = "", **equal: Any) -> T:
+        """The newest entity of that name; if there is none, the error names the nearest, and says the hint."""
         found = await self.first(attribute == name, order=(self.model.id.desc(),), **equal)
         if found is None:
             names = sa.select(attribute).where(sa.not_(self.model.is_deleted), *self._where((), equal))
             with translated():
                 known = list(await self._session.scalars(names.limit(_SUGGESTED_FROM)))
-            raise NotFoundError(self.model.__name__, name, known=known)
+            raise NotFoundError(self.model.__name__, name, known=known, hint=hint)
         return found
 
     def _one(self, found: Sequence[T], which: object) -> T:

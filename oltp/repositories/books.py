@@ -50,12 +50,14 @@ class AssetRepository(Repository[Asset]):
             NotFoundError: there is none; names the nearest.
             InputError: assets of several types share it and `asset_type` is not given.
         """
+        kind = AssetType.STOCK if asset_type is None else asset_type
+        hint = f"create it first: `store.assets.create(symbol={symbol!r}, name={symbol!r}, asset_type={str(kind)!r})`"
         if asset_type is not None:
-            return await self._named(Asset.symbol, symbol, asset_type=asset_type)
+            return await self._named(Asset.symbol, symbol, hint=hint, asset_type=asset_type)
         types = [asset.asset_type.value for asset in await self.find(symbol=symbol)]
         if len(types) > 1:
             raise InputError(f"{symbol!r} is {' and '.join(types)}; give asset_type", given=symbol, expected=types)
-        return await self._named(Asset.symbol, symbol)
+        return await self._named(Asset.symbol, symbol, hint=hint)
 
     async def by_type(self, asset_type: AssetType) -> list[Asset]:
         """The assets of a type, by symbol."""

@@ -65,6 +65,12 @@ def entity_table(
     return _decoded(fetched, columns)
 
 
+def empty_table(connection: Any, name: str) -> pa.Table:
+    """The table with its columns and no row."""
+    none = sql.SQL("(SELECT * FROM {} LIMIT 0) AS none").format(sql.Identifier(name))
+    return entity_table(connection, name, rows=none)
+
+
 def _selected(kind: sa.types.TypeEngine[Any]) -> str:
     if isinstance(kind, sa.types.TypeDecorator):
         kind = kind.impl_instance

@@ -15,7 +15,7 @@ from medalion.core.errors import InputError, StoreUnavailableError
 from oltp.entities.base import LiveSession
 from oltp.repositories import books as of
 from oltp.repositories import records
-from oltp.repositories.base import Repository
+from oltp.repositories.base import Repository, give_back
 from oltp.server.translation import translated, translation
 from oltp.statements.prepared import Prepared
 
@@ -141,6 +141,9 @@ class UnitOfWork:
             # A connection that is lost has nothing to roll back: what went wrong before is what the caller must know.
             if error is None:
                 raise
+        finally:
+            if error is not None:
+                give_back(self.session)
         if error is not None and (ours := translation(error)) is not None:
             raise ours from error
 

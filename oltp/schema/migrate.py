@@ -1,6 +1,7 @@
 """Bringing a database to the schema of this release, and saying where it differs from it."""
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -23,6 +24,9 @@ from oltp.server.translation import translated
 for dataset in DATASETS.values():
     hot_table(dataset, METADATA)
     last_table(dataset, METADATA)
+
+# What it does is said by who asked for it; a program that logs everything need not be told twice.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 # Two processes that open a new database at once take turns; the number is the name in ASCII.
 _LOCK = int.from_bytes(b"medalion")

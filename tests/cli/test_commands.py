@@ -196,6 +196,7 @@ def test_an_entity_table_shows_what_a_frame_cannot_print(place: tuple[str, ...])
     assert len(bytes.fromhex(row["hash"])) == 32
     assert row["changes"] is None
     assert row["entity_id"] in run(*place, "sql", query).stdout
+    assert row["hash"] in run(*place, "sql", query, "--wide").stdout
 
 
 def test_text_that_would_steer_a_terminal_is_shown_as_what_it_is() -> None:
@@ -219,13 +220,28 @@ def test_a_cell_shows_the_whole_value(value: object, shown: str) -> None:
     assert cell_text(value) == shown
 
 
-def test_a_table_is_as_wide_as_its_rows_and_takes_markup_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    wide = "x" * 500
-    emit(pl.DataFrame({"[red]": [wide, "[/red]"], "n": [1, 22]}))
-    header, _, first, second = capsys.readouterr().out.splitlines()
-    assert header.startswith("[red]")
-    assert first == f"{wide}    1"
-    assert second.split() == ["[/red]", "22"]
+def test_a_table_fits_the_terminal_and_takes_markup_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pl.DataFrame({"[red]": ["x" * 500, "[/red]"], "n": [1, 22], "rest": [10**70, 1]}, strict=False)
+    emit(frame.with_columns(rest=pl.lit(Decimal(10) ** 37)))
+    out, err = capsys.readouterr()
+    assert out.startswith("[red]")
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.count("x") == 500
+    assert out.splitlines()[-1].split()[:2] == ["[/red]", "22"]
+    assert err == ""
+    emit(pl.DataFrame({f"column {place}": [10**15] for place in range(9)}))
+    out, err = capsys.readouterr()
+    assert max(map(len, out.splitlines())) <= 80
+    assert err == "left out for want of room: column 4, column 5, column 6, column 7, column 8; --wide shows all\n"
+
+
+def test_wide_tables_are_as_wide_as_they_are(place: tuple[str, ...]) -> None:
+    narrow = run(*place, "read", "stock_bars")
+    assert max(map(len, narrow.stdout.splitlines())) <= 80
+    assert "--wide shows all" in narrow.stderr
+    wide = run(*place, "--wide", "read", "stock_bars")
+    assert "instrument_id" in wide.stdout.splitlines()[0]
+    assert "--wide" not in wide.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error(place: tuple[str, ...]) -> None:

@@ -192,7 +192,7 @@ main()
 
 
 def test_a_wrong_name_loads_no_engine(made: Path) -> None:
-    engines = ("polars", "duckdb", "sqlalchemy", "psycopg", "deltalake", "alembic", "pydantic_settings")
+    engines = ("polars", "duckdb", "sqlalchemy", "psycopg", "deltalake", "alembic")
     code = f"""
 import atexit, json, sys
 from medalion.cli import main

@@ -217,7 +217,7 @@ def test_orders_meet_the_open_and_marks_the_close(bars: pl.DataFrame) -> None:
         assert (quote.bid, quote.ask) == (price, price)
 
 
-def replayed(store: Store, **span: str) -> tuple[Any, ReplayResult]:
+def replayed(store: Store, **span: Any) -> tuple[Any, ReplayResult]:
     """The strategy over a part of the store's bars, in the account `demo`."""
     market = ReplayMarket(store.read("stock_bars", timeframe="1Day", **span))
     trading = store.backtest(market)

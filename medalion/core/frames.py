@@ -14,10 +14,11 @@ import polars as pl
 import pyarrow as pa
 
 from medalion.core.checksum import row_hashes
-from medalion.core.datasets import EVENT_ID, TIMEFRAME, Availability, Column, Dataset
+from medalion.core.datasets import EVENT_ID, TIMEFRAME, Availability, Column, Dataset, Rule
 from medalion.core.decimals import OnBad, exact_decimals, refuse
 from medalion.core.errors import InputError
 from medalion.core.money import cash
+from medalion.core.rules import check_rules, spelled_side
 from medalion.core.text import checked_name
 from medalion.core.time import Timeframe
 
@@ -83,7 +84,8 @@ def conform(dataset: Dataset, frame: Frame, *, source: str, on_bad: OnBad = refu
 
     Raises:
         InputError: a missing or unknown column, a wrong type, a time without zone, or a `source` column that says
-            otherwise than `source`; and by default a null in a key, or a number that decimal(18,8) cannot hold exactly.
+            otherwise than `source`; and by default a null in a key, a number that decimal(18,8) cannot hold exactly,
+            or a value that breaks a rule of its column.
     """
     checked_name(source, "source", longest=100)
     given = polars_frame(frame)
@@ -93,6 +95,7 @@ def conform(dataset: Dataset, frame: Frame, *, source: str, on_bad: OnBad = refu
     for column in dataset.derived:
         if column.name in given.columns:
             _check_derived(table, column, given[column.name], on_bad)
+    check_rules(dataset, table, on_bad)
     if EVENT_ID.name in columns:
         table = _with_event_ids(dataset, table)
     return table
@@ -194,6 +197,8 @@ def _column(dataset: Dataset, column: Column, frame: pl.DataFrame, source: str, 
         on_bad(series.is_null(), where, frame[column.name], "every row needs one")
     if column.name == TIMEFRAME.name:
         series = _timeframes(series, where, on_bad)
+    elif column.rule is Rule.SIDE:
+        series = spelled_side(series, where, on_bad)
     return series.alias(column.name)
 
 

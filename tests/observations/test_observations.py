@@ -78,7 +78,7 @@ def test_a_correction_replaces_and_history_stays(store: Store, dataset: Dataset,
     if mirrored:
         store.mirror.run()
     name = next(c.name for c in dataset.values if str(c.type).startswith("decimal"))
-    corrected = rows.with_columns(pl.lit(Decimal("9.5")).cast(rows.schema[name]).alias(name))
+    corrected = rows.with_columns(pl.lit(Decimal("0.5")).cast(rows.schema[name]).alias(name))
     second = store.write(dataset, corrected)
     assert_frame_equal(store.read(dataset), as_read(dataset, corrected, ids))
     assert_frame_equal(store.read(dataset, as_of=first.recorded_at), as_read(dataset, rows, ids))

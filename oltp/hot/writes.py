@@ -14,7 +14,7 @@ from psycopg import sql
 from medalion.core.checksum import checksum
 from medalion.core.datasets import Dataset
 from medalion.core.enums import WriteKind
-from medalion.core.errors import InputError
+from medalion.core.errors import ConflictError, InputError
 from medalion.core.time import in_utc
 from medalion.core.workers import ahead
 from oltp.hot.binary import HEADER, TRAILER, copy_binary
@@ -70,23 +70,38 @@ def write(
     Raises:
         NotFoundError: a symbol is not known.
         InputError: an `instrument_id` that is not the symbol's, or a source that only the store's own bars have.
+        ConflictError: another write has used the idempotency key for other rows.
     """
     if not is_ours:
         _check_source(source)
     with connection.transaction():
         opened = begin(connection, dataset)
-        if idempotency_key is not None and (earlier := earlier_write(connection, dataset, idempotency_key)):
-            return earlier
         # A tombstone keeps the name that its row has, which may be nobody's or somebody else's by now.
         named = rows if is_deleted or is_ours else with_instruments(connection, dataset, rows)
+        if idempotency_key is not None and (earlier := earlier_write(connection, dataset, idempotency_key)):
+            return _proven(earlier, dataset, named, is_deleted=is_deleted)
         rows = numbered(named, opened, is_deleted=is_deleted)
         entry = entry_of(dataset, rows, opened, source=source, idempotency_key=idempotency_key)
         if not enter(connection, entry, rows["instrument_id"], kind=WriteKind.HOT, slot=opened.slot):
-            return one(earlier_write(connection, dataset, entry.idempotency_key))
+            earlier = one(earlier_write(connection, dataset, entry.idempotency_key))
+            return _proven(earlier, dataset, named, is_deleted=is_deleted)
         _copy(connection, dataset, rows, opened.slot)
         keep_primary_source(connection, dataset, rows["instrument_id"], source)
         keep_last(connection, dataset, rows, opened.recorded_at, is_deleted=is_deleted)
     return entry
+
+
+def _proven(earlier: WriteResult, dataset: Dataset, rows: pl.DataFrame, *, is_deleted: bool) -> WriteResult:
+    """The write that has used the key, if it wrote these rows: under its number they have its checksum."""
+    as_then = OpenWrite(earlier.write_id, earlier.recorded_at, slot=0)
+    again = rows_checksum(dataset, numbered(rows, as_then, is_deleted=is_deleted))
+    if (earlier.rows, earlier.checksum) != (rows.height, again):
+        raise ConflictError(
+            f"idempotency_key {earlier.idempotency_key!r} was used at {earlier.recorded_at.isoformat()} for "
+            f"{earlier.rows:,} rows of {earlier.source!r}, and these {rows.height:,} are others; nothing was written, "
+            "give each write a key of its own"
+        )
+    return earlier
 
 
 def _check_source(source: str) -> None:

@@ -52,6 +52,10 @@ class WriteRecord:
     rows: tuple[Row, ...]
     source: str
 
+    def holds(self, book: "Book", given: Sequence[Values], source: str) -> bool:
+        """Whether it wrote these rows, in this order."""
+        return [row.values for row in self.rows] == [book.as_stored(values, source) for values in given]
+
 
 @dataclass
 class Book:
@@ -79,7 +83,7 @@ class Book:
     ) -> WriteRecord:
         """Book one write as it was acknowledged."""
         rows = [
-            Row(self._stored(values, source), write_id, place, recorded_at, is_deleted, is_mirrored)
+            Row(self.as_stored(values, source), write_id, place, recorded_at, is_deleted, is_mirrored)
             for place, values in enumerate(given)
         ]
         for row in rows:
@@ -194,7 +198,7 @@ class Book:
             return False
         return start is None or self.kept_from is None or start < self.kept_from
 
-    def _stored(self, given: Values, source: str) -> Values:
+    def as_stored(self, given: Values, source: str) -> Values:
         """The row with every column."""
         full = {column.name: given.get(column.name) for column in self.dataset.columns}
         return full | {"source": source, "instrument_id": self.ids[given["symbol"]]}

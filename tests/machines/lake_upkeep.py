@@ -9,8 +9,9 @@ from random import Random
 
 import polars as pl
 import psycopg
+import pytest
 
-from medalion.core.errors import StoreUnavailableError
+from medalion.core.errors import ConflictError, StoreUnavailableError
 from medalion.core.frames import conform, polars_schema
 from medalion.core.time import TimeRange
 from olap.delta.tables import LakeTable
@@ -250,8 +251,13 @@ class Upkeep:
 
     def _write(self, face: int, rows: list[Values], source: str, name: str | None) -> None:
         frame = frame_of(self.book.dataset, rows)
-        result = self.faces[face].observations.write(self.driven, frame, source=source, idempotency_key=name)
-        self._enter(name, rows, result)
+        writing = self.faces[face].observations.write
+        earlier = self.book.by_key.get(name)
+        if earlier is None or earlier.holds(self.book, rows, source):
+            self._enter(name, rows, writing(self.driven, frame, source=source, idempotency_key=name))
+        else:
+            with pytest.raises(ConflictError, match="are others; nothing was written"):
+                writing(self.driven, frame, source=source, idempotency_key=name)
 
     def _import(self, face: int, rows: list[Values], source: str, generation: int) -> None:
         imported = self.faces[face].observations.import_history

@@ -21,7 +21,7 @@ from olap.delta.pins import Pin
 from olap.delta.tables import LakeTable
 from olap.files.parquet import StagedFile
 from oltp.hot.export import claimed_rows, claimed_slots
-from oltp.hot.writes import keep_last, rows_checksum
+from oltp.hot.writes import keep_newest, rows_checksum
 from oltp.ledger import batches
 from oltp.ledger.batches import Batch
 from oltp.server.engine import Connection, Postgres
@@ -189,7 +189,7 @@ class Copier:
             if batch.kind is WriteKind.IMPORT:
                 newest = self._lake.table(dataset).newest_rows(staged_files(batch))
                 if newest.height:
-                    keep_last(connection, dataset, newest, newest["recorded_at"][0])
+                    keep_newest(connection, dataset, newest, newest["recorded_at"][0])
 
     def _stage(
         self, connection: Connection, dataset: Dataset, batch: Batch, table: LakeTable, pin: Pin

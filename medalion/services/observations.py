@@ -12,34 +12,31 @@ import polars as pl
 from medalion.bars.read import Bars
 from medalion.core.datasets import CRYPTO_BARS, CRYPTO_QUOTES, OPTION_QUOTES, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.datasets import dataset as dataset_named
-from medalion.core.errors import CorruptLakeError, InputError
+from medalion.core.errors import InputError
 from medalion.core.frames import Frame, conform
 from medalion.core.text import checked_name
-from medalion.core.time import Instant, Timeframe, utc
+from medalion.core.time import Instant, Timeframe, TimeRange, utc
 from medalion.ingest.columns import ColumnMapping
 from medalion.ingest.history import History, ImportResult
 from medalion.ingest.pieces import ImportPlan
+from medalion.ingest.replacement import Replacement, ReplaceResult, every_source, replaced
 from medalion.ingest.sources import ImportData, ImportProgress, Source
 from medalion.journal.metrics import Record, ignore, timed
 from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
-from medalion.observations.arguments import ReadRange, Symbols, columns_of
+from medalion.observations.arguments import ReadRange, Symbols, checked_seconds, columns_of, names_of
 from medalion.observations.asof import asof as joined
 from medalion.observations.latest import LatestRows
-from medalion.observations.plan import ReadPlan, plan_range
+from medalion.observations.plan import ReadPlan
+from medalion.observations.ranges import RangeReads
 from medalion.observations.request import dataset_for, read_request
-from medalion.observations.selection import ReadRequest, select
 from olap.delta.lake import Lake
-from olap.reads.narrow import read
-from olap.reads.scan import Selection, scan
-from oltp.hot.writes import WriteResult, write
+from olap.reads.scan import scan
+from oltp.hot.writes import WriteResult, hide, write
 from oltp.server.engine import Postgres
 
 if TYPE_CHECKING:
     import duckdb
-
-
-_MOST_SECONDS = 1e8
 
 
 class Observations:
@@ -58,10 +55,12 @@ class Observations:
         self._lake = lake
         self.record = record
         self.slow_ms = slow_ms
+        self._copier = copier
         self._binding = Binding(postgres, lake)
         self._history = History(postgres, lake, copier, self._binding)
-        self._latest = LatestRows(postgres, selected=lambda asked: self._planned(asked)[0], again=self._read_again)
-        self.bar_reads = Bars(postgres, read=self._rows, newest=self._latest.newest, planned=self._planned)
+        self._reads = reads = RangeReads(postgres, lake)
+        self._latest = LatestRows(postgres, selected=lambda asked: reads.planned(asked)[0], again=reads.again)
+        self.bar_reads = Bars(postgres, read=reads.rows, newest=self._latest.newest, planned=reads.planned)
 
     def write(
         self,
@@ -87,6 +86,7 @@ class Observations:
         Raises:
             InputError: a column is missing or unknown, a type is wrong, a key is null, a number does not fit.
             NotFoundError: a symbol has no asset, option contract or outcome.
+            ConflictError: the `idempotency_key` was used for other rows.
         """
         declared = dataset_named(dataset)
         if idempotency_key is not None:
@@ -102,7 +102,6 @@ class Observations:
         data: ImportData,
         *,
         source: str = "manual",
-        generation: int = 0,
         columns: Mapping[str, str] | None = None,
         constants: Mapping[str, object] | None = None,
         ignore: Sequence[str] = (),
@@ -115,8 +114,8 @@ class Observations:
         """Bring bulk history straight into the lake as one write, all or nothing, in bounded memory.
 
         `data` is a frame, a reader, a CSV or Parquet file, a folder of them, or several of these; of rows with one
-        key the last counts. Its identity is its content: the same rows again are a no-op that returns the first result,
-        unless `generation` is raised, as after deleting them. `source` names the feed, as `write` does.
+        key the last counts. What differs from the current rows of the `source` is stored, and nothing else: the same
+        file again changes nothing, and after a correction or a deletion it brings its rows back.
 
         `columns` says what a column is called in the data, which may then have others that are left out; without it
         those are an error unless in `ignore`. `constants` are columns it lacks. Stamps without a zone need `time_zone`,
@@ -136,7 +135,46 @@ class Observations:
         """
         mapped = ColumnMapping(columns or {}, constants or {}, ignore, time_zone, time_unit)
         how = ImportPlan(source, mapped, None if rejects is None else Path(rejects), max_rejects, progress)
-        return self._history.import_rows(dataset_named(dataset), Source(data), how, generation=generation)
+        return self._history.import_rows(dataset_named(dataset), Source(data), how)
+
+    def replace(
+        self,
+        dataset: str | Dataset,
+        frame: Frame,
+        *,
+        start: Instant,
+        end: Instant,
+        symbols: Symbols = None,
+        timeframe: str | None = None,
+        source: str = "manual",
+    ) -> ReplaceResult:
+        """Make `[start, end)` of the `source` what the frame says, in one write of which nobody sees a part.
+
+        Of `symbols`, and of bars of `timeframe`, by default the frame's, what the frame lacks is deleted, what differs
+        is corrected and what is new is added.
+
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 9, tzinfo=UTC), "volume": 60}
+        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 186.5)])
+        >>> store.replace("stock_bars", frame, start="2024-01-09", end="2024-01-12").rows
+        1
+
+        Raises:
+            InputError: as `write`; or a row lies outside of the range, or is of another symbol or timeframe.
+            NotFoundError: as `write`.
+        """
+        declared = dataset_named(dataset)
+        rows = conform(declared, frame, source=source)
+        asked = Replacement.of(
+            declared,
+            rows,
+            TimeRange.of(start, end),
+            source=source,
+            symbols=names_of(symbols),
+            timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
+        )
+        return replaced(self._postgres, self._lake, self._copier, self._binding, asked, rows)
 
     def delete(
         self,
@@ -150,20 +188,19 @@ class Observations:
     ) -> int:
         """Hide the rows of `[start, end)` by writing tombstones; the number of rows hidden.
 
-        What was read with an earlier `as_of` stays as it was.
+        Those of every source, all at one moment, unless `source` names one. What an earlier `as_of` read stays.
 
         >>> store.delete("stock_bars", symbols="AAPL", start="2024-02-01", end="2024-03-01")
         0
         """
-        declared = dataset_named(dataset)
-        columns = [column.name for column in declared.columns]
-        rows = self.read(
-            declared, symbols=symbols, start=start, end=end, timeframe=timeframe, source=source, columns=columns
-        )
-        for (feed,), part in rows.group_by("source"):
-            with self._postgres.connection() as connection:
-                self._binding.check(connection, declared)
-                write(connection, declared, part, source=str(feed), is_deleted=True)
+        rows_of = ReadRange(symbols=symbols, start=start, end=end, timeframe=timeframe, source=source)
+        asked = read_request(self._postgres, dataset, **rows_of)
+        if source is None:
+            asked = every_source(self._postgres, self._lake.table(asked.dataset), asked, names_of(symbols))
+        rows = self._reads.rows(asked, [column.name for column in asked.dataset.columns])
+        with self._postgres.connection() as connection:
+            self._binding.check(connection, asked.dataset)
+            hide(connection, asked.dataset, rows)
         return rows.height
 
     @timed
@@ -184,7 +221,7 @@ class Observations:
             CorruptLakeError: lake and ledger do not belong together, or a file is damaged.
         """
         asked = read_request(self._postgres, dataset, **rows)
-        return self._rows(asked, columns_of(asked.dataset, columns))
+        return self._reads.rows(asked, columns_of(asked.dataset, columns))
 
     def scan(
         self, dataset: str | Dataset, *, columns: Sequence[str] | None = None, **rows: Unpack[ReadRange]
@@ -198,7 +235,7 @@ class Observations:
         """
         asked = read_request(self._postgres, dataset, **rows)
         names = columns_of(asked.dataset, columns)
-        return scan(self._planned(asked)[0], columns=names)
+        return scan(self._reads.planned(asked)[0], columns=names)
 
     def explain(self, dataset: str | Dataset, *, rollup: bool = False, **rows: Unpack[ReadRange]) -> ReadPlan:
         """How `read` with the same arguments would be answered: store, engine, files, rows and the reason.
@@ -210,7 +247,9 @@ class Observations:
         """
         asked = read_request(self._postgres, dataset, **rows)
         return (
-            self.bar_reads.plan(asked, rows.get("symbols")) if rollup and asked.timeframe else self._planned(asked)[1]
+            self.bar_reads.plan(asked, rows.get("symbols"))
+            if rollup and asked.timeframe
+            else self._reads.planned(asked)[1]
         )
 
     @timed
@@ -333,7 +372,7 @@ class Observations:
                 source=source,
             )
 
-        return self._read_again(declared, answer)
+        return self._reads.again(declared, answer)
 
     @timed
     def sql(
@@ -354,47 +393,8 @@ class Observations:
             NotFoundError: a table is not known.
             CorruptLakeError: a file is damaged; also when it is evaluated, as the others, and StoreError at `timeout`.
         """
-        _check_seconds(timeout)
+        checked_seconds(timeout)
         from medalion.observations.sql import query as answered  # loads DuckDB, which narrow reads do without
 
         moment = None if as_of is None else utc(as_of, name="as_of")
         return answered(self._postgres, self._lake, query, as_of=moment, parameters=params, timeout=timeout)
-
-    def _planned(self, asked: ReadRequest) -> tuple[Selection, ReadPlan]:
-        selection, _, _ = select(self._postgres, self._lake.table(asked.dataset), asked)
-        plan = plan_range(
-            asked.dataset,
-            files=selection.files,
-            hot_rows=selection.hot.height,
-            instruments=None if asked.instruments is None else len(asked.instruments),
-            deduplicated=len(selection.paths[1]),
-        )
-        return selection, plan
-
-    def _rows(self, asked: ReadRequest, columns: Sequence[str]) -> pl.DataFrame:
-        def answer() -> pl.DataFrame:
-            selection, plan = self._planned(asked)
-            if plan.engine == "duckdb":
-                from olap.reads.sql import frame as read_wide
-
-                return read_wide(selection, columns)
-            return read(selection, columns=columns)
-
-        return self._read_again(asked.dataset, answer)
-
-    def _read_again(self, dataset: Dataset, answer: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """The answer, asked for twice where a vacuum has removed files that only this process still knew of."""
-        table = self._lake.table(dataset)
-        pin = table.pin()
-        try:
-            return answer()
-        except CorruptLakeError:
-            if table.refresh().version == pin.version:
-                raise
-        return answer()
-
-
-def _check_seconds(timeout: object) -> None:
-    is_number = isinstance(timeout, int | float) and 0 < timeout <= _MOST_SECONDS
-    if timeout is not None and not is_number:
-        raise InputError(f"timeout {timeout!r} is no number of seconds", given=timeout, expected="above 0")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import count
 from typing import Any
 
 from medalion.core.datasets import Availability, Dataset
@@ -58,6 +59,16 @@ class WriteRecord:
 
 
 @dataclass
+class Comparison:
+    """What an import does: the rows that it stores, by their place, and how many of those given are what."""
+
+    rows: int
+    stored: dict[int, Values] = field(default_factory=dict)
+    corrected: int = 0
+    unchanged: int = 0
+
+
+@dataclass
 class Book:
     """Every row of one dataset; instruments are numbered by `ids`."""
 
@@ -80,11 +91,12 @@ class Book:
         source: str,
         is_deleted: bool = False,
         is_mirrored: bool = False,
+        ordinals: Iterable[int] | None = None,
     ) -> WriteRecord:
-        """Book one write as it was acknowledged."""
+        """Book one write as it was acknowledged; its rows are numbered from 0, or by `ordinals`."""
         rows = [
             Row(self.as_stored(values, source), write_id, place, recorded_at, is_deleted, is_mirrored)
-            for place, values in enumerate(given)
+            for place, values in zip(count() if ordinals is None else ordinals, given, strict=False)
         ]
         for row in rows:
             self.primary.setdefault(row.values["symbol"], source)
@@ -92,6 +104,20 @@ class Book:
         self.rows += rows
         self.writes.append(written)
         return written
+
+    def differing(self, given: Sequence[Values], source: str) -> "Comparison":
+        """What an import of these rows stores: the last of each key, unless that is how it is held."""
+        told = [*(column.name for column in self.dataset.values), "available_at"]
+        held = {self.key(row): row.values for row in self.current()}
+        last = {self._key(self.as_stored(values, source)): place for place, values in enumerate(given)}
+        found = Comparison(len(given))
+        for key, place in sorted(last.items(), key=lambda each: each[1]):
+            is_other = key not in held or any(held[key][name] != given[place].get(name) for name in told)
+            if is_other:
+                found.stored[place] = given[place]
+            found.corrected += is_other and key in held
+            found.unchanged += not is_other
+        return found
 
     def current(self, as_of: datetime | None = None) -> list[Row]:
         """Each key's last row in the order of arrival, unless that is a tombstone; by symbol, time and arrival."""
@@ -114,6 +140,20 @@ class Book:
         as_of: datetime | None = None,
     ) -> list[Row]:
         """What `read` gives, row by row."""
+        named = self.within(symbols=symbols, start=start, end=end, timeframe=timeframe, source=source, as_of=as_of)
+        return [row for row in named if source or row.values["source"] == self.primary[row.values["symbol"]]]
+
+    def within(
+        self,
+        *,
+        symbols: Collection[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        timeframe: str | None = None,
+        source: str | None = None,
+        as_of: datetime | None = None,
+    ) -> list[Row]:
+        """The same of every source, unless one is given."""
 
         def is_asked(row: Row) -> bool:
             symbol, ts = row.values["symbol"], row.values["ts"]
@@ -122,7 +162,7 @@ class Book:
                 and (start is None or ts >= start)
                 and (end is None or ts < end)
                 and (timeframe is None or row.values["timeframe"] == timeframe)
-                and row.values["source"] == (source or self.primary[symbol])
+                and (source is None or row.values["source"] == source)
             )
 
         return [row for row in self.current(as_of) if is_asked(row)]
@@ -143,8 +183,16 @@ class Book:
         """The row as a read shows it."""
         return tuple(self._shown(row, name) for name in columns or self.dataset.schema.names)
 
+    def lacking(self, given: Sequence[Values], held: Sequence[Row], source: str) -> list[Row]:
+        """Which of the rows have no key of those given, in order of their keys."""
+        keys = {self._key(self.as_stored(values, source)) for values in given}
+        return sorted((row for row in held if self.key(row) not in keys), key=self.key)
+
     def key(self, row: Row) -> tuple[Any, ...]:
-        return tuple(row.values[name] for name in self.dataset.key)
+        return self._key(row.values)
+
+    def _key(self, values: Values) -> tuple[Any, ...]:
+        return tuple(values[name] for name in self.dataset.key)
 
     def available_at(self, row: Row) -> datetime:
         given, ts = row.values["available_at"], row.values["ts"]

@@ -85,7 +85,8 @@ ARRIVAL = (
 class Dataset:
     """One time series of one kind of instrument.
 
-    `bounds` are pairs of columns of which the first is never above the second.
+    `bounds` are pairs of columns of which the first is never above the second. `print_id` is the column with a vendor's
+    id of a print, if the rows are prints: equal ones without it are several, told apart by their place.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Dataset:
     period: Period = Period.DAY
     available: Availability = Availability.AT_TS
     bounds: tuple[tuple[str, str], ...] = ()
+    print_id: str | None = None
 
     @property
     def has_timeframe(self) -> bool:
@@ -222,6 +224,7 @@ POLYMARKET_TRADES = Dataset(
         optional("maker", pa.string(), "Address."),
         optional("taker", pa.string(), "Address."),
     ),
+    print_id="trade_id",
 )
 POLYMARKET_BOOKS = Dataset(
     name="polymarket_order_book_snapshots",

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from medalion.core.checksum import row_hashes
 from medalion.core.datasets import EVENT_ID, TIMEFRAME, Availability, Column, Dataset, Rule
 from medalion.core.decimals import OnBad, exact_decimals, refuse
 from medalion.core.errors import InputError
+from medalion.core.events import with_event_ids
 from medalion.core.money import cash
 from medalion.core.rules import check_rules, spelled_side
 from medalion.core.text import checked_name
@@ -97,7 +97,7 @@ def conform(dataset: Dataset, frame: Frame, *, source: str, on_bad: OnBad = refu
             _check_derived(table, column, given[column.name], on_bad)
     check_rules(dataset, table, on_bad)
     if EVENT_ID.name in columns:
-        table = _with_event_ids(dataset, table)
+        table = with_event_ids(dataset, table)
     return table
 
 
@@ -348,14 +348,3 @@ def _check_derived(table: pl.DataFrame, column: Column, given: pl.Series, on_bad
     expected = table.select(_mid_price().alias("x"))["x"]
     wrong = _typed(given, column.type, column.name, on_bad).ne_missing(expected)
     on_bad(wrong, column.name, given, "it is derived, and a read would say otherwise; leave the column out")
-
-
-def _with_event_ids(dataset: Dataset, table: pl.DataFrame) -> pl.DataFrame:
-    """Rows without a vendor's id get the hash of their values, so that a re-delivery is the same key."""
-    missing = table[EVENT_ID.name].is_null()
-    if not missing.any():
-        return table
-    names = [column.name for column in dataset.values]
-    hashes = row_hashes(table.select(names).to_arrow(), names)
-    own = pl.Series(EVENT_ID.name, hashes.view("int64"))
-    return table.with_columns(pl.coalesce(pl.col(EVENT_ID.name), own).alias(EVENT_ID.name))

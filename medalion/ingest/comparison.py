@@ -45,22 +45,34 @@ class Sighting:
     folded: tuple[int, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Of which instruments, times and timeframes the given rows are all that is to be left; no timeframe is any."""
+
+    instruments: Sequence[int]
+    during: TimeRange
+    timeframes: Sequence[str] = ()
+
+
 @dataclass(slots=True)
 class Differences:
-    """What is to be stored: files, and how many of the given rows are as they were, or other than they were."""
+    """What is to be stored: files, and how many of the given rows are as they were, or other than they were; and how
+    many tombstones are in the files."""
 
     files: list[ImportFile] = field(default_factory=list)
     unchanged: int = 0
     corrected: int = 0
+    deleted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Given rows of one source beside the current ones."""
+    """Given rows of one source beside the current ones; of a `region`, what they lack is to go."""
 
     postgres: Postgres
     table: LakeTable
     source: str
+    region: Region | None = None
 
     def look(self, connection: Connection) -> Sighting:
         """What is committed now, at least; what is drawn after it is later."""
@@ -76,6 +88,8 @@ class Comparison:
             return True  # entries are missing, and nothing tells whose
         later = later_writes(connection, dataset, source=self.source, batch=seen.pin.batch)
         later = later.filter(~pl.col("write_id").is_in(seen.hot["write_id"].implode()))
+        if self.region is not None and _in_region(self.region, later):
+            return True
         met = _meetings(given, later)
         if met.is_empty():
             return False
@@ -114,6 +128,33 @@ class Comparison:
             by_period.setdefault(given[place].file.period, []).append(given[place])
         for files in by_period.values():
             self._compare(files, seen, opened, found, is_again=is_again)
+        if self.region is not None:
+            self._find_lacking(self.region, found, given, seen, opened)
+
+    def _find_lacking(
+        self, region: Region, found: Differences, given: Sequence[ImportFile], seen: Sighting, opened: OpenWrite
+    ) -> None:
+        """Add tombstones of the current rows of the region that are not among those given."""
+        dataset, newest = self.table.dataset, seen.pin.files.newest()
+        key, ordinal = key_of(dataset), sum(file.file.rows for file in given)
+        about = int(seen.pin.files.selected(region.instruments, region.during).rows.sum())
+        count = max(1, math.ceil(about / _SLICE_ROWS))
+        each = math.ceil(len(region.instruments) / count)
+        for first in range(0, len(region.instruments), each):
+            instruments = region.instruments[first : first + each]
+            asked = ReadRequest(dataset, region.during, {self.source: instruments})
+            current = stored(select(self.postgres, self.table, asked)[0])[0]
+            if region.timeframes:
+                current = current.filter(pl.col("timeframe").is_in(region.timeframes))
+            if given:
+                own = self._scan(given).filter(pl.col("instrument_id").is_in(instruments)).select(key).collect()
+                current = current.join(own, on=key, how="anti")
+            if current.height:
+                numbers = pl.int_range(ordinal, ordinal + pl.len(), dtype=pl.Int64).cast(pl.Int32)
+                gone = current.sort(key).with_columns(ordinal=numbers, is_deleted=pl.lit(True))
+                found.files += staged(self.table, arrived(gone, opened), newest)
+                found.deleted += gone.height
+                ordinal += gone.height
 
     def _met(self, given: Sequence[ImportFile], seen: Sighting) -> set[int]:
         """The files in which a row may have a key that another given row, or one that is there already, has as well."""
@@ -230,6 +271,18 @@ def _meetings(given: Sequence[ImportFile], boxes: pl.DataFrame) -> pl.DataFrame:
     if "period" in boxes.columns:
         predicates.append(pl.col("period") == pl.col("of"))
     return spans.join_where(others, *predicates).collect()
+
+
+def _in_region(region: Region, writes: pl.DataFrame) -> bool:
+    """Whether one of the writes may have a row of it."""
+    instruments = pl.DataFrame({"instrument_id": pl.Series(region.instruments, dtype=pl.Int64)})
+    beside = writes.filter(pl.col("last_ts") >= region.during.start, pl.col("first_ts") < region.during.end)
+    met = instruments.lazy().join_where(
+        beside.lazy(),
+        pl.col("instrument_id") >= pl.col("first_instrument"),
+        pl.col("instrument_id") <= pl.col("last_instrument"),
+    )
+    return not met.head(1).collect().is_empty()
 
 
 def _overlapping(dataset: Dataset, given: Sequence[ImportFile]) -> list[int]:

@@ -13,10 +13,11 @@ current row of its key at a moment at which no other write of the dataset is bet
    Whoever leads next finishes a claimed import from that list.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -25,22 +26,25 @@ from psycopg import Rollback
 from medalion.core.checksum import signed
 from medalion.core.datasets import Dataset
 from medalion.core.enums import BatchStatus, WriteKind
-from medalion.ingest.comparison import Comparison, Differences, Sighting
+from medalion.ingest.comparison import Comparison, Differences, Region, Sighting
 from medalion.ingest.pieces import ImportPlan, InstrumentLookup, fitted
 from medalion.ingest.rejects import RejectsFile
-from medalion.ingest.sources import Source
+from medalion.ingest.replacement import Replacement, ReplaceResult, replaced
+from medalion.ingest.sources import PIECE_ROWS, Source
 from medalion.ingest.staging import ImportFile, span_of, stage_rows
 from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
 from olap.delta.lake import Lake
 from olap.delta.tables import LakeTable
-from oltp.hot.instruments import instrument_ids, keep_primary_source, primary_series
-from oltp.hot.writes import OpenWrite, WriteResult, drawn_now, enter, exclude_writes
+from oltp.hot.instruments import instrument_ids, keep_primary_source, primary_series, with_instruments
+from oltp.hot.writes import OpenWrite, WriteResult, drawn_now, enter, exclude_writes, write
 from oltp.ledger import batches
 from oltp.ledger.batches import Batch
 from oltp.server.engine import Connection, Postgres
 
 _ATTEMPTS = 3
+_FEW_ROWS = 200_000
+"""Given rows and those of files beside them that are replaced while other writes wait, which takes about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +90,12 @@ class History:
         """Bring the rows into the lake; see `Observations.import_history`."""
         rejects = RejectsFile(reading.rejects, dataset) if reading.rejects is not None else None
         try:
-            run = _ImportRun(self._postgres, self._lake.table(dataset), self._copier, reading)
+            run = _ImportRun(self._postgres, self._lake.table(dataset), self._copier, reading.source)
             with self._postgres.connection() as writer, self._postgres.connection() as leader:
                 self._binding.check(writer, dataset)
-                entry = run.imported(writer, leader, source, rejects)
+                known = _known(writer, dataset, is_strict=rejects is None)
+                rows = fitted(dataset, source, reading, known, rejects)
+                entry = run.imported(writer, leader, rows, partial(_report, source, reading))
         except BaseException:
             if rejects is not None:
                 rejects.discard()
@@ -108,24 +114,67 @@ class History:
             rejects=None if rejects is None else rejects.publish(),
         )
 
+    def replace_rows(self, asked: Replacement, rows: pl.DataFrame) -> ReplaceResult:
+        """Replace a range, through the hot table where that is few rows, and as an import where they are many.
+
+        See `Observations.replace`.
+        """
+        dataset, table = asked.dataset, self._lake.table(asked.dataset)
+        with self._postgres.connection() as writer, self._postgres.connection() as leader:
+            self._binding.check(writer, dataset)
+            instruments = list(instrument_ids(writer, dataset, asked.symbols).values())
+            held = table.pin().files.selected(instruments, asked.during).rows.sum()
+            if rows.height + held <= _FEW_ROWS:
+                return replaced(
+                    asked,
+                    rows,
+                    postgres=self._postgres,
+                    table=table,
+                    copier=self._copier,
+                    writer=writer,
+                    leader=leader,
+                )
+            run = _ImportRun(
+                self._postgres, table, self._copier, asked.source, Region(instruments, asked.during, asked.timeframes)
+            )
+            named = with_instruments(writer, dataset, rows)
+            entry = run.imported(writer, leader, (part for part in named.iter_slices(PIECE_ROWS)), _unreported)
+            if entry is None:
+                entry = write(writer, dataset, rows.clear(), source=asked.source)
+        told = {each.name: getattr(entry, each.name) for each in fields(WriteResult)}
+        found = run.found
+        return ReplaceResult(**told, deleted=found.deleted, corrected=found.corrected, unchanged=found.unchanged)
+
+
+def _report(source: Source, reading: ImportPlan) -> None:
+    if reading.progress is not None:
+        reading.progress(source.progress())
+
+
+def _unreported() -> None:
+    """Nobody asks how far it is."""
+
 
 class _ImportRun:
     """One import on its way: the files with all that was given, and what of it is to be stored."""
 
-    def __init__(self, postgres: Postgres, table: LakeTable, copier: Copier, reading: ImportPlan) -> None:
+    def __init__(
+        self, postgres: Postgres, table: LakeTable, copier: Copier, source: str, region: Region | None = None
+    ) -> None:
         self._table = table
         self._copier = copier
-        self._reading = reading
-        self._comparison = Comparison(postgres, table, reading.source)
+        self._source = source
+        self._is_replacing = region is not None
+        self._comparison = Comparison(postgres, table, source, region)
         self._may_be_claimed = False
         self._written: list[ImportFile] = []
         self.given: list[ImportFile] = []
         self.found = Differences()
 
     def imported(
-        self, writer: Connection, leader: Connection, source: Source, rejects: RejectsFile | None
+        self, writer: Connection, leader: Connection, rows: Generator[pl.DataFrame], report: Callable[[], object]
     ) -> WriteResult | None:
-        """The entry of the write, which is in the lake; None where nothing differs."""
+        """The entry of the write, which is in the lake; None where nothing differs. `report` is called as rows come."""
         dataset = self._table.dataset
         with ExitStack() as lead:
             try:
@@ -133,10 +182,10 @@ class _ImportRun:
                     batches.stage_import(writer, dataset)
                     # What is looked at comes before the number: whatever has a later one is found to be new.
                     seen, opened = self._comparison.look(writer), drawn_now(writer, dataset)
-                    known = _known(writer, dataset, is_strict=rejects is None)
-                    self._stage(opened, seen, source, fitted(dataset, source, self._reading, known, rejects))
+                    self._stage(opened, seen, rows, report)
                     self._compare(opened, seen)
-                    entry = self._claimed(writer, leader, lead, opened, seen) if self.given else None
+                    is_any = self.given or self._is_replacing
+                    entry = self._claimed(writer, leader, lead, opened, seen) if is_any else None
             except BaseException:
                 if not self._may_be_claimed:  # else an answer may have been lost on its way, and a vacuum will know
                     self._discard(())
@@ -146,12 +195,13 @@ class _ImportRun:
         self._discard(self.found.files)
         return entry
 
-    def _stage(self, opened: OpenWrite, seen: Sighting, source: Source, rows: Generator[pl.DataFrame]) -> None:
+    def _stage(
+        self, opened: OpenWrite, seen: Sighting, rows: Generator[pl.DataFrame], report: Callable[[], object]
+    ) -> None:
         newest = seen.pin.files.newest()
         with closing(rows), closing(stage_rows(self._table, rows, opened, newest, self.given)) as chunks:
             for _ in chunks:
-                if self._reading.progress is not None:
-                    self._reading.progress(source.progress())
+                report()
 
     def _compare(self, opened: OpenWrite, seen: Sighting, *, is_again: bool = False) -> None:
         self._written += self.found.files
@@ -196,7 +246,7 @@ class _ImportRun:
         return WriteResult(
             write_id=opened.write_id,
             dataset=self._table.dataset.name,
-            source=self._reading.source,
+            source=self._source,
             rows=sum(file.file.rows for file in files),
             recorded_at=opened.recorded_at,
             **span_of(files),

@@ -9,10 +9,8 @@ from medalion.core.datasets import TIMEFRAME, Dataset
 from medalion.core.errors import InputError
 from medalion.core.time import TimeRange
 from medalion.ingest.comparison import compared, key_of
-from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
 from medalion.observations.selection import ReadRequest, select
-from olap.delta.lake import Lake
 from olap.delta.tables import LakeTable
 from olap.files.proof import prove
 from olap.places.base import reading
@@ -20,7 +18,7 @@ from olap.reads.scan import scan_files, stored, touched
 from oltp.hot.instruments import instrument_ids, is_made, with_instruments
 from oltp.hot.writes import WriteResult, exchange, exclude_writes
 from oltp.ledger import batches
-from oltp.server.engine import Postgres
+from oltp.server.engine import Connection, Postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +94,30 @@ class Replacement:
 
 
 def replaced(
-    postgres: Postgres, lake: Lake, copier: Copier, binding: Binding, asked: Replacement, rows: pl.DataFrame
+    asked: Replacement,
+    rows: pl.DataFrame,
+    *,
+    postgres: Postgres,
+    table: LakeTable,
+    copier: Copier,
+    writer: Connection,
+    leader: Connection,
 ) -> ReplaceResult:
-    """Replace, as one write that neither readers nor `as_of` can see a part of; see `Observations.replace`.
+    """Replace a few rows, as one write that neither readers nor `as_of` can see a part of.
 
     The comparison is made while the dataset is led and no other write is open: what it finds is what it replaces.
     """
-    dataset, table = asked.dataset, lake.table(asked.dataset)
-    with postgres.connection() as writer, postgres.connection() as leader:
-        binding.check(writer, dataset)
-        with batches.leading(leader, dataset), writer.transaction():
-            copier.finish(leader, dataset)  # a claimed import would be neither in the lake nor a hot row
-            exclude_writes(writer, dataset)
-            given = with_instruments(writer, dataset, rows)
-            given = given.unique(subset=key_of(dataset), keep="last", maintain_order=True)
-            instruments = instrument_ids(writer, dataset, asked.symbols).values()
-            current = _current(postgres, table, asked, list(instruments))
-            changed, corrected = compared(dataset, given, current)
-            gone = current.join(given, on=key_of(dataset), how="anti").sort(key_of(dataset)).select(given.columns)
-            entry = exchange(writer, dataset, changed, gone, source=asked.source)
+    dataset = asked.dataset
+    with batches.leading(leader, dataset), writer.transaction():
+        copier.finish(leader, dataset)  # a claimed import would be neither in the lake nor a hot row
+        exclude_writes(writer, dataset)
+        given = with_instruments(writer, dataset, rows)
+        given = given.unique(subset=key_of(dataset), keep="last", maintain_order=True)
+        instruments = instrument_ids(writer, dataset, asked.symbols).values()
+        current = _current(postgres, table, asked, list(instruments))
+        changed, corrected = compared(dataset, given, current)
+        gone = current.join(given, on=key_of(dataset), how="anti").sort(key_of(dataset)).select(given.columns)
+        entry = exchange(writer, dataset, changed, gone, source=asked.source)
     named = {each.name: getattr(entry, each.name) for each in fields(WriteResult)}
     return ReplaceResult(**named, deleted=gone.height, corrected=corrected, unchanged=given.height - changed.height)
 

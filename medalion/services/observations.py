@@ -19,7 +19,7 @@ from medalion.core.time import Instant, Timeframe, TimeRange, utc
 from medalion.ingest.columns import ColumnMapping
 from medalion.ingest.history import History, ImportResult
 from medalion.ingest.pieces import ImportPlan
-from medalion.ingest.replacement import Replacement, ReplaceResult, every_source, replaced
+from medalion.ingest.replacement import Replacement, ReplaceResult, every_source
 from medalion.ingest.sources import ImportData, ImportProgress, Source
 from medalion.journal.metrics import Record, ignore, timed
 from medalion.mirror.binding import Binding
@@ -55,7 +55,6 @@ class Observations:
         self._lake = lake
         self.record = record
         self.slow_ms = slow_ms
-        self._copier = copier
         self._binding = Binding(postgres, lake)
         self._history = History(postgres, lake, copier, self._binding)
         self._reads = reads = RangeReads(postgres, lake)
@@ -174,7 +173,7 @@ class Observations:
             symbols=names_of(symbols),
             timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
         )
-        return replaced(self._postgres, self._lake, self._copier, self._binding, asked, rows)
+        return self._history.replace_rows(asked, rows)
 
     def delete(
         self,

@@ -11,12 +11,22 @@ from polars.testing import assert_frame_equal
 from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.errors import InputError, NotFoundError
 from medalion.core.frames import conform
+from medalion.ingest import comparison, history
 from medalion.store.store import Store
 from oltp.hot.writes import write
-from tests.support.interleaved import connected, waiting
+from tests.support.interleaved import connected, first, waiting
 from tests.support.observed import START, as_read, instruments, sample
 
 END = START + timedelta(hours=1)
+
+
+@pytest.fixture(params=["a few rows", "many rows"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Through the hot table or, as it is done with many, as an import."""
+    if request.param == "many rows":
+        monkeypatch.setattr(history, "_FEW_ROWS", -1)
+        monkeypatch.setattr(comparison, "_SLICE_ROWS", 2)
+    return str(request.param)
 
 
 @pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda dataset: dataset.name)
@@ -126,3 +136,18 @@ def test_a_deletion_leaves_what_the_store_made_itself(store: Store) -> None:
     store.write(STOCK_BARS, sample(STOCK_BARS, 6).with_columns(volume=pl.lit(Decimal(1)).cast(pl.Decimal(28, 8))))
     assert store.delete(STOCK_BARS, symbols=None) == 6
     assert store.read(STOCK_BARS).is_empty()
+
+
+def test_a_write_that_comes_into_the_range_meanwhile_is_replaced_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_FEW_ROWS", -1)
+    instruments(store, STOCK_QUOTES.kind)
+    rows = sample(STOCK_QUOTES, 6)
+    store.write(STOCK_QUOTES, rows)
+    later = sample(STOCK_QUOTES, 2, start=START + timedelta(seconds=30))
+    with first(history._ImportRun, "_claimed", lambda: store.write(STOCK_QUOTES, later)):
+        result = store.replace(STOCK_QUOTES, rows.head(4), start=START, end=END)
+    assert (result.deleted, result.unchanged) == (4, 4)
+    assert store.read(STOCK_QUOTES).height == 4
+    assert store.mirror.verify([STOCK_QUOTES]).is_empty()

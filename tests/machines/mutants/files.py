@@ -187,7 +187,7 @@ FILES = (
         22,
         "a replacement beside open writes compares without them",
         "medalion/ingest/replacement.py",
-        {"            exclude_writes(writer, dataset)\n": ""},
+        {"        exclude_writes(writer, dataset)\n": ""},
         ("ingest/test_replacement.py::test_a_replacement_waits_for_an_open_write",),
     ),
     Mutant(

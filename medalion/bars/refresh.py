@@ -17,7 +17,7 @@ from medalion.observations.selection import ReadRequest
 from olap.files.index import Files
 from olap.files.layout import Column, microseconds
 from oltp.hot.sources import KEPT
-from oltp.hot.writes import write
+from oltp.hot.writes import hide, write
 from oltp.ledger import rollups
 from oltp.ledger.rollups import Change, KeptRollup, KeptSeries, RemovalMarks
 from oltp.server.engine import Connection
@@ -136,9 +136,9 @@ class Refresh:
             return RefreshRun()
         self.binding.check(self.connection, dataset)
         with self.connection.transaction():
-            for rows, is_deleted in ((gone, True), (new, False)):
-                for (source,), part in rows.group_by("source"):
-                    write(self.connection, dataset, part, source=str(source), is_deleted=is_deleted, is_ours=True)
+            hide(self.connection, dataset, gone, is_ours=True)
+            for (source,), part in new.group_by("source"):
+                write(self.connection, dataset, part, source=str(source), is_ours=True)
         return RefreshRun(written=new.height, deleted=gone.height)
 
     def _pieces(

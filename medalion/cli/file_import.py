@@ -33,7 +33,6 @@ class FileImport:
     dataset: Dataset
     files: Sequence[Path]
     source: str
-    generation: int
     mapping: ColumnMapping
     rejects: Path | None
     max_rejects: int | None
@@ -80,7 +79,6 @@ class FileImport:
                     self.dataset,
                     list(self.files),
                     source=self.source,
-                    generation=self.generation,
                     columns=mapping.columns,
                     constants=mapping.constants,
                     ignore=mapping.ignored,

@@ -79,16 +79,14 @@ def load(
         Path | None, typer.Option(metavar="FILE", help="Set bad rows aside in this new file, .csv or .parquet.")
     ] = None,
     max_rejects: Annotated[int | None, typer.Option(min=0, help="Refuse all if more rows are bad.")] = None,
-    generation: Annotated[
-        int, typer.Option(min=0, help="Raise it to load the same rows once more, after deleting them.")
-    ] = 0,
     create_assets: Annotated[
         bool, typer.Option("--create-assets", help="Make a stock or coin of each symbol that is not known.")
     ] = False,
 ) -> None:
     """Store the rows of files.
 
-    All or nothing; the same rows again change nothing. Exits with 1 where bad rows were set aside.
+    All or nothing. What differs from the stored rows is stored; the same file again changes nothing. Exits with 1 where
+    bad rows were set aside.
 
     Columns are matched without regard to case; `date`, `timestamp` or `time` is the time. A date without a time is its
     midnight, UTC unless --tz says otherwise.
@@ -102,7 +100,7 @@ def load(
 
     constants = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
     mapping = ColumnMapping(renamed, constants, drop or (), tz, time_unit)
-    order = FileImport(declared, files, source, generation, mapping, rejects, max_rejects)
+    order = FileImport(declared, files, source, mapping, rejects, max_rejects)
     if create_assets:
         order.check_assets()
     with ctx.obj.open(make=True) as store:
@@ -112,10 +110,11 @@ def load(
     if result.rejects is not None:
         say(f"{result.rejected:,} bad rows are in {result.rejects}")
     if result.is_duplicate:
-        typer.echo(f"{declared.name}: write {result.write_id} already holds these rows; nothing was written")
+        typer.echo(f"{declared.name}: the store already holds these rows; nothing was written")
         raise typer.Exit(bool(result.rejected))
     span = f", {result.first_ts:%Y-%m-%d} to {result.last_ts:%Y-%m-%d}" if result.first_ts and result.last_ts else ""
-    typer.echo(f"{declared.name}: {result.rows:,} rows{span} in write {result.write_id}, source {result.source}")
+    counts = f"{result.stored:,} stored, {result.unchanged:,} unchanged, {result.corrected:,} corrected"
+    typer.echo(f"{declared.name}: {result.rows:,} rows{span}, source {result.source}: {counts}")
     raise typer.Exit(bool(result.rejected))
 
 

@@ -36,6 +36,14 @@ class Availability(StrEnum):
     AT_CLOSE = "at_close"  # ts + timeframe: a bar is known once it has closed
 
 
+class Rule(StrEnum):
+    """What each value of a column obeys; a row in which one does not is a bad one."""
+
+    PROBABILITY = "a probability, from 0 to 1"  # of levels: their prices; sizes are never negative
+    NOT_NEGATIVE = "0 or more"
+    SIDE = "buy or sell"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """`nullable`: a value may be null; `optional`: the whole column may be left out of a write."""
@@ -45,11 +53,16 @@ class Column:
     doc: str = ""
     nullable: bool = False
     optional: bool = False
+    rule: Rule | None = None
 
 
-def optional(name: str, type: pa.DataType, doc: str = "") -> Column:
+def optional(name: str, type: pa.DataType, doc: str = "", rule: Rule | None = None) -> Column:
     """A column that may be null, and that a write may leave out."""
-    return Column(name, type, doc, nullable=True, optional=True)
+    return Column(name, type, doc, nullable=True, optional=True, rule=rule)
+
+
+def _size(name: str, doc: str) -> Column:
+    return Column(name, SIZE, doc, nullable=True, rule=Rule.NOT_NEGATIVE)
 
 
 SYMBOL = Column("symbol", pa.string(), "As named when written: ticker, contract symbol or token id.")
@@ -71,7 +84,11 @@ ARRIVAL = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """One time series of one kind of instrument."""
+    """One time series of one kind of instrument.
+
+    `bounds` are pairs of columns of which the first is never above the second. `print_id` is the column with a vendor's
+    id of a print, if the rows are prints: equal ones without it are several, told apart by their place.
+    """
 
     name: str
     kind: InstrumentKind
@@ -79,6 +96,8 @@ class Dataset:
     values: tuple[Column, ...]
     period: Period = Period.DAY
     available: Availability = Availability.AT_TS
+    bounds: tuple[tuple[str, str], ...] = ()
+    print_id: str | None = None
 
     @property
     def has_timeframe(self) -> bool:
@@ -129,9 +148,9 @@ MID_PRICE = Column("mid_price", PRICE, "Half of bid plus ask, half-even to 8 pla
 
 _QUOTE = (
     Column("bid_price", PRICE, "Best bid, quote currency.", nullable=True),
-    Column("bid_size", SIZE, "Units at the best bid.", nullable=True),
+    _size("bid_size", "Units at the best bid."),
     Column("ask_price", PRICE, "Best offer, quote currency.", nullable=True),
-    Column("ask_size", SIZE, "Units at the best offer.", nullable=True),
+    _size("ask_size", "Units at the best offer."),
 )
 _EVENT_KEY = ("instrument_id", "source", "ts", "event_id")
 _MARKET = (
@@ -148,12 +167,18 @@ STOCK_BARS = Dataset(
     key=("instrument_id", "source", "timeframe", "ts"),
     values=(
         *(Column(name, PRICE, f"{name.title()} price, quote currency.") for name in ("open", "high", "low", "close")),
-        Column("volume", VOLUME, "Units traded; whole for shares, fractional for coins."),
-        optional("trade_count", pa.int64(), "Number of prints."),
+        Column(
+            "volume",
+            VOLUME,
+            "Units traded; whole for shares, fractional for coins.",
+            rule=Rule.NOT_NEGATIVE,
+        ),
+        optional("trade_count", pa.int64(), "Number of prints.", Rule.NOT_NEGATIVE),
         optional("vwap", PRICE, "Volume-weighted average price."),
     ),
     period=Period.BY_TIMEFRAME,
     available=Availability.AT_CLOSE,
+    bounds=(("low", "open"), ("low", "close"), ("low", "high"), ("open", "high"), ("close", "high")),
 )
 CRYPTO_BARS = replace(STOCK_BARS, name="crypto_bars", kind=InstrumentKind.CRYPTO)
 
@@ -179,11 +204,11 @@ POLYMARKET_SNAPSHOTS = Dataset(
     key=("instrument_id", "source", "ts"),
     values=(
         *_MARKET,
-        Column("price", PRICE, "Probability of the outcome, 0 to 1.", nullable=True),
-        optional("bid", PRICE),
-        optional("ask", PRICE),
-        optional("volume_24h", VOLUME, "Quote currency."),
-        optional("liquidity", VOLUME, "Quote currency."),
+        Column("price", PRICE, "Probability of the outcome, 0 to 1.", nullable=True, rule=Rule.PROBABILITY),
+        optional("bid", PRICE, rule=Rule.PROBABILITY),
+        optional("ask", PRICE, rule=Rule.PROBABILITY),
+        optional("volume_24h", VOLUME, "Quote currency.", Rule.NOT_NEGATIVE),
+        optional("liquidity", VOLUME, "Quote currency.", Rule.NOT_NEGATIVE),
         optional("implied_volatility", PRICE, "Of the linked underlying, annualised; null without one."),
     ),
 )
@@ -194,12 +219,13 @@ POLYMARKET_TRADES = Dataset(
     values=(
         optional("trade_id", pa.string(), "The venue's id of the print."),
         *_MARKET,
-        Column("price", PRICE, "Probability of the outcome, 0 to 1."),
-        Column("size", SIZE, "Outcome tokens."),
-        optional("side", pa.string(), "The taker's: buy or sell."),
+        Column("price", PRICE, "Probability of the outcome, 0 to 1.", rule=Rule.PROBABILITY),
+        Column("size", SIZE, "Outcome tokens.", rule=Rule.NOT_NEGATIVE),
+        optional("side", pa.string(), "The taker's: buy or sell.", Rule.SIDE),
         optional("maker", pa.string(), "Address."),
         optional("taker", pa.string(), "Address."),
     ),
+    print_id="trade_id",
 )
 POLYMARKET_BOOKS = Dataset(
     name="polymarket_order_book_snapshots",
@@ -207,10 +233,10 @@ POLYMARKET_BOOKS = Dataset(
     key=_EVENT_KEY,
     values=(
         *_MARKET,
-        Column("bids", LEVELS, "Levels (price, size), best first."),
-        Column("asks", LEVELS, "Levels (price, size), best first."),
-        optional("total_bid_size", VOLUME, "Sum of the bids' sizes."),
-        optional("total_ask_size", VOLUME, "Sum of the asks' sizes."),
+        Column("bids", LEVELS, "Levels (price, size), best first.", rule=Rule.PROBABILITY),
+        Column("asks", LEVELS, "Levels (price, size), best first.", rule=Rule.PROBABILITY),
+        optional("total_bid_size", VOLUME, "Sum of the bids' sizes.", Rule.NOT_NEGATIVE),
+        optional("total_ask_size", VOLUME, "Sum of the asks' sizes.", Rule.NOT_NEGATIVE),
         optional("hash", pa.string(), "The venue's hash of the book."),
     ),
 )

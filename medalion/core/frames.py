@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from medalion.core.checksum import row_hashes
-from medalion.core.datasets import EVENT_ID, TIMEFRAME, Availability, Column, Dataset
+from medalion.core.datasets import EVENT_ID, TIMEFRAME, Availability, Column, Dataset, Rule
 from medalion.core.decimals import OnBad, exact_decimals, refuse
 from medalion.core.errors import InputError
+from medalion.core.events import with_event_ids
 from medalion.core.money import cash
+from medalion.core.rules import check_rules, spelled_side
 from medalion.core.text import checked_name
 from medalion.core.time import Timeframe
 
@@ -84,7 +85,8 @@ def conform(dataset: Dataset, frame: Frame, *, source: str, on_bad: OnBad = refu
 
     Raises:
         InputError: a missing or unknown column, a wrong type, a time without zone, or a `source` column that says
-            otherwise than `source`; and by default a null in a key, or a number that decimal(18,8) cannot hold exactly.
+            otherwise than `source`; and by default a null in a key, a number that decimal(18,8) cannot hold exactly,
+            or a value that breaks a rule of its column.
     """
     checked_name(source, "source", longest=100)
     given = polars_frame(frame)
@@ -94,8 +96,9 @@ def conform(dataset: Dataset, frame: Frame, *, source: str, on_bad: OnBad = refu
     for column in dataset.derived:
         if column.name in given.columns:
             _check_derived(table, column, given[column.name], on_bad)
+    check_rules(dataset, table, on_bad)
     if EVENT_ID.name in columns:
-        table = _with_event_ids(dataset, table)
+        table = with_event_ids(dataset, table)
     return table
 
 
@@ -216,6 +219,8 @@ def _column(dataset: Dataset, column: Column, frame: pl.DataFrame, source: str, 
         on_bad(series.is_null(), where, frame[column.name], "every row needs one")
     if column.name == TIMEFRAME.name:
         series = _timeframes(series, where, on_bad)
+    elif column.rule is Rule.SIDE:
+        series = spelled_side(series, where, on_bad)
     return series.alias(column.name)
 
 
@@ -365,14 +370,3 @@ def _check_derived(table: pl.DataFrame, column: Column, given: pl.Series, on_bad
     expected = table.select(_mid_price().alias("x"))["x"]
     wrong = _typed(given, column.type, column.name, on_bad).ne_missing(expected)
     on_bad(wrong, column.name, given, "it is derived, and a read would say otherwise; leave the column out")
-
-
-def _with_event_ids(dataset: Dataset, table: pl.DataFrame) -> pl.DataFrame:
-    """Rows without a vendor's id get the hash of their values, so that a re-delivery is the same key."""
-    missing = table[EVENT_ID.name].is_null()
-    if not missing.any():
-        return table
-    names = [column.name for column in dataset.values]
-    hashes = row_hashes(table.select(names).to_arrow(), names)
-    own = pl.Series(EVENT_ID.name, hashes.view("int64"))
-    return table.with_columns(pl.coalesce(pl.col(EVENT_ID.name), own).alias(EVENT_ID.name))

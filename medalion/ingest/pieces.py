@@ -14,6 +14,7 @@ import polars as pl
 
 from medalion.core.datasets import Dataset
 from medalion.core.errors import InputError
+from medalion.core.events import RepeatedPrints
 from medalion.core.frames import conform
 from medalion.core.workers import in_turn
 from medalion.ingest.columns import ColumnMapping, Zones, check_zones
@@ -45,11 +46,12 @@ class ImportPlan:
 
 @dataclass(frozen=True, slots=True)
 class FittedRows:
-    """A piece as the dataset wants it; its bad rows as the rejects file shows them."""
+    """A piece as the dataset wants it; its bad rows as the rejects file shows them; whether a file `begins` with it."""
 
     rows: pl.DataFrame
     rejected: pl.DataFrame | None
     zones: Zones
+    begins: bool
 
 
 class InstrumentLookup:
@@ -83,9 +85,9 @@ def fit(dataset: Dataset, reading: ImportPlan, piece: Piece, instruments: Instru
     rows = _numbered(rows, faults, instruments)
     _check_none(dataset, reading, piece, named, faults)
     if not faults.reasons:
-        return FittedRows(rows, None, zones)
+        return FittedRows(rows, None, zones, piece.first_row == 1)
     is_bad = pl.int_range(pl.len()).is_in(faults.rows())
-    return FittedRows(rows.filter(~is_bad), faults.rejected(dataset, piece, named), zones)
+    return FittedRows(rows.filter(~is_bad), faults.rejected(dataset, piece, named), zones, piece.first_row == 1)
 
 
 def _check_none(dataset: Dataset, reading: ImportPlan, piece: Piece, named: pl.DataFrame, faults: Faults) -> None:
@@ -119,7 +121,7 @@ def fitted(
     Raises:
         InputError: the source cannot be read, its columns are not those of the dataset, or a row is bad.
     """
-    zones, bad = Zones(), 0
+    zones, bad, prints = Zones(), 0, RepeatedPrints(dataset)
     works = (partial(fit, dataset, reading, piece, instruments) for piece in source.pieces())
     with closing(in_turn(works, workers=_FITTERS)) as pieces:
         for done in pieces:
@@ -132,7 +134,7 @@ def fitted(
                     raise refused(done.rejected, hint=f"as more than max_rejects={reading.max_rejects} rows are bad")
                 if rejects is not None:
                     rejects.add(done.rejected)
-            yield done.rows
+            yield prints.told_apart(done.rows, begins=done.begins)
 
 
 def symbols_of(dataset: Dataset, given: Source, reading: ImportPlan) -> list[str]:

@@ -24,7 +24,7 @@ from olap.delta.tables import LakeTable
 from olap.files.parquet import StagedFile
 from olap.places.base import reaching
 from oltp.hot.export import claimed_rows, claimed_slots
-from oltp.hot.writes import keep_last, rows_checksum
+from oltp.hot.writes import keep_newest, rows_checksum
 from oltp.ledger import batches
 from oltp.ledger.batches import Batch
 from oltp.ledger.series import count_batch, joined, spans_of
@@ -199,7 +199,7 @@ class Copier:
             if batch.kind is WriteKind.IMPORT:
                 newest = self._lake.table(dataset).newest_rows(staged_files(batch))
                 if newest.height:
-                    keep_last(connection, dataset, newest, newest["recorded_at"][0])
+                    keep_newest(connection, dataset, newest, newest["recorded_at"][0])
 
     def _imported_spans(self, dataset: Dataset, batch: Batch) -> pl.DataFrame:
         """What the files of an import have of each series, one file at a time, however large it is."""

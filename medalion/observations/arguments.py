@@ -15,6 +15,8 @@ Symbols: TypeAlias = str | Sequence[str] | None
 SourceNames: TypeAlias = str | Sequence[str] | None
 """One source, or several in order of preference; None is every one in the order of the store's preference."""
 
+_MOST_SECONDS = 1e8
+
 
 class ReadRange(TypedDict, total=False):
     """Which rows of a dataset a read is about; what is left out does not narrow it.
@@ -112,3 +114,10 @@ def columns_of(dataset: Dataset, columns: Sequence[str] | None) -> list[str]:
     if columns is not None and not columns:
         raise InputError("no column is asked for", given=columns, expected="one at least, or None for all")
     return dataset.schema.names if columns is None else list(columns)
+
+
+def checked_seconds(timeout: object) -> None:
+    """Raise InputError unless it is None or a number of seconds."""
+    is_number = isinstance(timeout, int | float) and 0 < timeout <= _MOST_SECONDS
+    if timeout is not None and not is_number:
+        raise InputError(f"timeout {timeout!r} is no number of seconds", given=timeout, expected="above 0")

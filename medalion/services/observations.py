@@ -17,16 +17,24 @@ from medalion.core.datasets import dataset as dataset_named
 from medalion.core.errors import InputError
 from medalion.core.frames import Frame, as_floats, conform
 from medalion.core.text import checked_name
-from medalion.core.time import Instant, Timeframe, utc
+from medalion.core.time import Instant, Timeframe, TimeRange, utc
 from medalion.ingest.columns import ColumnMapping
 from medalion.ingest.history import History, ImportResult
 from medalion.ingest.pieces import ImportPlan
+from medalion.ingest.replacement import Replacement, ReplaceResult
 from medalion.ingest.sources import ImportData, ImportProgress, Source
 from medalion.journal.metrics import Record, ignore, timed
 from medalion.mirror.binding import Binding
 from medalion.mirror.copy import Copier
 from medalion.observations.absence import warn_of_absence
-from medalion.observations.arguments import ReadRange, SourceNames, Symbols, columns_of
+from medalion.observations.arguments import (
+    ReadRange,
+    SourceNames,
+    Symbols,
+    checked_seconds,
+    columns_of,
+    names_of,
+)
 from medalion.observations.asof import asof as joined
 from medalion.observations.coverage import Coverage
 from medalion.observations.latest import LatestRows
@@ -37,14 +45,11 @@ from medalion.observations.request import dataset_for, read_request
 from medalion.observations.selection import ReadRequest
 from olap.delta.lake import Lake
 from olap.reads.scan import scan
-from oltp.hot.writes import WriteResult, write
+from oltp.hot.writes import WriteResult, hide, write
 from oltp.server.engine import Postgres
 
 if TYPE_CHECKING:
     import duckdb
-
-
-_MOST_SECONDS = 1e8
 
 
 class Observations:
@@ -98,6 +103,7 @@ class Observations:
         Raises:
             InputError: a column is missing or unknown, a type is wrong, a key is null, a number does not fit.
             NotFoundError: a symbol has no asset, option contract or outcome.
+            ConflictError: the `idempotency_key` was used for other rows.
         """
         declared = dataset_named(dataset)
         if idempotency_key is not None:
@@ -113,7 +119,6 @@ class Observations:
         data: ImportData,
         *,
         source: str = "manual",
-        generation: int = 0,
         columns: Mapping[str, str] | None = None,
         constants: Mapping[str, object] | None = None,
         ignore: Sequence[str] = (),
@@ -126,8 +131,8 @@ class Observations:
         """Bring bulk history straight into the lake as one write, all or nothing, in bounded memory.
 
         `data` is a frame, a reader, a CSV or Parquet file, a folder of them, or several of these; of rows with one
-        key the last counts. Its identity is its content: the same rows again are a no-op that returns the first result,
-        unless `generation` is raised, as after deleting them. `source` names the feed, as `write` does.
+        key the last counts. What differs from the current rows of the `source` is stored, and nothing else: the same
+        file again changes nothing, and after a correction or a deletion it brings its rows back.
 
         `columns` says what a column is called in the data, which may then have others that are left out; without it
         those are an error unless in `ignore`. `constants` are columns it lacks. Stamps without a zone need `time_zone`,
@@ -147,7 +152,46 @@ class Observations:
         """
         mapped = ColumnMapping(columns or {}, constants or {}, ignore, time_zone, time_unit)
         how = ImportPlan(source, mapped, None if rejects is None else Path(rejects), max_rejects, progress)
-        return self._history.import_rows(dataset_named(dataset), Source(data), how, generation=generation)
+        return self._history.import_rows(dataset_named(dataset), Source(data), how)
+
+    def replace(
+        self,
+        dataset: str | Dataset,
+        frame: Frame,
+        *,
+        start: Instant,
+        end: Instant,
+        symbols: Symbols = None,
+        timeframe: str | None = None,
+        source: str = "manual",
+    ) -> ReplaceResult:
+        """Make `[start, end)` of the `source` what the frame says, in one write of which nobody sees a part.
+
+        Of `symbols`, and of bars of `timeframe`, by default the frame's, what the frame lacks is deleted, what differs
+        is corrected and what is new is added.
+
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 9, tzinfo=UTC), "volume": 60}
+        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 186.5)])
+        >>> store.replace("stock_bars", frame, start="2024-01-09", end="2024-01-12").rows
+        1
+
+        Raises:
+            InputError: as `write`; or a row lies outside of the range, or is of another symbol or timeframe.
+            NotFoundError: as `write`.
+        """
+        declared = dataset_named(dataset)
+        rows = conform(declared, frame, source=source)
+        asked = Replacement.of(
+            declared,
+            rows,
+            TimeRange.of(start, end),
+            source=source,
+            symbols=names_of(symbols),
+            timeframe=None if timeframe is None else str(Timeframe.parse(timeframe)),
+        )
+        return self._history.replace_rows(asked, rows)
 
     def delete(
         self,
@@ -161,21 +205,17 @@ class Observations:
     ) -> int:
         """Hide the rows of `[start, end)` by tombstones, of every source unless one is named; the number of rows.
 
-        What was read with an earlier `as_of` stays as it was.
+        Those of every source, all at one moment, unless `source` names one. What an earlier `as_of` read stays.
 
         >>> store.delete("stock_bars", symbols="AAPL", start="2024-02-01", end="2024-03-01")
         0
         """
-        declared = dataset_named(dataset)
-        columns = [column.name for column in declared.columns]
-        asked = read_request(
-            self._postgres, declared, symbols=symbols, start=start, end=end, timeframe=timeframe, source=source
-        )
-        rows = self._ranges.rows(replace(asked, preference={}), columns)  # also those that a read would not show
-        for (feed,), part in rows.group_by("source"):
-            with self._postgres.connection() as connection:
-                self._binding.check(connection, declared)
-                write(connection, declared, part, source=str(feed), is_deleted=True)
+        rows_of = ReadRange(symbols=symbols, start=start, end=end, timeframe=timeframe, source=source)
+        asked = replace(read_request(self._postgres, dataset, **rows_of), preference={})  # also what no read would show
+        rows = self._ranges.rows(asked, [column.name for column in asked.dataset.columns])
+        with self._postgres.connection() as connection:
+            self._binding.check(connection, asked.dataset)
+            hide(connection, asked.dataset, rows)
         return rows.height
 
     @timed
@@ -382,7 +422,7 @@ class Observations:
             NotFoundError: a table is not known.
             CorruptLakeError: a file is damaged; also when it is evaluated, as the others, and StoreError at `timeout`.
         """
-        _check_seconds(timeout)
+        checked_seconds(timeout)
         from medalion.observations.sql import query as answered  # loads DuckDB, which narrow reads do without
 
         moment = None if as_of is None else utc(as_of, name="as_of")
@@ -395,9 +435,3 @@ class Observations:
         if rows.is_empty():
             warn_of_absence(self._coverage, asked, symbols, is_made=is_made)
         return as_floats(rows) if floats else rows
-
-
-def _check_seconds(timeout: object) -> None:
-    is_number = isinstance(timeout, int | float) and 0 < timeout <= _MOST_SECONDS
-    if timeout is not None and not is_number:
-        raise InputError(f"timeout {timeout!r} is no number of seconds", given=timeout, expected="above 0")

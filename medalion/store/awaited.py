@@ -20,6 +20,7 @@ from medalion.core.enums import AssetType, PositionStatus, TradeStatus
 from medalion.core.frames import Frame
 from medalion.core.time import Instant
 from medalion.ingest.history import ImportResult
+from medalion.ingest.replacement import ReplaceResult
 from medalion.ingest.sources import ImportData, ImportProgress
 from medalion.market.quotes import Market
 from medalion.mirror.compaction import CompactionRun
@@ -1496,6 +1497,7 @@ class AwaitedServices(ThreadedFace[Services]):
         Raises:
             InputError: a column is missing or unknown, a type is wrong, a key is null, a number does not fit.
             NotFoundError: a symbol has no asset, option contract or outcome.
+            ConflictError: the `idempotency_key` was used for other rows.
         """
         return await self._run(
             self._body.observations.write, dataset, frame, source=source, idempotency_key=idempotency_key
@@ -1507,7 +1509,6 @@ class AwaitedServices(ThreadedFace[Services]):
         data: ImportData,
         *,
         source: str = "manual",
-        generation: int = 0,
         columns: Mapping[str, str] | None = None,
         constants: Mapping[str, object] | None = None,
         ignore: Sequence[str] = (),
@@ -1520,8 +1521,8 @@ class AwaitedServices(ThreadedFace[Services]):
         """Bring bulk history straight into the lake as one write, all or nothing, in bounded memory.
 
         `data` is a frame, a reader, a CSV or Parquet file, a folder of them, or several of these; of rows with one
-        key the last counts. Its identity is its content: the same rows again are a no-op that returns the first result,
-        unless `generation` is raised, as after deleting them. `source` names the feed, as `write` does.
+        key the last counts. What differs from the current rows of the `source` is stored, and nothing else: the same
+        file again changes nothing, and after a correction or a deletion it brings its rows back.
 
         `columns` says what a column is called in the data, which may then have others that are left out; without it
         those are an error unless in `ignore`. `constants` are columns it lacks. Stamps without a zone need `time_zone`,
@@ -1544,7 +1545,6 @@ class AwaitedServices(ThreadedFace[Services]):
             dataset,
             data,
             source=source,
-            generation=generation,
             columns=columns,
             constants=constants,
             ignore=ignore,
@@ -1553,6 +1553,44 @@ class AwaitedServices(ThreadedFace[Services]):
             rejects=rejects,
             max_rejects=max_rejects,
             progress=progress,
+        )
+
+    async def replace(
+        self,
+        dataset: str | Dataset,
+        frame: Frame,
+        *,
+        start: Instant,
+        end: Instant,
+        symbols: Symbols = None,
+        timeframe: str | None = None,
+        source: str = "manual",
+    ) -> ReplaceResult:
+        """Make `[start, end)` of the `source` what the frame says, in one write of which nobody sees a part.
+
+        Of `symbols`, and of bars of `timeframe`, by default the frame's, what the frame lacks is deleted, what differs
+        is corrected and what is new is added.
+
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 9, tzinfo=UTC), "volume": 60}
+        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 186.5)])
+        >>> store.replace("stock_bars", frame, start="2024-01-09", end="2024-01-12").rows
+        1
+
+        Raises:
+            InputError: as `write`; or a row lies outside of the range, or is of another symbol or timeframe.
+            NotFoundError: as `write`.
+        """
+        return await self._run(
+            self._body.observations.replace,
+            dataset,
+            frame,
+            start=start,
+            end=end,
+            symbols=symbols,
+            timeframe=timeframe,
+            source=source,
         )
 
     async def delete(
@@ -1567,7 +1605,7 @@ class AwaitedServices(ThreadedFace[Services]):
     ) -> int:
         """Hide the rows of `[start, end)` by tombstones, of every source unless one is named; the number of rows.
 
-        What was read with an earlier `as_of` stays as it was.
+        Those of every source, all at one moment, unless `source` names one. What an earlier `as_of` read stays.
 
         >>> store.delete("stock_bars", symbols="AAPL", start="2024-02-01", end="2024-03-01")
         0

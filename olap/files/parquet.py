@@ -62,11 +62,14 @@ def stage(
     `newest` holds the latest `ts` of each partition so far: older rows get a file of their own, so that one late
     correction does not widen the time box of all others.
     """
-    return [
-        write_file(place, dataset, part, period)
-        for period, partition in _partitions(dataset, rows)
-        for part in _by_lateness(partition, (newest or {}).get(period))
-    ]
+    return [write_file(place, dataset, part, period) for period, part in parts(dataset, rows, newest or {})]
+
+
+def parts(dataset: Dataset, rows: pl.DataFrame, newest: dict[str, int]) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The rows that `stage` gives a file each, sorted, with their partition."""
+    for period, partition in _partitions(dataset, rows):
+        for part in _by_lateness(partition, newest.get(period)):
+            yield period, part
 
 
 def _partitions(dataset: Dataset, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:

@@ -59,6 +59,27 @@ def _parameters(dataset: Dataset, batch: int, instruments: Sequence[int] | None,
     }
 
 
+def later_writes(connection: Connection, dataset: Dataset, *, source: str, batch: int) -> pl.DataFrame:
+    """The committed writes of a source that a pin at `batch` does not hold, and what each spans; imports included."""
+    with connection.cursor() as cursor:
+        rows = cursor.execute(
+            """SELECT id, kind, first_instrument, last_instrument, first_ts, last_ts FROM writes
+               WHERE dataset = %s AND source = %s AND rows > 0 AND (batch IS NULL OR batch > %s)""",
+            (dataset.name, source, batch),
+        ).fetchall()
+    return pl.DataFrame(rows, schema=_LATER, orient="row")
+
+
+_LATER: Any = {
+    "write_id": pl.Int64,
+    "kind": pl.String,
+    "first_instrument": pl.Int64,
+    "last_instrument": pl.Int64,
+    "first_ts": pl.Datetime("us", "UTC"),
+    "last_ts": pl.Datetime("us", "UTC"),
+}
+
+
 def _head(names: Sequence[str]) -> sql.Composed:
     """`_HEAD` with numbered parameters, in the order of `names`."""
     return sql.SQL(_HEAD).format(

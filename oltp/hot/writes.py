@@ -4,17 +4,19 @@ The order of the statements is the protocol: the open-write mark is taken in a s
 settles a time sees every write that could still carry an earlier one; then id and time are drawn.
 """
 
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 from zlib import crc32
 
 import polars as pl
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 from medalion.core.checksum import checksum
 from medalion.core.datasets import Dataset
 from medalion.core.enums import WriteKind
-from medalion.core.errors import InputError
+from medalion.core.errors import ConflictError, InputError
 from medalion.core.time import in_utc
 from medalion.core.workers import ahead
 from oltp.hot.binary import HEADER, TRAILER, copy_binary
@@ -24,6 +26,8 @@ from oltp.hot.tables import HOT_ARRIVAL, LAST_ARRIVAL, NEWEST, last_name, plain
 from oltp.server.engine import Connection, one
 
 _OPEN_WRITE = crc32(b"medalion open write")
+_MOMENT = 200
+"""Milliseconds for which other writes are kept waiting at a time."""
 _COPY_BYTES = 1 << 20
 _COPY_ROWS = 32_768
 
@@ -44,6 +48,15 @@ class WriteResult:
     is_duplicate: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class OpenWrite:
+    """A write that holds the open-write mark until its transaction ends."""
+
+    write_id: int
+    recorded_at: datetime
+    slot: int
+
+
 def open_write_mark(dataset: Dataset) -> tuple[int, int]:
     """The advisory lock that every open write of `dataset` shares."""
     return signed32(_OPEN_WRITE), signed32(crc32(dataset.name.encode()))
@@ -61,7 +74,6 @@ def write(
     *,
     source: str,
     idempotency_key: str | None = None,
-    is_deleted: bool = False,
     is_ours: bool = False,
 ) -> WriteResult:
     """Store conformed `rows` (see `medalion.core.frames.conform`); durable when it returns.
@@ -71,23 +83,85 @@ def write(
     Raises:
         NotFoundError: a symbol is not known.
         InputError: an `instrument_id` that is not the symbol's, or a source that only the store's own bars have.
+        ConflictError: another write has used the idempotency key for other rows.
     """
     if not is_ours:
         _check_source(source)
     with connection.transaction():
         opened = begin(connection, dataset)
+        named = rows if is_ours else with_instruments(connection, dataset, rows)
         if idempotency_key is not None and (earlier := earlier_write(connection, dataset, idempotency_key)):
-            return earlier
-        # A tombstone keeps the name that its row has, which may be nobody's or somebody else's by now.
-        named = rows if is_deleted or is_ours else with_instruments(connection, dataset, rows)
-        rows = numbered(named, opened, is_deleted=is_deleted)
-        entry = entry_of(dataset, rows, opened, source=source, idempotency_key=idempotency_key)
-        if not enter(connection, entry, rows["instrument_id"], kind=WriteKind.HOT, slot=opened.slot):
-            return one(earlier_write(connection, dataset, entry.idempotency_key))
-        _copy(connection, dataset, rows, opened.slot)
-        enter_sources(connection, dataset, rows["instrument_id"], source, write_id=opened.write_id)
-        keep_last(connection, dataset, rows, opened.recorded_at, is_deleted=is_deleted)
+            return _proven(earlier, dataset, named)
+        entry = _entered(connection, dataset, numbered(named, opened), opened, source, idempotency_key)
+        if entry is None:
+            return _proven(one(earlier_write(connection, dataset, idempotency_key)), dataset, named)
     return entry
+
+
+def hide(connection: Connection, dataset: Dataset, rows: pl.DataFrame, *, is_ours: bool = False) -> None:
+    """Store a tombstone of each of the rows, all at one moment: a write for each source, in one transaction.
+
+    Whoever reads, as of any time, sees all of the rows or none. A tombstone keeps the name that its row has, which may
+    be nobody's or somebody else's by now. With `is_ours` they may be bars that the store has made.
+
+    Raises:
+        InputError: a source is one that only the store's own bars have.
+    """
+    for source in rows["source"].unique() if not is_ours else ():
+        _check_source(source)
+    with connection.transaction():
+        opened = begin(connection, dataset)
+        for place, ((source,), part) in enumerate(rows.group_by("source", maintain_order=True)):
+            if place:
+                opened = replace(opened, write_id=drawn_now(connection, dataset).write_id)
+            _entered(connection, dataset, numbered(part, opened, is_deleted=True), opened, str(source))
+
+
+def exchange(
+    connection: Connection, dataset: Dataset, rows: pl.DataFrame, gone: pl.DataFrame, *, source: str
+) -> WriteResult:
+    """Store rows, and tombstones of those that are `gone`, as one write; the caller's transaction excludes others.
+
+    Raises:
+        InputError: the source is one that only the store's own bars have.
+    """
+    _check_source(source)
+    opened = drawn_now(connection, dataset)
+    both = pl.concat([rows, gone])
+    is_gone = pl.int_range(pl.len()) >= rows.height
+    ordered = numbered(both, opened).with_columns(is_deleted=is_gone)
+    return one(_entered(connection, dataset, ordered, opened, source))
+
+
+def _entered(
+    connection: Connection,
+    dataset: Dataset,
+    rows: pl.DataFrame,
+    opened: OpenWrite,
+    source: str,
+    idempotency_key: str | None = None,
+) -> WriteResult | None:
+    """The ledger entry, the hot rows and the last values of numbered rows; None where the key is taken."""
+    entry = entry_of(dataset, rows, opened, source=source, idempotency_key=idempotency_key)
+    if not enter(connection, entry, rows["instrument_id"], kind=WriteKind.HOT, slot=opened.slot):
+        return None
+    _copy(connection, dataset, rows, opened.slot)
+    enter_sources(connection, dataset, rows["instrument_id"], source, write_id=opened.write_id)
+    keep_newest(connection, dataset, rows, opened.recorded_at)
+    return entry
+
+
+def _proven(earlier: WriteResult, dataset: Dataset, rows: pl.DataFrame) -> WriteResult:
+    """The write that has used the key, if it wrote these rows: under its number they have its checksum."""
+    as_then = OpenWrite(earlier.write_id, earlier.recorded_at, slot=0)
+    again = rows_checksum(dataset, numbered(rows, as_then))
+    if (earlier.rows, earlier.checksum) != (rows.height, again):
+        raise ConflictError(
+            f"idempotency_key {earlier.idempotency_key!r} was used at {earlier.recorded_at.isoformat()} for "
+            f"{earlier.rows:,} rows of {earlier.source!r}, and these {rows.height:,} are others; nothing was written, "
+            "give each write a key of its own"
+        )
+    return earlier
 
 
 def _check_source(source: str) -> None:
@@ -100,20 +174,41 @@ def _check_source(source: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OpenWrite:
-    """A write that holds the open-write mark until its transaction ends."""
-
-    write_id: int
-    recorded_at: datetime
-    slot: int
-
-
 def begin(connection: Connection, dataset: Dataset) -> OpenWrite:
     """Take the open-write mark in a statement of its own, then draw id and time, in the caller's transaction."""
     # In one statement with what follows, id and time could be drawn before the mark is held. `settle` would then find
     # no open write, call a time settled, and this write appear below it.
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", open_write_mark(dataset))
+    return drawn_now(connection, dataset)
+
+
+def exclude_writes(connection: Connection, dataset: Dataset) -> None:
+    """From now to the end of the caller's transaction no other write of the dataset is open, and none begins.
+
+    Whoever waits for a write that stays open would hold up all that come after it: it waits for a moment at a time, and
+    lets them pass in between.
+
+    Raises:
+        LockNotAvailable: one stays open for longer than `lock_timeout`.
+    """
+    row = connection.execute("SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'").fetchone()
+    (milliseconds,) = one(row)
+    until = time.monotonic() + milliseconds / 1000
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{_MOMENT}ms",))
+                connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", open_write_mark(dataset))
+                connection.execute("SET LOCAL lock_timeout TO DEFAULT")
+            return
+        except LockNotAvailable:
+            if milliseconds and time.monotonic() >= until:
+                raise
+        time.sleep(_MOMENT / 1000)
+
+
+def drawn_now(connection: Connection, dataset: Dataset) -> OpenWrite:
+    """An id and a time for a write, of one whose transaction holds back what is settled already."""
     drawn = connection.execute(
         """SELECT nextval('write_id_seq'), greatest(clock_timestamp(), settled + interval '1 microsecond'), slot
            FROM mirror_state WHERE dataset = %s""",
@@ -216,6 +311,15 @@ def _copy(connection: Connection, dataset: Dataset, rows: pl.DataFrame, slot: in
             for start in range(0, len(part), _COPY_BYTES):
                 copy.write(part[start : start + _COPY_BYTES])
         copy.write(TRAILER)
+
+
+def keep_newest(connection: Connection, dataset: Dataset, rows: pl.DataFrame, recorded_at: datetime) -> None:
+    """Bring the last values up to date with rows of which some may be tombstones."""
+    # Tombstones first: a newer row then clears the mark that they leave.
+    for is_deleted in (True, False):
+        part = rows.filter(pl.col("is_deleted") == is_deleted)
+        if part.height:
+            keep_last(connection, dataset, part, recorded_at, is_deleted=is_deleted)
 
 
 def keep_last(

@@ -79,8 +79,25 @@ def without_staging(connection: Connection, dataset: Dataset) -> Iterator[None]:
 
 
 def stage_import(connection: Connection, dataset: Dataset) -> None:
-    """Until the caller's transaction ends, files that it writes are not taken for those of a writer that died."""
+    """Until the caller's transaction ends, files that it writes are not taken for those of a writer that died, and no
+    time from its beginning on is called settled: it may draw id and time from now on."""
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", _lock(_STAGING, dataset))
+
+
+OPENS_A_WRITE = sql.SQL("""
+    held.locktype = 'advisory'
+    AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (held.classid = %(mark)s::bigint::oid AND held.objid = %(mark_of)s::bigint::oid
+         OR held.mode = 'ShareLock'
+            AND held.classid = %(staging)s::bigint::oid AND held.objid = %(staging_of)s::bigint::oid)
+""")
+"""Which of `pg_locks AS held` is that of an open write, or of an import that writes files; see `open_writes`."""
+
+
+def open_writes(dataset: Dataset) -> dict[str, int]:
+    """The parameters of `OPENS_A_WRITE`."""
+    words = (*open_write_mark(dataset), *_lock(_STAGING, dataset))
+    return dict(zip(("mark", "mark_of", "staging", "staging_of"), (word % (1 << 32) for word in words), strict=True))
 
 
 def leader(connection: Connection, dataset: Dataset) -> int | None:
@@ -204,24 +221,21 @@ def lag(connection: Connection, dataset: Dataset, batch: Batch) -> timedelta:
 def settle(connection: Connection, dataset: Dataset) -> datetime:
     """Raise the time before which no write can still appear, and return it.
 
-    The clock is read first: whoever takes the open-write mark later draws a later time. Holders of the mark, and
-    imports that are claimed but not done, hold it back. A holder whose start is hidden stops it. A replica has the time
-    that its primary has found.
+    The clock is read first: whoever takes the open-write mark later draws a later time. Holders of the mark, imports
+    that write files, and those that are claimed but not done, hold it back. A holder whose start is hidden stops it. A
+    replica has the time that its primary has found.
     """
     if is_replica(connection):
         row = connection.execute("SELECT settled FROM mirror_state WHERE dataset = %s", (dataset.name,)).fetchone()
         found: datetime = one(row)[0]
         return found
-    classid, objid = (word % (1 << 32) for word in open_write_mark(dataset))
     with connection.transaction():
         (clock,) = one(connection.execute("SELECT clock_timestamp()").fetchone())
         row = connection.execute(
-            """WITH holders AS (
+            sql.SQL("""WITH holders AS (
                    SELECT activity.xact_start FROM pg_locks AS held
                    LEFT JOIN pg_stat_activity AS activity USING (pid)
-                   WHERE held.locktype = 'advisory' AND held.classid = %(classid)s::bigint::oid
-                     AND held.objid = %(objid)s::bigint::oid
-                     AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                   WHERE {opens_a_write}
                ), imports AS (
                    SELECT recorded_at FROM writes JOIN mirror_batches USING (dataset)
                    WHERE dataset = %(dataset)s AND writes.kind = 'import' AND writes.batch = mirror_batches.number
@@ -231,8 +245,8 @@ def settle(connection: Connection, dataset: Dataset) -> datetime:
                    WHEN EXISTS (SELECT FROM holders WHERE xact_start IS NULL) THEN settled
                    ELSE least(%(clock)s, (SELECT min(xact_start) FROM holders), (SELECT min(recorded_at) FROM imports))
                         - interval '1 microsecond' END)
-               WHERE dataset = %(dataset)s RETURNING settled""",
-            {"classid": classid, "objid": objid, "dataset": dataset.name, "clock": clock},
+               WHERE dataset = %(dataset)s RETURNING settled""").format(opens_a_write=OPENS_A_WRITE),
+            {"dataset": dataset.name, "clock": clock, **open_writes(dataset)},
         ).fetchone()
     settled: datetime = one(row)[0]
     return settled

@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from medalion.core.datasets import Dataset
 from oltp.hot.tables import HOT_ARRIVAL, decode, select_list
-from oltp.hot.writes import open_write_mark
+from oltp.ledger.batches import OPENS_A_WRITE, open_writes
 from oltp.server.engine import Connection, one
 
 WRITES: Any = {
@@ -63,16 +63,14 @@ def mirror_facts(connection: Connection, dataset: Dataset) -> dict[str, Any]:
     `lag` is the age of the oldest write that is not in a done batch; `held_by` the server process whose open
     transaction has held a write open longest, and `held_for` how long.
     """
-    classid, objid = (word % (1 << 32) for word in open_write_mark(dataset))
-    statement = """
+    statement = sql.SQL("""
         WITH waiting AS (
             SELECT writes.rows, writes.recorded_at FROM writes LEFT JOIN mirror_batches AS batches
               ON batches.dataset = writes.dataset AND batches.number = writes.batch
             WHERE writes.dataset = %(dataset)s AND (writes.batch IS NULL OR batches.status <> 'done')
         ), holder AS (
-            SELECT pid, clock_timestamp() - xact_start AS held_for FROM pg_locks JOIN pg_stat_activity USING (pid)
-            WHERE locktype = 'advisory' AND classid = %(classid)s::bigint::oid AND objid = %(objid)s::bigint::oid
-              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            SELECT pid, clock_timestamp() - xact_start AS held_for
+            FROM pg_locks AS held JOIN pg_stat_activity USING (pid) WHERE {opens_a_write}
             ORDER BY xact_start LIMIT 1
         )
         SELECT %(dataset)s AS dataset,
@@ -85,7 +83,6 @@ def mirror_facts(connection: Connection, dataset: Dataset) -> dict[str, Any]:
                 WHERE dataset = %(dataset)s AND slot IS NOT NULL)::bigint AS hot_rows,
                (SELECT coalesce(sum(lost_rows), 0) FROM writes WHERE dataset = %(dataset)s)::bigint AS lost_rows,
                state.settled, (SELECT pid FROM holder) AS held_by, (SELECT held_for FROM holder) AS held_for
-        FROM mirror_state AS state WHERE dataset = %(dataset)s"""
+        FROM mirror_state AS state WHERE dataset = %(dataset)s""").format(opens_a_write=OPENS_A_WRITE)
     with connection.cursor(row_factory=dict_row) as cursor:
-        given = {"dataset": dataset.name, "classid": classid, "objid": objid}
-        return one(cursor.execute(statement, given).fetchone())
+        return one(cursor.execute(statement, {"dataset": dataset.name, **open_writes(dataset)}).fetchone())

@@ -83,14 +83,14 @@ def test_columns_are_found_without_regard_to_case_and_constants_added(
     assert rows["source"].to_list() == ["manual", "manual"]
 
 
-def test_the_same_rows_again_change_nothing_until_the_generation_is_raised(
+def test_the_same_rows_again_change_nothing_and_come_back_after_a_deletion(
     own_place: tuple[str, ...], store: Store, daily: Path
 ) -> None:
     run(*own_place, "load", str(daily), *AAPL, "--create-assets")
     again = run(*own_place, "load", str(daily), *AAPL)
     assert (again.exit_code, "nothing was written" in again.stdout) == (0, True)
     store.delete("stock_bars", symbols="AAPL")
-    assert run(*own_place, "load", str(daily), *AAPL, "--generation", "1").exit_code == 0
+    assert run(*own_place, "load", str(daily), *AAPL).exit_code == 0
     assert store.bars("AAPL", "1Day").height == 2
 
 

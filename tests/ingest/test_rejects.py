@@ -77,7 +77,7 @@ def test_bad_rows_are_set_aside_and_the_others_imported(
     assert sorted(tmp_path.glob(".rejects*")) == []
     good = tmp_path / "good.csv"
     good.write_text("\n".join([HEADER, *GOOD, ""]))
-    assert store.import_history(STOCK_BARS, good).write_id == result.write_id
+    assert store.import_history(STOCK_BARS, good).unchanged == result.stored
     rows = pl.DataFrame(
         {
             "ts": [datetime(2024, 1, day, tzinfo=UTC) for day in range(1, 9)],
@@ -139,7 +139,7 @@ def test_a_book_with_a_bad_level_is_set_aside_whole(store: Store, tmp_path: Path
     assert (result.rows, list(refused(tmp_path / "rejects.csv"))) == (2, [2, 4])
     assert_frame_equal(store.read(POLYMARKET_BOOKS), as_read(POLYMARKET_BOOKS, rows[::2], ids, source="manual"))
     with pytest.raises(InputError, match=r"row 2: polymarket_order_book_snapshots\.bids\.price"):
-        store.import_history(POLYMARKET_BOOKS, rows, generation=1)
+        store.import_history(POLYMARKET_BOOKS, rows)
 
 
 def test_without_rejects_the_first_bad_rows_are_named_and_nothing_is_there(
@@ -191,22 +191,22 @@ def test_a_file_that_is_there_is_never_overwritten(store: Store, mixed: Path, tm
 
 def test_the_same_rows_again_give_the_same_rejects(store: Store, mixed: Path, tmp_path: Path) -> None:
     instruments(store, STOCK_BARS.kind)
-    first = store.import_history(STOCK_BARS, mixed, rejects=tmp_path / "1.csv")
+    store.import_history(STOCK_BARS, mixed, rejects=tmp_path / "1.csv")
     again = store.import_history(STOCK_BARS, mixed, rejects=tmp_path / "2.csv")
-    assert (again.is_duplicate, again.write_id, again.rejected) == (True, first.write_id, len(BAD))
+    assert (again.is_duplicate, again.write_id, again.rejected) == (True, None, len(BAD))
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
 
 
 _DYING = """
 import os, signal, sys
 import medalion
-from medalion.ingest import history
+from medalion.ingest import history, staging
 from medalion.core.datasets import STOCK_BARS
 
 url, data_dir, source, rejects, where = sys.argv[1:]
 kill = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 if where == "staging":
-    history._staged = kill
+    staging.write_file = kill
 elif where == "claiming":
     history.batches.enter_batch = kill
 else:
@@ -250,7 +250,7 @@ def test_progress_is_shown_on_a_terminal_only(own_place: tuple[str, ...], mixed:
     piped = subprocess.run([*command, "--create-assets"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert piped.stderr.splitlines() == ["created 1 assets: AAA"]
     main, terminal = os.openpty()
-    shown = subprocess.Popen([*command, "--generation", "1"], cwd=ROOT, stderr=terminal, stdout=subprocess.PIPE)
+    shown = subprocess.Popen(command, cwd=ROOT, stderr=terminal, stdout=subprocess.PIPE)
     os.close(terminal)
     seen = b""
     try:
@@ -263,4 +263,4 @@ def test_progress_is_shown_on_a_terminal_only(own_place: tuple[str, ...], mixed:
     printed, _ = shown.communicate()
     assert shown.returncode == 0
     assert b"8 rows" in seen
-    assert printed.startswith(b"stock_bars: 8 rows")
+    assert printed.startswith(b"stock_bars: the store already holds these rows")

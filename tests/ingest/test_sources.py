@@ -21,7 +21,7 @@ from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
 from medalion.core.errors import InputError, NotFoundError
-from medalion.ingest import history, pieces, sources
+from medalion.ingest import pieces, sources, staging
 from medalion.ingest.sources import ImportProgress, Source
 from medalion.store.store import Store
 from tests.support.lengths import examples
@@ -86,7 +86,7 @@ def test_rows_are_the_same_in_every_shape_and_known_again(store: Store, tmp_path
     assert (first.rows, first.rejected, first.rejects) == (BARS.height, 0, None)
     assert_frame_equal(store.read(STOCK_BARS), as_read(STOCK_BARS, BARS, ids, source="manual"))
     again = store.import_history(STOCK_BARS, BARS)
-    assert (again.is_duplicate, again.write_id) == (True, first.write_id)
+    assert (again.is_duplicate, again.write_id, again.unchanged) == (True, None, BARS.height)
     assert store.mirror.verify([STOCK_BARS]).is_empty()
 
 
@@ -113,9 +113,9 @@ def test_however_the_rows_are_cut_they_are_the_same_import(
             make = csv_file if shape == "csv" else parquet_file
             parts.append(make(tmp_path, rows, f"{number}.{shape}"))
     limits = patch.multiple(sources, PIECE_ROWS=piece, _BLOCK_BYTES=block)
-    with limits, patch.multiple(history, PIECE_ROWS=piece, _CHUNK_ROWS=2 * piece):
+    with limits, patch.multiple(staging, PIECE_ROWS=piece, _CHUNK_ROWS=2 * piece):
         assert store.import_history(STOCK_BARS, parts).is_duplicate
-        result = store.import_history(STOCK_BARS, parts, generation=1, source="cut")
+        result = store.import_history(STOCK_BARS, parts, source="cut")
     if not result.is_duplicate:
         rows = store.read(STOCK_BARS, source="cut")
         assert_frame_equal(rows.drop("source"), store.read(STOCK_BARS, source="manual").drop("source"))
@@ -165,7 +165,7 @@ def test_no_row_of_a_key_but_the_last_one_of_the_source_counts(store: Store, dat
     values = [column.name for column in dataset.values]
     other = rows[1].select(values)
     repeated = [rows[0].select(pl.exclude(values)).hstack(part) for part in (other, rows[0].select(values), other)]
-    with patch.object(sources, "PIECE_ROWS", 1), patch.object(history, "_CHUNK_ROWS", 1):
+    with patch.object(sources, "PIECE_ROWS", 1), patch.object(staging, "_CHUNK_ROWS", 1):
         store.import_history(dataset, iter(repeated))
     assert_frame_equal(store.read(dataset), as_read(dataset, repeated[-1], ids, source="manual"))
 
@@ -186,7 +186,7 @@ def test_vendor_columns_constants_zones_and_epochs_are_mapped(store: Store, tmp_
         ask_price=pl.col("ap").str.replace("e0", ""),
         ask_size="as",
     )
-    assert store.import_history(STOCK_QUOTES, expected, source="vendor").write_id == result.write_id
+    assert (result.stored, store.import_history(STOCK_QUOTES, expected, source="vendor").unchanged) == (2, 2)
     naive = expected.with_columns(pl.col("ts").dt.convert_time_zone("America/New_York").dt.replace_time_zone(None))
     with pytest.raises(InputError, match="time_zone="):
         store.import_history(STOCK_QUOTES, naive, source="vendor")
@@ -274,7 +274,7 @@ def test_stamps_with_a_zone_and_without_do_not_mix_wherever_they_stand(store: St
 
 def test_more_rows_than_an_ordinal_can_number_are_refused(store: Store, data_dir: Path) -> None:
     instruments(store, STOCK_BARS.kind)
-    limits = patch.multiple(history, _MOST_ROWS=8, _CHUNK_ROWS=2, PIECE_ROWS=2)
+    limits = patch.multiple(staging, _MOST_ROWS=8, _CHUNK_ROWS=2, PIECE_ROWS=2)
     with limits, patch.object(sources, "PIECE_ROWS", 2), pytest.raises(InputError, match="more than 8 rows"):
         store.import_history(STOCK_BARS, BARS)
     assert list(data_dir.glob("lake/**/*.parquet")) == []
@@ -283,16 +283,16 @@ def test_more_rows_than_an_ordinal_can_number_are_refused(store: Store, data_dir
 def test_an_unknown_symbol_anywhere_leaves_nothing(store: Store, data_dir: Path) -> None:
     instruments(store, STOCK_BARS.kind)
     late = BARS.with_columns(symbol=pl.when(pl.int_range(pl.len()) == 9).then(pl.lit("ZZZ")).otherwise("symbol"))
-    limits = patch.multiple(history, _CHUNK_ROWS=2, PIECE_ROWS=2)
+    limits = patch.multiple(staging, _CHUNK_ROWS=2, PIECE_ROWS=2)
     with limits, patch.object(sources, "PIECE_ROWS", 2), pytest.raises(NotFoundError, match="ZZZ"):
         store.import_history(STOCK_BARS, late)
     assert list(data_dir.glob("lake/**/*.parquet")) == []
 
 
-def test_an_import_without_rows_is_one_too(store: Store, tmp_path: Path) -> None:
-    for number, shape in enumerate(("polars", "lazy", "pandas", "arrow batches", "csv", "name of a file")):
+def test_an_import_without_rows_stores_nothing(store: Store, tmp_path: Path) -> None:
+    for shape in ("polars", "lazy", "pandas", "arrow batches", "csv", "name of a file"):
         result = store.import_history(STOCK_BARS, SHAPES[shape](tmp_path, BARS.head(0)))
-        assert (result.rows, result.first_ts, result.is_duplicate) == (0, None, number > 0)
+        assert (result.rows, result.first_ts, result.write_id, result.is_duplicate) == (0, None, None, False)
     assert store.mirror.verify([STOCK_BARS]).is_empty()
 
 
@@ -301,7 +301,7 @@ def test_progress_counts_up_to_all_there_is(store: Store, tmp_path: Path) -> Non
     files = [csv_file(tmp_path, BARS.head(5)), parquet_file(tmp_path, BARS[5:])]
     size = sum(file.stat().st_size for file in files)
     seen: list[ImportProgress] = []
-    with patch.object(sources, "PIECE_ROWS", 1), patch.multiple(history, _CHUNK_ROWS=1, PIECE_ROWS=1):
+    with patch.object(sources, "PIECE_ROWS", 1), patch.multiple(staging, _CHUNK_ROWS=1, PIECE_ROWS=1):
         store.import_history(STOCK_BARS, files, progress=seen.append)
     assert [far.rows for far in seen] == sorted(far.rows for far in seen)
     assert [far.bytes for far in seen] == sorted(far.bytes for far in seen)
@@ -309,7 +309,7 @@ def test_progress_counts_up_to_all_there_is(store: Store, tmp_path: Path) -> Non
     assert (last.rows, last.bytes, last.files) == (BARS.height, size, 2)
     assert {(far.total_rows, far.total_bytes, far.total_files) for far in seen} == {(None, size, 2)}
     seen.clear()
-    store.import_history(STOCK_BARS, BARS, generation=1, progress=seen.append)
+    store.import_history(STOCK_BARS, BARS, progress=seen.append)
     assert (seen[-1].rows, seen[-1].total_rows, seen[-1].total_bytes) == (BARS.height, BARS.height, None)
 
 
@@ -317,23 +317,24 @@ _READING = """
 import json, resource, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from medalion.ingest import history, sources
+from medalion.ingest import sources, staging
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.ingest.pieces import ImportPlan, fitted
 from medalion.ingest.sources import Source
 from olap.delta.lake import Lake
 from oltp.hot.writes import OpenWrite
 
-sources.PIECE_ROWS = history.PIECE_ROWS = 32_768
-history._CHUNK_ROWS = 65_536
+sources.PIECE_ROWS = staging.PIECE_ROWS = 32_768
+staging._CHUNK_ROWS = 65_536
 lake, path = Lake(Path(sys.argv[1])), sys.argv[2]
 lake.place.open()
 peaks = []
 for times in (2, 8):
-    source, staged, reading = Source([path] * times), history.StagedImport(), ImportPlan()
+    source, files, reading = Source([path] * times), [], ImportPlan()
     rows = fitted(STOCK_QUOTES, source, reading, lambda symbols: dict.fromkeys(symbols, 1), None)
-    history._stage(lake.table(STOCK_QUOTES), OpenWrite(1, datetime.now(UTC), 0), rows, staged, source, reading)
-    peaks.append((staged.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    for _ in staging.stage_rows(lake.table(STOCK_QUOTES), rows, OpenWrite(1, datetime.now(UTC), 0), {}, files):
+        pass
+    peaks.append((sum(file.file.rows for file in files), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 print(json.dumps(peaks))
 """
 

@@ -23,6 +23,7 @@ import medalion
 from medalion.core.datasets import STOCK_QUOTES
 from medalion.core.errors import InputError
 from medalion.core.frames import polars_schema
+from medalion.ingest.history import ImportResult
 from medalion.store.store import Store
 from oltp.hot.writes import WriteResult
 from tests.support.observed import START
@@ -97,9 +98,10 @@ def writer(shared: SharedState) -> dict[str, float]:
                 return {"writes": write - 1}
             shared.begun.value = write
             if write % 40 == 0:
-                result: WriteResult = store.import_history(STOCK_QUOTES, written(write), source="manual")
+                result: ImportResult | WriteResult = store.import_history(STOCK_QUOTES, written(write), source="manual")
             else:
                 result = store.write(STOCK_QUOTES, written(write))
+            assert result.recorded_at is not None
             shared.recorded[write] = round(result.recorded_at.timestamp() * _SECOND)
             shared.acknowledged.value = write
     raise AssertionError("there were more writes than can be kept account of")

@@ -1,7 +1,6 @@
 """What the machine that drives the lake draws from: rows that share keys, days and partitions often."""
 
 import os
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -134,12 +133,3 @@ def frame_of(dataset: Dataset, rows: list[dict[str, Any]]) -> pl.DataFrame:
     """The rows as the frame that a caller writes."""
     schema = {name: kind for name, kind in polars_schema(dataset.stored).items() if name in rows[0]}
     return pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema)
-
-
-def content_of(rows: list[dict[str, Any]]) -> object:
-    """What two frames have in common that hold the same rows, in whichever order."""
-
-    def one(value: Any) -> Any:
-        return tuple((level["price"], level["size"]) for level in value) if isinstance(value, list) else value
-
-    return frozenset(Counter(frozenset((name, one(value)) for name, value in row.items()) for row in rows).items())

@@ -17,7 +17,7 @@ from tests.machines import lake_draws as draws
 from tests.machines.lake_damage import change, damaged, files_of
 from tests.machines.lake_draws import Drawn, Place, ReadRange, frame_of, row_of
 from tests.machines.lake_faces import Face
-from tests.machines.lake_model import Values
+from tests.machines.lake_model import Comparison, Values
 from tests.machines.lake_reads import Reads
 from tests.machines.lake_steps import at_step
 from tests.machines.lake_stranger import TRIES, refuses
@@ -32,7 +32,8 @@ _TABLE = "olap.delta.tables:LakeTable."
 _STEPS = {
     "write": ("oltp.hot.writes:_copy", "oltp.hot.writes:_copy done", "oltp.hot.writes:keep_last done"),
     "import": (
-        f"{_TABLE}stage done",
+        "medalion.ingest.staging:write_file done",
+        "medalion.ingest.history:exclude_writes done",
         f"{_TABLE}append",
         f"{_TABLE}append done",
         "oltp.ledger.batches:enter_batch done",
@@ -80,9 +81,12 @@ class LakeMachine(Reads):
         call, step = at
         rows = [row_of(self.book.dataset, one) for one in given]
         is_writing = call in ("write", "import")
+        if call == "import":
+            self.end_the_open_write()  # for which it would wait
+        found = self.book.differing(rows, source)
         calls: dict[str, Callable[[], object]] = {
             "write": lambda: self._write(face, rows, source, None),
-            "import": lambda: self._import(face, rows, source, 0),
+            "import": lambda: self._import(face, rows, source),
             "mirror": lambda: self.mirror(face, settle=True),
             "compact": lambda: self.compact(face, meanwhile=False),
             "vacuum": lambda: self.faces[face].mirror.vacuum([self.driven], older_than=AT_ONCE),
@@ -98,7 +102,7 @@ class LakeMachine(Reads):
                 assert killed
                 if is_writing:
                     self.faces[1 - face].mirror.run([self.driven])
-                    self._enter_unanswered(newest, rows, source, is_import=call == "import")
+                    self._enter_unanswered(newest, rows, source, found if call == "import" else None)
         self.ground.count("kills in a call", len(killed))
         self._claimed()
 
@@ -106,17 +110,18 @@ class LakeMachine(Reads):
         ((newest,),) = self.ground.rows("SELECT coalesce(max(id), 0) FROM writes")
         return int(newest)
 
-    def _enter_unanswered(self, newest: int, rows: list[Values], source: str, *, is_import: bool) -> None:
+    def _enter_unanswered(self, newest: int, rows: list[Values], source: str, imported: Comparison | None) -> None:
         """A call was refused: what it was to write is there, whole, or not at all."""
         entries = self.ground.rows(
             "SELECT id, recorded_at, source, rows FROM writes WHERE dataset = %s AND id > %s", (self.driven, newest)
         )
         assert len(entries) <= 1
         for write_id, recorded_at, feed, count in entries:
-            assert (feed, count) == (source, len(rows))
-            written = self.book.add(rows, write_id=write_id, recorded_at=recorded_at, source=feed, is_mirrored=True)
-            if is_import:
-                self.book.by_key[source, 0, draws.content_of(rows)] = written
+            assert (feed, count) == (source, len(rows if imported is None else imported.stored))
+            if imported is None:
+                self.book.add(rows, write_id=write_id, recorded_at=recorded_at, source=feed, is_mirrored=True)
+            else:
+                self._enter_import(imported, write_id, recorded_at, feed)
 
     @rule(
         weight=0.4,

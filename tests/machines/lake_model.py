@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import count
 from typing import Any
 
 from medalion.core.datasets import Availability, Dataset
@@ -52,6 +53,20 @@ class WriteRecord:
     rows: tuple[Row, ...]
     source: str
 
+    def holds(self, book: "Book", given: Sequence[Values], source: str) -> bool:
+        """Whether it wrote these rows, in this order."""
+        return [row.values for row in self.rows] == [book.as_stored(values, source) for values in given]
+
+
+@dataclass
+class Comparison:
+    """What an import does: the rows that it stores, by their place, and how many of those given are what."""
+
+    rows: int
+    stored: dict[int, Values] = field(default_factory=dict)
+    corrected: int = 0
+    unchanged: int = 0
+
 
 @dataclass
 class Book:
@@ -79,11 +94,12 @@ class Book:
         source: str,
         is_deleted: bool = False,
         is_mirrored: bool = False,
+        ordinals: Iterable[int] | None = None,
     ) -> WriteRecord:
-        """Book one write as it was acknowledged."""
+        """Book one write as it was acknowledged; its rows are numbered from 0, or by `ordinals`."""
         rows = [
-            Row(self._stored(values, source), write_id, place, recorded_at, is_deleted, is_mirrored)
-            for place, values in enumerate(given)
+            Row(self.as_stored(values, source), write_id, place, recorded_at, is_deleted, is_mirrored)
+            for place, values in zip(count() if ordinals is None else ordinals, given, strict=False)
         ]
         for row in rows:
             self.first.setdefault(row.values["symbol"], {}).setdefault(source, write_id)
@@ -91,6 +107,20 @@ class Book:
         self.rows += rows
         self.writes.append(written)
         return written
+
+    def differing(self, given: Sequence[Values], source: str) -> "Comparison":
+        """What an import of these rows stores: the last of each key, unless that is how it is held."""
+        told = [*(column.name for column in self.dataset.values), "available_at"]
+        held = {self.key(row): row.values for row in self.current()}
+        last = {self._key(self.as_stored(values, source)): place for place, values in enumerate(given)}
+        found = Comparison(len(given))
+        for key, place in sorted(last.items(), key=lambda each: each[1]):
+            is_other = key not in held or any(held[key][name] != given[place].get(name) for name in told)
+            if is_other:
+                found.stored[place] = given[place]
+            found.corrected += is_other and key in held
+            found.unchanged += not is_other
+        return found
 
     def current(self, as_of: datetime | None = None) -> list[Row]:
         """Each key's last row in the order of arrival, unless that is a tombstone; by symbol, time and arrival."""
@@ -114,6 +144,26 @@ class Book:
     ) -> list[Row]:
         """What `read` gives, row by row: of bars one a time."""
         sources = [source] if isinstance(source, str) else source
+        rows = self.within(symbols=symbols, start=start, end=end, timeframe=timeframe, source=source, as_of=as_of)
+        if not self.dataset.has_timeframe:
+            return rows
+        one: dict[tuple[Any, ...], Row] = {}
+        for row in sorted(rows, key=lambda row: self.rank(row, sources, as_of)):
+            one.setdefault(tuple(row.values[name] for name in ("symbol", "timeframe", "ts")), row)
+        return sorted(one.values(), key=self._place)
+
+    def within(
+        self,
+        *,
+        symbols: Collection[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        timeframe: str | None = None,
+        source: str | list[str] | None = None,
+        as_of: datetime | None = None,
+    ) -> list[Row]:
+        """The same of every source, unless some are given, also those that a read would not show."""
+        sources = [source] if isinstance(source, str) else source
 
         def is_asked(row: Row) -> bool:
             symbol, ts = row.values["symbol"], row.values["ts"]
@@ -125,13 +175,7 @@ class Book:
                 and (sources is None or row.values["source"] in sources)
             )
 
-        rows = [row for row in self.current(as_of) if is_asked(row)]
-        if not self.dataset.has_timeframe:
-            return rows
-        one: dict[tuple[Any, ...], Row] = {}
-        for row in sorted(rows, key=lambda row: self.rank(row, sources, as_of)):
-            one.setdefault(tuple(row.values[name] for name in ("symbol", "timeframe", "ts")), row)
-        return sorted(one.values(), key=self._place)
+        return [row for row in self.current(as_of) if is_asked(row)]
 
     def rank(self, row: Row, sources: list[str] | None, as_of: datetime | None) -> int:
         """How many sources answer before that of the row."""
@@ -167,8 +211,16 @@ class Book:
         """The row as a read shows it."""
         return tuple(self._shown(row, name) for name in columns or self.dataset.schema.names)
 
+    def lacking(self, given: Sequence[Values], held: Sequence[Row], source: str) -> list[Row]:
+        """Which of the rows have no key of those given, in order of their keys."""
+        keys = {self._key(self.as_stored(values, source)) for values in given}
+        return sorted((row for row in held if self.key(row) not in keys), key=self.key)
+
     def key(self, row: Row) -> tuple[Any, ...]:
-        return tuple(row.values[name] for name in self.dataset.key)
+        return self._key(row.values)
+
+    def _key(self, values: Values) -> tuple[Any, ...]:
+        return tuple(values[name] for name in self.dataset.key)
 
     def available_at(self, row: Row) -> datetime:
         given, ts = row.values["available_at"], row.values["ts"]
@@ -222,7 +274,7 @@ class Book:
             return False
         return start is None or self.kept_from is None or start < self.kept_from
 
-    def _stored(self, given: Values, source: str) -> Values:
+    def as_stored(self, given: Values, source: str) -> Values:
         """The row with every column."""
         full = {column.name: given.get(column.name) for column in self.dataset.columns}
         return full | {"source": source, "instrument_id": self.ids[given["symbol"]]}

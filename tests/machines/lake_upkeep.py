@@ -9,8 +9,9 @@ from random import Random
 
 import polars as pl
 import psycopg
+import pytest
 
-from medalion.core.errors import StoreUnavailableError
+from medalion.core.errors import ConflictError, StoreUnavailableError
 from medalion.core.frames import conform, polars_schema
 from medalion.core.time import TimeRange
 from medalion.services.sources import Sources
@@ -23,7 +24,7 @@ from tests.machines.lake_clock import server_time
 from tests.machines.lake_draws import DRIVEN, SYMBOLS, Drawn, ReadRange, frame_of, given_of, moment_of, row_of
 from tests.machines.lake_faces import Face, dying
 from tests.machines.lake_ground import Ground
-from tests.machines.lake_model import Book, Values
+from tests.machines.lake_model import Book, Comparison, Values
 from tests.machines.seeds import among, rule, whole
 from tests.support.lake import stored
 
@@ -103,20 +104,19 @@ class Upkeep:
 
     @rule(face=draws.faces, asked=draws.asked)
     def delete(self, face: int, asked: ReadRange) -> None:
-        """Of the source given, or of every one."""
+        """Of the sources given or of all, which are hidden at one moment."""
         book = self.book
         given = asked.of(book.dataset) | {"symbols": asked.symbols or list(SYMBOLS)}
-        asked_for = [asked.source] if isinstance(asked.source, str) else asked.source
-        sources = ["manual", "other", "slow"] if asked_for is None else asked_for
-        if self.open is not None and "slow" in sources:
+        if self.open is not None and (asked.source is None or "slow" in asked.source):
             return
-        hidden = [row for source in sources for row in book.read(**given | {"source": source})]
+        hidden = book.within(**given)
         newest = max((write.write_id for write in book.writes), default=0)
         assert self.faces[face].observations.delete(self.driven, **given) == len(hidden)
         entries = self.ground.rows(
             "SELECT id, source, recorded_at FROM writes WHERE dataset = %s AND id > %s AND kind = 'hot' ORDER BY id",
             (self.driven, newest),
         )
+        assert len({recorded_at for _, _, recorded_at in entries}) <= 1
         for write_id, feed, recorded_at in entries:
             rows = [r.values | {"available_at": book.available_at(r)} for r in hidden if r.values["source"] == feed]
             book.add(rows, write_id=write_id, recorded_at=recorded_at, source=feed, is_deleted=True)
@@ -130,17 +130,47 @@ class Upkeep:
             (since,) = one(connection.execute("SELECT max(recorded_at) FROM source_preferences").fetchone())
         self.book.preferred.append((since, sources))
 
-    @rule(face=draws.faces, given=draws.several, source=draws.feeds, generation=whole(0, 1))
-    def bring_history(self, face: int, given: list[Drawn], source: str, generation: int) -> None:
-        self._import(face, [row_of(self.book.dataset, one) for one in given], source, generation)
+    @rule(when=none_is_open, face=draws.faces, given=draws.several, source=draws.feeds)
+    def bring_history(self, face: int, given: list[Drawn], source: str) -> None:
+        self._import(face, [row_of(self.book.dataset, one) for one in given], source)
 
-    @rule(face=draws.faces, which=whole(0, 30), generation=whole(0, 1))
-    def bring_history_again(self, face: int, which: int, generation: int) -> None:
+    @rule(when=none_is_open, face=draws.faces, which=whole(0, 30))
+    def bring_history_again(self, face: int, which: int) -> None:
         """What was imported, written or deleted before."""
         if writes := self.book.writes:
             written = writes[which % len(writes)]
             rows = [given_of(row.values) for row in written.rows]
-            self._import(face, rows, "other" if written.source == "slow" else written.source, generation)
+            self._import(face, rows, "other" if written.source == "slow" else written.source)
+
+    @rule(when=none_is_open, face=draws.faces, given=draws.several, asked=draws.asked, source=draws.feeds)
+    def replace(self, face: int, given: list[Drawn], asked: ReadRange, source: str) -> None:
+        """A range becomes what a few rows say; of bars that of one timeframe."""
+        book = self.book
+        frame = asked.frame or "1Min"
+        of = asked.of(book.dataset) | {"symbols": asked.symbols or list(SYMBOLS), "source": source}
+        of |= {"timeframe": frame} if book.dataset.has_timeframe else {}
+        start, end = of["start"] or moment_of(book.dataset, (0, 0, 0)), of["end"] or datetime(2040, 1, 1, tzinfo=UTC)
+        of |= {"start": min(start, end), "end": max(start, end)}
+        rows = [row_of(book.dataset, one) for one in given]
+        rows = [
+            row
+            for row in rows
+            if row["symbol"] in of["symbols"]
+            and of["start"] <= row["ts"] < of["end"]
+            and row.get("timeframe", frame) == frame
+        ]
+        found, held = book.differing(rows, source), book.within(**of)
+        gone = book.lacking(rows, held, source)
+        empty = frame_of(book.dataset, [row_of(book.dataset, (0, 0, 0, 0, 0))]).clear()
+        result = self.faces[face].observations.replace(
+            self.driven, frame_of(book.dataset, rows) if rows else empty, **of
+        )
+        told = (result.deleted, result.corrected, result.unchanged, result.rows)
+        assert told == (len(gone), found.corrected, found.unchanged, len(found.stored) + len(gone))
+        changed = [*found.stored.values(), *(given_of(row.values) for row in gone)]
+        written = book.add(changed, write_id=result.write_id, recorded_at=result.recorded_at, source=source)
+        for row in written.rows[len(found.stored) :]:
+            row.is_deleted = True
 
     @rule(when=none_is_open, given=draws.several, commits=among(False, True))
     def open_a_write(self, given: list[Drawn], commits: bool) -> None:
@@ -261,28 +291,42 @@ class Upkeep:
         return Face.open(self.ground.postgres, self.root, batch_rows=7, slot_rows=10)
 
     def _write(self, face: int, rows: list[Values], source: str, name: str | None) -> None:
-        frame = frame_of(self.book.dataset, rows)
-        result = self.faces[face].observations.write(self.driven, frame, source=source, idempotency_key=name)
-        self._enter(name, rows, result)
-
-    def _import(self, face: int, rows: list[Values], source: str, generation: int) -> None:
-        imported = self.faces[face].observations.import_history
-        result = imported(self.driven, frame_of(self.book.dataset, rows), source=source, generation=generation)
-        self._enter((source, generation, draws.content_of(rows)), rows, result, is_mirrored=True)
-
-    def _enter(self, name: object, rows: list[Values], result: WriteResult, *, is_mirrored: bool = False) -> None:
-        """Into the book, as it was acknowledged; a name or content that was seen before has written nothing."""
-        if earlier := self.book.by_key.get(name):
-            assert (result.is_duplicate, result.write_id) == (True, earlier.write_id)
+        """A name that was used before gives the first result to the same rows, and is refused to others."""
+        frame, writing = frame_of(self.book.dataset, rows), self.faces[face].observations.write
+        earlier = self.book.by_key.get(name)
+        if earlier is None:
+            self._enter(name, rows, writing(self.driven, frame, source=source, idempotency_key=name))
             return
-        assert (result.is_duplicate, result.rows) == (False, len(rows))
-        written = self.book.add(
-            rows,
-            write_id=result.write_id,
-            recorded_at=result.recorded_at,
-            source=result.source,
-            is_mirrored=is_mirrored,
+        if earlier.holds(self.book, rows, source):
+            result = writing(self.driven, frame, source=source, idempotency_key=name)
+            assert (result.is_duplicate, result.write_id) == (True, earlier.write_id)
+        else:
+            with pytest.raises(ConflictError, match="are others; nothing was written"):
+                writing(self.driven, frame, source=source, idempotency_key=name)
+
+    def _import(self, face: int, rows: list[Values], source: str) -> None:
+        imported, found = self.faces[face].observations.import_history, self.book.differing(rows, source)
+        result = imported(self.driven, frame_of(self.book.dataset, rows), source=source)
+        told = (result.rows, result.stored, result.unchanged, result.corrected)
+        assert told == (len(rows), len(found.stored), found.unchanged, found.corrected)
+        if result.write_id is not None and result.recorded_at is not None:
+            self._enter_import(found, result.write_id, result.recorded_at, source)
+        assert (result.write_id is None) == (not found.stored)
+
+    def _enter_import(self, found: Comparison, write_id: int, recorded_at: datetime, source: str) -> None:
+        self.book.add(
+            found.stored.values(),
+            write_id=write_id,
+            recorded_at=recorded_at,
+            source=source,
+            is_mirrored=True,
+            ordinals=found.stored,
         )
+
+    def _enter(self, name: object, rows: list[Values], result: WriteResult) -> None:
+        """Into the book, as it was acknowledged."""
+        assert (result.is_duplicate, result.rows) == (False, len(rows))
+        written = self.book.add(rows, write_id=result.write_id, recorded_at=result.recorded_at, source=result.source)
         if name is not None:
             self.book.by_key[name] = written
 

@@ -67,7 +67,8 @@ STEPS: list[tuple[Operation | str, str]] = [
     *(
         (IMPORTING, step)
         for step in (
-            "olap.delta.tables:LakeTable.stage done",
+            "medalion.ingest.staging:write_file done",
+            "medalion.ingest.history:exclude_writes done",
             "oltp.ledger.batches:enter_batch done",
             "olap.delta.tables:LakeTable.append",
             "olap.delta.tables:LakeTable.append done",

@@ -181,6 +181,7 @@ def test_a_batch_is_finished_after_a_kill_at_any_step(
 _DYING = """
 import os, signal, sys
 import medalion
+from medalion.ingest import staging
 from olap.delta.tables import LakeTable
 from tests.support.observed import START, sample
 from medalion.core.datasets import STOCK_QUOTES
@@ -190,7 +191,7 @@ url, data_dir, step, kind = sys.argv[1:]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 append = LakeTable.append
 if step == "before copy":
-    LakeTable.stage = die
+    LakeTable.stage = staging.write_file = die
 elif step == "after staging":
     LakeTable.append = die
 else:

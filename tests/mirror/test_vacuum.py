@@ -7,18 +7,22 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import psycopg
 import pytest
 from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
 
 import medalion
-from medalion.core.datasets import STOCK_QUOTES
+from medalion.core.datasets import STOCK_QUOTES, Dataset
 from medalion.core.errors import CorruptLakeError, InputError
-from medalion.ingest import history
+from medalion.ingest import staging
 from medalion.store.store import Store
 from olap.delta.log import commit_name
 from olap.delta.tables import LakeTable
+from olap.files import parquet
+from olap.files.parquet import StagedFile
+from olap.places.open import Place
 from oltp.server.engine import Postgres
 from tests.support.commands import refused, run
 from tests.support.interleaved import first
@@ -95,14 +99,14 @@ def test_it_waits_for_an_import_that_is_staging_its_files(
     ids = written(store, STOCK_QUOTES)
     rows = sample(STOCK_QUOTES, 6, symbols=tuple(ids), start=START + timedelta(days=1))
     has_staged, may_go_on = threading.Event(), threading.Event()
-    stage = history._stage
 
-    def paused(*arguments: object) -> None:
-        stage(*arguments)  # type: ignore[arg-type]  # passed on as they came
+    def paused(place: Place, dataset: Dataset, rows: pl.DataFrame, period: str) -> StagedFile:
+        file = parquet.write_file(place, dataset, rows, period)
         has_staged.set()
         assert may_go_on.wait(60)
+        return file
 
-    monkeypatch.setattr(history, "_stage", paused)
+    monkeypatch.setattr(staging, "write_file", paused)
     importing = threading.Thread(
         target=store.import_history, args=("stock_quote_snapshots", rows), kwargs={"source": "import"}
     )
@@ -126,6 +130,9 @@ _DYING = """
 import os, signal, sys
 import medalion
 from olap.delta.tables import LakeTable
+from olap.files import parquet
+from olap.files.parquet import StagedFile
+from olap.places.open import Place
 from tests.support.observed import START, sample
 from medalion.core.datasets import STOCK_QUOTES
 

@@ -8,7 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from medalion.core.datasets import DATASETS, STOCK_BARS, STOCK_QUOTES, Dataset
-from medalion.core.errors import InputError, NotFoundError
+from medalion.core.errors import ConflictError, InputError, NotFoundError
 from medalion.store.store import Store
 from tests.support.observed import START, as_read, instruments, sample
 
@@ -78,7 +78,7 @@ def test_a_correction_replaces_and_history_stays(store: Store, dataset: Dataset,
     if mirrored:
         store.mirror.run()
     name = next(c.name for c in dataset.values if str(c.type).startswith("decimal"))
-    corrected = rows.with_columns(pl.lit(Decimal("9.5")).cast(rows.schema[name]).alias(name))
+    corrected = rows.with_columns(pl.lit(Decimal("0.5")).cast(rows.schema[name]).alias(name))
     second = store.write(dataset, corrected)
     assert_frame_equal(store.read(dataset), as_read(dataset, corrected, ids))
     assert_frame_equal(store.read(dataset, as_of=first.recorded_at), as_read(dataset, rows, ids))
@@ -243,7 +243,7 @@ def test_bad_input_is_refused_and_leaves_nothing(store: Store, frame: pl.DataFra
 def test_an_empty_frame_is_a_write_of_no_rows(store: Store) -> None:
     instruments(store, STOCK_BARS.kind)
     assert store.write(STOCK_BARS, BARS.clear(), idempotency_key="k").rows == 0
-    assert store.write(STOCK_BARS, BARS, idempotency_key="k").is_duplicate
+    assert store.write(STOCK_BARS, BARS.clear(), idempotency_key="k").is_duplicate
     store.mirror.run()
     assert store.read(STOCK_BARS).is_empty()
     assert store.mirror.verify().is_empty()
@@ -318,3 +318,16 @@ def test_explain_says_who_answers(store: Store) -> None:
     mirrored = store.explain(STOCK_BARS, symbols="AAA")
     assert (hot.store, hot.files, hot.hot_rows) == ("PostgreSQL", 0, 3)
     assert (mirrored.store, mirrored.engine, mirrored.files, mirrored.hot_rows) == ("lake", "polars", 1, 0)
+
+
+def test_a_name_that_was_used_for_other_rows_is_refused(store: Store) -> None:
+    instruments(store, STOCK_BARS.kind)
+    first = store.write(STOCK_BARS, BARS, idempotency_key="k")
+    assert store.write(STOCK_BARS, BARS, idempotency_key="k").write_id == first.write_id
+    others = (BARS.head(4), BARS.reverse(), BARS.with_columns(volume=BARS["volume"] + 1), BARS.clear())
+    for rows in others:
+        with pytest.raises(ConflictError, match=r"key 'k' was used at .* others; nothing was written"):
+            store.write(STOCK_BARS, rows, idempotency_key="k")
+    with pytest.raises(ConflictError, match="5 rows of 'manual'"):
+        store.write(STOCK_BARS, BARS, source="other", idempotency_key="k")
+    assert store.read(STOCK_BARS).height == BARS.height

@@ -83,7 +83,7 @@ def test_prices_read_as_written_however_many_of_them_differ(tmp_path: Path, dist
     units = np.random.default_rng(1).choice(10**17, distinct)[np.arange(_ROWS) % distinct]
     price = pl.Series(units).cast(pl.Int128).reinterpret(dtype=_PRICE)
     price = price.set(pl.int_range(_ROWS, eager=True) == 5, None)
-    rows = quotes(["AAA"] * _ROWS, bid_price=price, ask_size=-price)
+    rows = quotes(["AAA"] * _ROWS, bid_price=price, ask_price=-price)
     assert_reads_as(written(tmp_path, STOCK_QUOTES, rows), STOCK_QUOTES, rows)
 
 

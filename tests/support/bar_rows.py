@@ -21,8 +21,17 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 def bar(ts: datetime, price: object, volume: object = 1, *, symbol: str = "AAA", **values: object) -> dict[str, Any]:
     prices = {name: Decimal(str(price)) for name in ("open", "high", "low", "close", "vwap")}
-    row = {"symbol": symbol, "timeframe": "1Min", "ts": ts, **prices, "volume": Decimal(str(volume)), "trade_count": 1}
-    return row | {n: Decimal(v) if isinstance(v, int) and n != "trade_count" else v for n, v in values.items()}
+    row: dict[str, Any] = {
+        "symbol": symbol,
+        "timeframe": "1Min",
+        "ts": ts,
+        **prices,
+        "volume": Decimal(str(volume)),
+        "trade_count": 1,
+    }
+    row |= {n: Decimal(v) if isinstance(v, int) and n != "trade_count" else v for n, v in values.items()}
+    within = [row[name] for name in ("open", "high", "low", "close")]
+    return row | {"high": values.get("high", max(within)), "low": values.get("low", min(within))}
 
 
 def frame(rows: Iterable[dict[str, Any]], dataset: Dataset = STOCK_BARS) -> pl.DataFrame:

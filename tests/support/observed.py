@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import polars as pl
 
-from medalion.core.datasets import LEVELS, STOCK_QUOTES, Column, Dataset
+from medalion.core.datasets import LEVELS, STOCK_QUOTES, Column, Dataset, Rule
 from medalion.core.enums import InstrumentKind
 from medalion.core.frames import conform, derive
 from medalion.store.store import Store
@@ -77,6 +77,9 @@ def _value(column: Column, row: int, symbols: tuple[str, ...], start: datetime) 
         "timeframe": lambda: "1Min",
         "ts": lambda: start + timedelta(minutes=row),
         "event_id": lambda: 1000 + row,
+        "high": lambda: Decimal(row + 1_000),
+        "low": lambda: Decimal(0),
+        "side": lambda: ("buy", "sell")[row % 2],
     }
     if column.name in special:
         return special[column.name]()
@@ -84,6 +87,8 @@ def _value(column: Column, row: int, symbols: tuple[str, ...], start: datetime) 
         return [{"price": Decimal(row + 1) / 100, "size": Decimal(7)}, {"price": Decimal("0.5"), "size": Decimal(row)}]
     if column.nullable and row % 5 == 4:
         return None
+    if column.rule is Rule.PROBABILITY:
+        return Decimal(f"0.{row % 100:02d}{len(column.name):06d}")
     return Decimal(f"{row}.{len(column.name):08d}") if str(column.type).startswith("decimal") else _plain(column, row)
 
 

@@ -9,5 +9,5 @@ from tests.machines.mutants.files import FILES
 from tests.machines.mutants.reading import READING
 from tests.machines.mutants.writing import WRITING
 
-RULES = range(1, 22)
+RULES = range(1, 23)
 MUTANTS: tuple[Mutant, ...] = (*WRITING, *READING, *FILES)

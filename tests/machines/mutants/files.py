@@ -1,4 +1,4 @@
-"""Rules 16 to 21: the lake's files and their upkeep, checksums, the embedded server."""
+"""Rules 16 to 22: the lake's files and their upkeep, checksums, the embedded server, what an import compares."""
 
 from tests.machines.mutants.base import Mutant
 
@@ -88,7 +88,7 @@ FILES = (
         18,
         "late rows lie in one file with the others",
         "olap/files/parquet.py",
-        {"_by_lateness(partition, (newest or {}).get(period))": "_by_lateness(partition, None)"},
+        {"_by_lateness(partition, newest.get(period))": "_by_lateness(partition, None)"},
         ("mirror/test_protocol_lake.py::test_one_late_row_makes_only_its_neighbours_be_read_for_doubles",),
     ),
     Mutant(
@@ -168,5 +168,33 @@ FILES = (
         "oltp/server/process.py",
         {'(cluster.pgdata / "postmaster.pid").unlink(missing_ok=True)': "pass"},
         ("oltp/embedded/test_sharing.py::test_a_stale_pid_file_fools_nobody",),
+    ),
+    Mutant(
+        22,
+        "what is to be stored is compared once",
+        "medalion/ingest/history.py",
+        {"if self._comparison.is_overtaken(writer, seen, self.given):": "if False:"},
+        ("ingest/test_identity.py::test_a_correction_that_comes_while_files_are_written_is_compared_with",),
+    ),
+    Mutant(
+        22,
+        "the second comparison does not wait for open writes",
+        "medalion/ingest/history.py",
+        {"                exclude_writes(writer, dataset)\n": ""},
+        ("ingest/test_identity.py::test_an_import_waits_for_an_open_write_and_compares_with_it",),
+    ),
+    Mutant(
+        22,
+        "a replacement beside open writes compares without them",
+        "medalion/ingest/replacement.py",
+        {"        exclude_writes(writer, dataset)\n": ""},
+        ("ingest/test_replacement.py::test_a_replacement_waits_for_an_open_write",),
+    ),
+    Mutant(
+        22,
+        "a time within an import is called settled",
+        "oltp/ledger/batches.py",
+        {"OR held.mode = 'ShareLock'": "OR held.mode = 'NoLock'"},
+        ("ingest/test_identity.py::test_no_time_within_an_import_is_settled",),
     ),
 )

@@ -7,7 +7,7 @@ _AS_TEXT = """text = statement.as_string(None)
             text = text.replace(f"${place}::text", f"'{value}'::text")
         cursor.execute(text)"""
 
-_PLAIN = "table.replace(table.pin(), table.pin().files.where(np.zeros(0, np.int64)), staged.files)"
+_PLAIN = "self._table.replace(self._table.pin(), self._table.pin().files.where(np.zeros(0, np.int64)), staged)"
 
 READING = (
     Mutant(
@@ -156,14 +156,18 @@ READING = (
         13,
         "an import is claimed while another leads",
         "medalion/ingest/history.py",
-        {"lead.enter_context(batches.leading(leader, dataset))": "pass"},
+        {"turn.enter_context(batches.leading(leader, dataset))": "pass"},
         ("observations/test_protocol.py::test_an_import_waits_for_who_leads_before_it_is_claimed",),
     ),
     Mutant(
         13,
         "an import is a plain commit of the lake, which no batch claims",
         "medalion/ingest/history.py",
-        {"batches.enter_batch(writer, dataset, _batch(number, entry, staged.files))": _PLAIN},
+        {
+            "        batches.enter_batch(writer, dataset, batch)": (
+                f"        import numpy as np\n        staged = [file.file for file in files]\n        {_PLAIN}"
+            )
+        },
         ("mirror/test_mirror.py::test_a_stale_pin_never_shortens_a_read",),
     ),
     Mutant(
@@ -185,10 +189,11 @@ READING = (
         "the last values of an import are shown before it is claimed",
         "medalion/ingest/history.py",
         {
-            "lead.enter_context(batches.leading(leader, dataset))\n": (
-                "lead.enter_context(batches.leading(leader, dataset))\n"
-                "                    from oltp.hot.writes import keep_last\n"
-                "                    keep_last(leader, dataset, table.newest_rows(staged.files), opened.recorded_at)\n"
+            "turn.enter_context(batches.leading(leader, dataset))\n": (
+                "turn.enter_context(batches.leading(leader, dataset))\n"
+                "                from oltp.hot.writes import keep_last\n"
+                "                newest = self._table.newest_rows([file.file for file in self.found.files])\n"
+                "                keep_last(leader, dataset, newest, opened.recorded_at)\n"
             )
         },
         ("observations/test_protocol.py::test_the_latest_value_of_an_import_is_shown_no_earlier_than_its_rows",),

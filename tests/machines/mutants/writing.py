@@ -3,7 +3,7 @@
 from tests.machines.mutants.base import Mutant
 
 _MARK = '    connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", open_write_mark(dataset))\n'
-_OPENED = "    return OpenWrite(*one(drawn))\n"
+_DRAWING = "    return drawn_now(connection, dataset)\n"
 _DRAWN = """\"\"\"SELECT nextval('write_id_seq'), greatest("""
 _SEEN = "return self.refresh()"
 _STATE = 'FROM mirror_state WHERE dataset = %s""",'
@@ -20,7 +20,7 @@ WRITING = (
         1,
         "a write is marked after it has drawn its number and time",
         "oltp/hot/writes.py",
-        {f"{_MARK}    drawn": "    drawn", _OPENED: f"{_MARK}{_OPENED}"},
+        {f"{_MARK}{_DRAWING}": f"    opened = {_DRAWING[11:]}{_MARK}    return opened\n"},
         ("observations/test_protocol.py::test_a_write_draws_number_and_time_once_it_is_marked",),
     ),
     Mutant(

@@ -18,8 +18,8 @@ from tools.fields import field_classes, settings_classes
 from tools.modules import HOME, ROOT, Module, Signature, doc_of, property_lines
 from tools.sources import Origin
 
-OWN = "observations"
-"""The part whose methods are the store's own."""
+OWN = ("observations", "ingestion")
+"""The parts whose methods are the store's own."""
 OF_ALL = ("backup", "datasets", "symbols", "coverage")
 """What is of the whole store, and of no part."""
 UNITS = "units"
@@ -29,7 +29,7 @@ BODY = "self._body"
 def parts() -> Iterator[Member]:
     """What the store has beside its own methods and the repositories."""
     for member in members(Services):
-        if member.name not in (OWN, UNITS, *OF_ALL):
+        if member.name not in (*OWN, UNITS, *OF_ALL):
             if part_of(member) is None or member.kind is Kind.COROUTINE:
                 raise RefusedError(f"{member.where} gives no part at once")
             yield member
@@ -37,8 +37,9 @@ def parts() -> Iterator[Member]:
 
 def own_methods() -> Iterator[tuple[str, Member]]:
     """The store's own, each with the body that has it."""
-    for part in (part_of(member) for member in members(Services) if member.name == OWN):
-        yield from ((f"{BODY}.{OWN}", member) for member in members(part or Services) if member.kind is Kind.CALL)
+    for given in (member for member in members(Services) if member.name in OWN):
+        part = part_of(given) or Services
+        yield from ((f"{BODY}.{given.name}", member) for member in members(part) if member.kind is Kind.CALL)
     yield from ((BODY, member) for member in members(Services) if member.name in OF_ALL)
 
 

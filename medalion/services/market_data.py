@@ -26,6 +26,7 @@ from medalion.core.frames import as_floats
 from medalion.core.time import Instant
 from medalion.ingest.records import Record, Records, frame, given, records, with_totals
 from medalion.observations.selection import BACKWARDS
+from medalion.services.ingestion import Ingestion
 from medalion.services.observations import Observations
 from oltp.entities.base import Entity
 from oltp.entities.reference import Asset, OptionContract, PolymarketEvent, PolymarketMarket, PolymarketOutcome
@@ -130,8 +131,9 @@ class MarketDataService:
         InputError: a column is missing or unknown, or a value does not fit.
     """
 
-    def __init__(self, observations: Observations, units: Callable[[], UnitOfWork]) -> None:
+    def __init__(self, observations: Observations, ingestion: Ingestion, units: Callable[[], UnitOfWork]) -> None:
         self._observations = observations
+        self._ingestion = ingestion
         self._units = units
 
     async def store(
@@ -151,7 +153,7 @@ class MarketDataService:
             found = [with_totals(record) for record in found]
         made = frame(declared, found)
         return await to_thread.run_sync(
-            partial(self._observations.write, declared, made, source=source, idempotency_key=idempotency_key)
+            partial(self._ingestion.write, declared, made, source=source, idempotency_key=idempotency_key)
         )
 
     store_stock_quote = _of(STOCK_QUOTES, _store, "Store quotes of stocks.")

@@ -1478,148 +1478,6 @@ class AwaitedServices(ThreadedFace[Services]):
         """Batch jobs and their runs."""
         return self._body.jobs
 
-    async def write(
-        self, dataset: str | Dataset, frame: Frame, *, source: str = "manual", idempotency_key: str | None = None
-    ) -> WriteResult:
-        """Store rows durably and at once visible; all or nothing.
-
-        `frame` is a Polars, pandas or Arrow table with the dataset's columns: `symbol`, `ts` (aware), its values, and
-        for bars `timeframe`. A row with the key of an earlier one corrects it. A repeated `idempotency_key` writes
-        nothing and returns the first result.
-
-        >>> import polars as pl
-        >>> from datetime import UTC, datetime
-        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 8, tzinfo=UTC), "volume": 59}
-        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 185.5)])
-        >>> store.write("stock_bars", frame).rows
-        1
-
-        Raises:
-            InputError: a column is missing or unknown, a type is wrong, a key is null, a number does not fit.
-            NotFoundError: a symbol has no asset, option contract or outcome.
-            ConflictError: the `idempotency_key` was used for other rows.
-        """
-        return await self._run(
-            self._body.observations.write, dataset, frame, source=source, idempotency_key=idempotency_key
-        )
-
-    async def import_history(
-        self,
-        dataset: str | Dataset,
-        data: ImportData,
-        *,
-        source: str = "manual",
-        columns: Mapping[str, str] | None = None,
-        constants: Mapping[str, object] | None = None,
-        ignore: Sequence[str] = (),
-        time_zone: str | None = None,
-        time_unit: str | None = None,
-        rejects: str | Path | None = None,
-        max_rejects: int | None = None,
-        progress: Callable[[ImportProgress], object] | None = None,
-    ) -> ImportResult:
-        """Bring bulk history straight into the lake as one write, all or nothing, in bounded memory.
-
-        `data` is a frame, a reader, a CSV or Parquet file, a folder of them, or several of these; of rows with one
-        key the last counts. What differs from the current rows of the `source` is stored, and nothing else: the same
-        file again changes nothing, and after a correction or a deletion it brings its rows back.
-
-        `columns` says what a column is called in the data, which may then have others that are left out; without it
-        those are an error unless in `ignore`. `constants` are columns it lacks. Stamps without a zone need `time_zone`,
-        whole numbers `time_unit` (s, ms, us, ns). Bad rows go to the new file `rejects`, each with its reason, at most
-        `max_rejects` of them; without it one bad row refuses all. `progress` is called as rows are read.
-
-        >>> import polars as pl
-        >>> daily = pl.DataFrame({"Date": ["2023-12-28", "2023-12-29"], "Close": [193, 192]})
-        >>> names = {"ts": "Date"} | dict.fromkeys(("open", "high", "low", "close"), "Close")
-        >>> same = {"symbol": "AAPL", "timeframe": "1Day", "volume": 0}
-        >>> store.import_history("stock_bars", daily, columns=names, constants=same, time_zone="UTC").rows
-        2
-
-        Raises:
-            InputError, NotFoundError: as `write`; or the data cannot be read.
-            CorruptLakeError: lake and ledger do not belong together.
-        """
-        return await self._run(
-            self._body.observations.import_history,
-            dataset,
-            data,
-            source=source,
-            columns=columns,
-            constants=constants,
-            ignore=ignore,
-            time_zone=time_zone,
-            time_unit=time_unit,
-            rejects=rejects,
-            max_rejects=max_rejects,
-            progress=progress,
-        )
-
-    async def replace(
-        self,
-        dataset: str | Dataset,
-        frame: Frame,
-        *,
-        start: Instant,
-        end: Instant,
-        symbols: Symbols = None,
-        timeframe: str | None = None,
-        source: str = "manual",
-    ) -> ReplaceResult:
-        """Make `[start, end)` of the `source` what the frame says, in one write of which nobody sees a part.
-
-        Of `symbols`, and of bars of `timeframe`, by default the frame's, what the frame lacks is deleted, what differs
-        is corrected and what is new is added.
-
-        >>> import polars as pl
-        >>> from datetime import UTC, datetime
-        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 9, tzinfo=UTC), "volume": 60}
-        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 186.5)])
-        >>> store.replace("stock_bars", frame, start="2024-01-09", end="2024-01-12").rows
-        1
-
-        Raises:
-            InputError: as `write`; or a row lies outside of the range, or is of another symbol or timeframe.
-            NotFoundError: as `write`.
-        """
-        return await self._run(
-            self._body.observations.replace,
-            dataset,
-            frame,
-            start=start,
-            end=end,
-            symbols=symbols,
-            timeframe=timeframe,
-            source=source,
-        )
-
-    async def delete(
-        self,
-        dataset: str | Dataset,
-        *,
-        symbols: Symbols,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        timeframe: str | None = None,
-        source: SourceNames = None,
-    ) -> int:
-        """Hide the rows of `[start, end)` by tombstones, of every source unless one is named; the number of rows.
-
-        Those of every source, all at one moment, unless `source` names one. What an earlier `as_of` read stays.
-
-        >>> store.delete("stock_bars", symbols="AAPL", start="2024-02-01", end="2024-03-01")
-        0
-        """
-        return await self._run(
-            self._body.observations.delete,
-            dataset,
-            symbols=symbols,
-            start=start,
-            end=end,
-            timeframe=timeframe,
-            source=source,
-        )
-
     async def read(
         self,
         dataset: str | Dataset,
@@ -1821,6 +1679,148 @@ class AwaitedServices(ThreadedFace[Services]):
             CorruptLakeError: a file is damaged; also when it is evaluated, as the others, and StoreError at `timeout`.
         """
         return await self._run(self._body.observations.sql, query, as_of=as_of, timeout=timeout, **params)
+
+    async def write(
+        self, dataset: str | Dataset, frame: Frame, *, source: str = "manual", idempotency_key: str | None = None
+    ) -> WriteResult:
+        """Store rows durably and at once visible; all or nothing.
+
+        `frame` is a Polars, pandas or Arrow table with the dataset's columns: `symbol`, `ts` (aware), its values, and
+        for bars `timeframe`. A row with the key of an earlier one corrects it. A repeated `idempotency_key` writes
+        nothing and returns the first result.
+
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 8, tzinfo=UTC), "volume": 59}
+        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 185.5)])
+        >>> store.write("stock_bars", frame).rows
+        1
+
+        Raises:
+            InputError: a column is missing or unknown, a type is wrong, a key is null, a number does not fit.
+            NotFoundError: a symbol has no asset, option contract or outcome.
+            ConflictError: the `idempotency_key` was used for other rows.
+        """
+        return await self._run(
+            self._body.ingestion.write, dataset, frame, source=source, idempotency_key=idempotency_key
+        )
+
+    async def import_history(
+        self,
+        dataset: str | Dataset,
+        data: ImportData,
+        *,
+        source: str = "manual",
+        columns: Mapping[str, str] | None = None,
+        constants: Mapping[str, object] | None = None,
+        ignore: Sequence[str] = (),
+        time_zone: str | None = None,
+        time_unit: str | None = None,
+        rejects: str | Path | None = None,
+        max_rejects: int | None = None,
+        progress: Callable[[ImportProgress], object] | None = None,
+    ) -> ImportResult:
+        """Bring bulk history straight into the lake as one write, all or nothing, in bounded memory.
+
+        `data` is a frame, a reader, a CSV or Parquet file, a folder of them, or several of these; of rows with one
+        key the last counts. What differs from the current rows of the `source` is stored, and nothing else: the same
+        file again changes nothing, and after a correction or a deletion it brings its rows back.
+
+        `columns` says what a column is called in the data, which may then have others that are left out; without it
+        those are an error unless in `ignore`. `constants` are columns it lacks. Stamps without a zone need `time_zone`,
+        whole numbers `time_unit` (s, ms, us, ns). Bad rows go to the new file `rejects`, each with its reason, at most
+        `max_rejects` of them; without it one bad row refuses all. `progress` is called as rows are read.
+
+        >>> import polars as pl
+        >>> daily = pl.DataFrame({"Date": ["2023-12-28", "2023-12-29"], "Close": [193, 192]})
+        >>> names = {"ts": "Date"} | dict.fromkeys(("open", "high", "low", "close"), "Close")
+        >>> same = {"symbol": "AAPL", "timeframe": "1Day", "volume": 0}
+        >>> store.import_history("stock_bars", daily, columns=names, constants=same, time_zone="UTC").rows
+        2
+
+        Raises:
+            InputError, NotFoundError: as `write`; or the data cannot be read.
+            CorruptLakeError: lake and ledger do not belong together.
+        """
+        return await self._run(
+            self._body.ingestion.import_history,
+            dataset,
+            data,
+            source=source,
+            columns=columns,
+            constants=constants,
+            ignore=ignore,
+            time_zone=time_zone,
+            time_unit=time_unit,
+            rejects=rejects,
+            max_rejects=max_rejects,
+            progress=progress,
+        )
+
+    async def replace(
+        self,
+        dataset: str | Dataset,
+        frame: Frame,
+        *,
+        start: Instant,
+        end: Instant,
+        symbols: Symbols = None,
+        timeframe: str | None = None,
+        source: str = "manual",
+    ) -> ReplaceResult:
+        """Make `[start, end)` of the `source` what the frame says, in one write of which nobody sees a part.
+
+        Of `symbols`, and of bars of `timeframe`, by default the frame's, what the frame lacks is deleted, what differs
+        is corrected and what is new is added.
+
+        >>> import polars as pl
+        >>> from datetime import UTC, datetime
+        >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 9, tzinfo=UTC), "volume": 60}
+        >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 186.5)])
+        >>> store.replace("stock_bars", frame, start="2024-01-09", end="2024-01-12").rows
+        1
+
+        Raises:
+            InputError: as `write`; or a row lies outside of the range, or is of another symbol or timeframe.
+            NotFoundError: as `write`.
+        """
+        return await self._run(
+            self._body.ingestion.replace,
+            dataset,
+            frame,
+            start=start,
+            end=end,
+            symbols=symbols,
+            timeframe=timeframe,
+            source=source,
+        )
+
+    async def delete(
+        self,
+        dataset: str | Dataset,
+        *,
+        symbols: Symbols,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        timeframe: str | None = None,
+        source: SourceNames = None,
+    ) -> int:
+        """Hide the rows of `[start, end)` by tombstones, of every source unless one is named; the number of rows.
+
+        Those of every source, all at one moment, unless `source` names one. What an earlier `as_of` read stays.
+
+        >>> store.delete("stock_bars", symbols="AAPL", start="2024-02-01", end="2024-03-01")
+        0
+        """
+        return await self._run(
+            self._body.ingestion.delete,
+            dataset,
+            symbols=symbols,
+            start=start,
+            end=end,
+            timeframe=timeframe,
+            source=source,
+        )
 
     async def backup(self, folder: str | Path) -> Backup:
         """Books, ledger and lake of one moment in a new private folder, while bots write and the lake is looked after.

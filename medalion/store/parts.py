@@ -17,6 +17,7 @@ from medalion.journal.anchors import Anchors
 from medalion.journal.metrics import Metrics
 from medalion.mirror.copy import Copier
 from medalion.observations.coverage import Coverage
+from medalion.services.ingestion import Ingestion
 from medalion.services.mirror import Mirror
 from medalion.services.observations import Observations
 from medalion.services.rollups import Rollups
@@ -86,9 +87,8 @@ class Parts:
         record, rows = self.metrics.record, settings.batch_rows
         self.copier = Copier(self.postgres, self.lake, batch_rows=rows, slot_rows=settings.slot_rows, record=record)
         self.mirror = Mirror(self.postgres, self.lake, self.copier)
-        self.observations = Observations(
-            self.postgres, self.lake, self.copier, record=record, slow_ms=settings.slow_query_ms
-        )
+        self.observations = Observations(self.postgres, self.lake, record=record, slow_ms=settings.slow_query_ms)
+        self.ingestion = Ingestion(self.postgres, self.lake, self.copier)
         self.sources = Sources(self.postgres)
         self.coverage = Coverage(self.postgres, self.lake)
         self.rollups = Rollups(self.postgres, self.lake, self.observations.bar_reads)

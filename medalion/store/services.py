@@ -15,6 +15,7 @@ from medalion.core.time import Instant
 from medalion.market.quotes import Market, Row, StoredMarket
 from medalion.observations.arguments import Symbols
 from medalion.services.audit import Audit
+from medalion.services.ingestion import Ingestion
 from medalion.services.jobs import Jobs
 from medalion.services.journal import Journal
 from medalion.services.market_data import MarketDataService
@@ -58,8 +59,13 @@ class Services:
 
     @property
     def observations(self) -> Observations:
-        """Reads and writes of every dataset."""
+        """Reads of every dataset."""
         return self._parts().observations
+
+    @property
+    def ingestion(self) -> Ingestion:
+        """Writes to every dataset."""
+        return self._parts().ingestion
 
     def units(self) -> UnitOfWork:
         """A new unit of work over the books."""
@@ -147,7 +153,7 @@ class Services:
     def market_data(self) -> MarketDataService:
         """Observations one by one or in lists, the instruments they belong to, and the newest of each."""
         parts = self._parts()
-        return MarketDataService(parts.observations, parts.units)
+        return MarketDataService(parts.observations, parts.ingestion, parts.units)
 
     @property
     def journal(self) -> Journal:

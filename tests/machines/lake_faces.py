@@ -9,6 +9,7 @@ from psycopg import sql
 
 from medalion.core.datasets import Dataset
 from medalion.mirror.copy import Copier
+from medalion.services.ingestion import Ingestion
 from medalion.services.mirror import Mirror
 from medalion.services.observations import Observations
 from olap.delta.lake import Lake
@@ -29,6 +30,7 @@ class Face:
     lake: Lake
     mirror: Mirror
     observations: Observations
+    ingestion: Ingestion
 
     @classmethod
     def open(cls, postgres: Postgres, root: Path, *, batch_rows: int, slot_rows: int) -> "Face":
@@ -37,7 +39,8 @@ class Face:
             lake = Lake(root, store=store_id(connection), kept_bytes=KEPT_BYTES)
         lake.place.open()
         copier = Copier(postgres, lake, batch_rows=batch_rows, slot_rows=slot_rows)
-        return cls(postgres, lake, Mirror(postgres, lake, copier), Observations(postgres, lake, copier))
+        mirror, ingestion = Mirror(postgres, lake, copier), Ingestion(postgres, lake, copier)
+        return cls(postgres, lake, mirror, Observations(postgres, lake), ingestion)
 
 
 @contextmanager

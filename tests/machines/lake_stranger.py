@@ -15,9 +15,9 @@ Try = Callable[[Face, str, pl.DataFrame], object]
 
 TRIES: dict[str, Try] = {
     "mirror": lambda face, dataset, _: face.mirror.run([dataset]),
-    "write": lambda face, dataset, rows: face.observations.write(dataset, rows),
-    "import": lambda face, dataset, rows: face.observations.import_history(dataset, rows),
-    "delete": lambda face, dataset, _: face.observations.delete(dataset, symbols="AAA"),
+    "write": lambda face, dataset, rows: face.ingestion.write(dataset, rows),
+    "import": lambda face, dataset, rows: face.ingestion.import_history(dataset, rows),
+    "delete": lambda face, dataset, _: face.ingestion.delete(dataset, symbols="AAA"),
     "compact": lambda face, dataset, _: face.mirror.compact([dataset]),
     "vacuum": lambda face, dataset, _: face.mirror.vacuum([dataset], older_than=timedelta()),
     "retain rows": lambda face, dataset, _: face.mirror.retain([dataset], rows_older_than=timedelta()),

@@ -111,7 +111,7 @@ class Upkeep:
             return
         hidden = book.within(**given)
         newest = max((write.write_id for write in book.writes), default=0)
-        assert self.faces[face].observations.delete(self.driven, **given) == len(hidden)
+        assert self.faces[face].ingestion.delete(self.driven, **given) == len(hidden)
         entries = self.ground.rows(
             "SELECT id, source, recorded_at FROM writes WHERE dataset = %s AND id > %s AND kind = 'hot' ORDER BY id",
             (self.driven, newest),
@@ -162,9 +162,7 @@ class Upkeep:
         found, held = book.differing(rows, source), book.within(**of)
         gone = book.lacking(rows, held, source)
         empty = frame_of(book.dataset, [row_of(book.dataset, (0, 0, 0, 0, 0))]).clear()
-        result = self.faces[face].observations.replace(
-            self.driven, frame_of(book.dataset, rows) if rows else empty, **of
-        )
+        result = self.faces[face].ingestion.replace(self.driven, frame_of(book.dataset, rows) if rows else empty, **of)
         told = (result.deleted, result.corrected, result.unchanged, result.rows)
         assert told == (len(gone), found.corrected, found.unchanged, len(found.stored) + len(gone))
         changed = [*found.stored.values(), *(given_of(row.values) for row in gone)]
@@ -292,7 +290,7 @@ class Upkeep:
 
     def _write(self, face: int, rows: list[Values], source: str, name: str | None) -> None:
         """A name that was used before gives the first result to the same rows, and is refused to others."""
-        frame, writing = frame_of(self.book.dataset, rows), self.faces[face].observations.write
+        frame, writing = frame_of(self.book.dataset, rows), self.faces[face].ingestion.write
         earlier = self.book.by_key.get(name)
         if earlier is None:
             self._enter(name, rows, writing(self.driven, frame, source=source, idempotency_key=name))
@@ -305,7 +303,7 @@ class Upkeep:
                 writing(self.driven, frame, source=source, idempotency_key=name)
 
     def _import(self, face: int, rows: list[Values], source: str) -> None:
-        imported, found = self.faces[face].observations.import_history, self.book.differing(rows, source)
+        imported, found = self.faces[face].ingestion.import_history, self.book.differing(rows, source)
         result = imported(self.driven, frame_of(self.book.dataset, rows), source=source)
         told = (result.rows, result.stored, result.unchanged, result.corrected)
         assert told == (len(rows), len(found.stored), found.unchanged, found.corrected)

@@ -48,12 +48,12 @@ class Operation:
 
     def perform(self, face: Face) -> None:
         if self.kind == "write":
-            face.observations.write(STOCK_QUOTES, rows_of(self.keys, self.value), source=FEED)
+            face.ingestion.write(STOCK_QUOTES, rows_of(self.keys, self.value), source=FEED)
         elif self.kind == "import":
-            face.observations.import_history(STOCK_QUOTES, rows_of(self.keys, self.value), source=FEED)
+            face.ingestion.import_history(STOCK_QUOTES, rows_of(self.keys, self.value), source=FEED)
         else:
             start, end = (_ts(key) for key in (self.keys[0], self.keys[-1] + 1))
-            face.observations.delete(STOCK_QUOTES, symbols=SYMBOLS, start=start, end=end)
+            face.ingestion.delete(STOCK_QUOTES, symbols=SYMBOLS, start=start, end=end)
 
 
 def rows_of(keys: Iterable[int], value: int) -> pl.DataFrame:

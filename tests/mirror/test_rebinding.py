@@ -103,7 +103,7 @@ def test_writes_that_came_after_the_backup_was_restored_take_fresh_numbers(start
             expected = store.read(STOCK_QUOTES)
         with opened(older, data_dir.with_name("elsewhere")) as store:
             # As it may be where the lake is not at hand: a number is given twice.
-            store._parts.observations._binding.check = lambda *_: None  # type: ignore[method-assign]
+            store._parts.ingestion._binding.check = lambda *_: None  # type: ignore[method-assign]
             assert store.write(STOCK_QUOTES, rows_at(50)).write_id == 3
         with opened(older, data_dir) as store:
             told = store.mirror.rebind()

@@ -41,9 +41,9 @@ def process(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
             started.kill()
 
 
-def refused(result: Result) -> str:
+def refused(result: Result, *, code: int = 2) -> str:
     """The one line of an error, which is all that is printed."""
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == code, result.output
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")

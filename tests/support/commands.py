@@ -12,6 +12,7 @@ import polars as pl
 from typer.testing import CliRunner, Result
 
 from medalion.cli import app
+from oltp.server import place
 
 ROOT = Path(__file__).parents[2]
 BARS = pl.DataFrame(
@@ -48,3 +49,10 @@ def refused(result: Result, *, code: int = 2) -> str:
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
     return line
+
+
+def looks_like_a_store(folder: Path) -> Path:
+    """The folder, which is made to look like the data folder of a store."""
+    (folder / place.CLUSTER).mkdir(parents=True)
+    (folder / place.GATE).touch()
+    return folder

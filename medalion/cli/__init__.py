@@ -152,6 +152,7 @@ def root(
     """The data store of a trading bot: PostgreSQL for the books, a lake for market data, one read over both."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[_log_handler()])
     show_all_columns(wide)
+    ctx.call_on_close(lambda: show_all_columns(False))
     ctx.obj = Place(url=url, data_dir=data_dir, lake=lake, verbose=verbose)
 
 

@@ -51,7 +51,11 @@ def ls(
         found = parts.coverage.frame(declared, symbols=names, start=during.start, end=during.end)
     from medalion.store.card import card
 
-    shown = card(found) if declared is None and names is None else found
+    shown = found if declared is None else found.drop("dataset")
+    if declared is None and names is None:
+        shown = card(found)
+    elif format in (None, Format.TABLE):
+        shown = shown.with_columns(shown[name].dt.strftime("%Y-%m-%d %H:%M") for name in ("first", "last"))
     emit(shown, format=format or Format.TABLE)
     if shown.is_empty():
         say("no rows yet; `medalion load FILE --dataset D` brings some")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from typer import Context
 
+from medalion.core.environment import DATA_DIR, setting
 from medalion.core.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Place:
 
     def check(self) -> None:
         """Raises NotFoundError where the data folder holds no store, before anything is loaded that takes long."""
-        self._settled(make=False)
+        if self.url is None and setting("database_url") is None:
+            _check_made(Path(self.data_dir or setting("data_dir") or DATA_DIR).expanduser().absolute())
 
     def open(self, *, make: bool = False) -> Store:
         """The store, without a background mirror: a command does what it says and no more.
@@ -101,18 +103,23 @@ class Place:
 
     def _settled(self, *, make: bool) -> Settings:
         """The settings of a store that is there, or may be made."""
-        from oltp.server.place import is_made
-
         settings = self.settings()
-        if not make and settings.database_url is None and not is_made(settings.data_dir):
-            near = nearest(settings.data_dir)
-            hint = (
-                "`medalion demo`, `load`, `db upgrade` and `restore` make one; or give --data-dir or --url"
-                if near is None
-                else f"the nearest is in {near}: give --data-dir {shlex.quote(str(near))}"
-            )
-            raise NotFoundError("store in", settings.data_dir, hint=hint)
+        if not make and settings.database_url is None:
+            _check_made(settings.data_dir)
         return settings
+
+
+def _check_made(data_dir: Path) -> None:
+    from oltp.server.place import is_made
+
+    if not is_made(data_dir):
+        near = nearest(data_dir)
+        hint = (
+            "`medalion demo`, `load`, `db upgrade` and `restore` make one; or give --data-dir or --url"
+            if near is None
+            else f"the nearest is in {near}: give --data-dir {shlex.quote(str(near))}"
+        )
+        raise NotFoundError("store in", data_dir, hint=hint)
 
 
 def in_a_store(command: Callable[P, R]) -> Callable[P, R]:
@@ -128,7 +135,6 @@ def in_a_store(command: Callable[P, R]) -> Callable[P, R]:
 
 def nearest(folder: Path) -> Path | None:
     """The data folder of a store near `folder`: in it, beside it, below what lies beside it, or above."""
-    from medalion.core.settings import DATA_DIR
     from oltp.server.place import is_used
 
     beside = _folders_in(folder.parent)

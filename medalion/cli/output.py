@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 TABLE_ROWS = 20
 _WIDE = 100_000
 _WRAPPED = 12
-"""The least width of a column of text whose cells are broken into lines; ids are not, for they are to be copied."""
-_ID = re.compile(r"[0-9a-f-]{32,36}")
+"""The least width of a column of text whose cells are broken into lines."""
+_UNBROKEN = re.compile(r"[0-9a-f-]{32,36}|[0-9]{4}-[0-9]{2}-[0-9]{2}.*")
 _GAP = 3
 _shows_all: ContextVar[bool] = ContextVar("shows_all", default=False)
 
@@ -165,9 +165,10 @@ def _table(
     names = [shown(name) for name in header]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     most = shutil.get_terminal_size().columns if file is sys.stdout and not _shows_all.get() else _WIDE
+    columns = zip(names, *cells, strict=True)
     least = [
-        width if name in right else min(width, max([_WRAPPED, *(len(cell) for cell in column if _ID.fullmatch(cell))]))
-        for name, width, column in zip(header, widths, zip(names, *cells, strict=True), strict=True)
+        width if name in right else min(width, max(_WRAPPED, *map(_unbroken, column)))
+        for name, width, column in zip(header, widths, columns, strict=True)
     ]
     fitting = _fitting(widths, least, most)
     console = Console(file=file, width=most, markup=False, highlight=False, emoji=False)
@@ -182,6 +183,11 @@ def _table(
     if left := names[len(fitting) :]:
         say(f"left out for want of room: {', '.join(left)}; --wide shows all")
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _unbroken(cell: str) -> int:
+    """The width below which a cell is not read any more: of ids, which are to be copied, and of times."""
+    return len(cell) if _UNBROKEN.fullmatch(cell) else 0
 
 
 def _fitting(widths: Sequence[int], least: Sequence[int], most: int) -> list[int | None]:

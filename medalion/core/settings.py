@@ -7,10 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from medalion.core.datasets import dataset, downsampled
+from medalion.core.environment import DATA_DIR
 from medalion.core.errors import InputError, NotFoundError
-
-DATA_DIR = "medalion-data"
-"""Where a store is kept if nothing else is said, in the folder one is in."""
 
 
 class LakeRetention(BaseModel):

@@ -132,7 +132,7 @@ def _counted_rows(selection: Selection) -> pl.DataFrame:
     """The spans of the current rows, each exact."""
     rows = streamed(selection, columns_of(selection.dataset))
     parts = (spans_of(selection.dataset, part.lazy()).collect() for part in rows)
-    return joined([part for part in parts if part.height]).with_columns(is_exact=True, is_stale=False)
+    return joined(list(parts)).with_columns(is_exact=True, is_stale=False)
 
 
 def _shown(dataset: Dataset, spans: pl.DataFrame, counted: CountedSeries) -> pl.DataFrame:

@@ -77,10 +77,9 @@ def spans_of(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:
 
 def joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The spans of what several parts hold together, later ones naming the symbol."""
-    if not parts:
-        return pl.DataFrame(schema=SPANS)
-    if len(parts) == 1:
-        return parts[0]
+    parts = [part for part in parts if part.height]
+    if len(parts) < 2:
+        return parts[0] if parts else pl.DataFrame(schema=SPANS)
     names = pl.concat(parts).group_by(KEY).agg(pl.col("symbol").last())
     before = pl.col("last_ts").cum_max().shift().over(KEY)
     ordered = pl.concat(parts).sort(*KEY, "first_ts")

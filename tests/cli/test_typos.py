@@ -9,10 +9,10 @@ import pytest
 
 import medalion
 from medalion.cli.opening import nearest
-from medalion.core.settings import DATA_DIR
+from medalion.core.environment import DATA_DIR
 from oltp.server import place
 from oltp.server.embedded import EmbeddedPostgres
-from tests.support.commands import BARS, ROOT, refused, run
+from tests.support.commands import BARS, ROOT, looks_like_a_store, refused, run
 
 READ = ("read", "stock_bars", "--symbol", "AAPL")
 SPAN = ("--timeframe", "1Day", "--start", "2024-01-01", "--end", "2024-02-01")
@@ -35,12 +35,6 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EmbeddedPostgres, "begin", start)
     monkeypatch.delenv("MEDALION_DATABASE_URL", raising=False)
     monkeypatch.delenv("MEDALION_DATA_DIR", raising=False)
-
-
-def looks_like_a_store(folder: Path) -> Path:
-    (folder / place.CLUSTER).mkdir(parents=True)
-    (folder / place.GATE).touch()
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -192,7 +186,7 @@ main()
 
 
 def test_a_wrong_name_loads_no_engine(made: Path) -> None:
-    engines = ("polars", "duckdb", "sqlalchemy", "psycopg", "deltalake", "alembic")
+    engines = ("polars", "duckdb", "sqlalchemy", "psycopg", "deltalake", "alembic", "pydantic_settings")
     code = f"""
 import atexit, json, sys
 from medalion.cli import main

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_watch_mirrors_what_comes_and_ends_gracefully(
         assert "copied 30 rows" in watcher.stderr.readline()
         watcher.send_signal(number)
         out, rest = watcher.communicate(timeout=30)
-    assert (watcher.returncode, out, rest) == (0, "", "stopped\n")
+    assert (watcher.returncode, out, rest[20:]) == (0, "", " stopped\n")
+    assert datetime.fromisoformat(rest[:20]).tzinfo is not None
 
 
 def test_status_shows_what_waits_and_verify_what_differs(own_place: tuple[str, ...], store: Store) -> None:
@@ -61,7 +63,7 @@ def test_a_database_is_upgraded_checked_and_taken_back(data_dir: Path) -> None:
     with empty_database() as url:
         options = ("--url", url, "--data-dir", str(data_dir), "db")
         assert run(*options, "current").stdout == "none\n"
-        assert "medalion db upgrade" in refused(run(*options[:4], "read", "stock_bars"))
+        assert "medalion db upgrade" in refused(run(*options[:4], "read", "stock_bars"), code=3)
         assert run(*options, "check").exit_code == 1
         assert run(*options, "upgrade").exit_code == 0
         assert run(*options, "current").stdout == f"{revision.head()}\n"

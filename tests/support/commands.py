@@ -12,6 +12,7 @@ import polars as pl
 from typer.testing import CliRunner, Result
 
 from medalion.cli import app
+from oltp.server import place
 
 ROOT = Path(__file__).parents[2]
 BARS = pl.DataFrame(
@@ -41,10 +42,17 @@ def process(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
             started.kill()
 
 
-def refused(result: Result) -> str:
+def refused(result: Result, *, code: int = 2) -> str:
     """The one line of an error, which is all that is printed."""
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == code, result.output
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
     return line
+
+
+def looks_like_a_store(folder: Path) -> Path:
+    """The folder, which is made to look like the data folder of a store."""
+    (folder / place.CLUSTER).mkdir(parents=True)
+    (folder / place.GATE).touch()
+    return folder

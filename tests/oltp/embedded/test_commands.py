@@ -43,7 +43,7 @@ def test_what_keeps_the_server_from_starting_is_the_command_s_error(
         raise StoreError("the server cannot start")
 
     monkeypatch.setattr(EmbeddedPostgres, "begin", start)
-    assert refused(run("--data-dir", str(copy), "sql", "SELECT 1")) == "error: the server cannot start"
+    assert refused(run("--data-dir", str(copy), "sql", "SELECT 1"), code=3) == "error: the server cannot start"
 
 
 def test_a_share_that_waited_for_nothing_stops_the_server_on_its_way(copy: Path) -> None:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import medalion
-from benchmarks import commands, orders
+from benchmarks import commands, imports, orders
 from benchmarks.quotes import FIRST_DAY, day_of_quotes, symbols
 from medalion.core.datasets import STOCK_BARS, STOCK_QUOTES
 from medalion.store.store import Store
@@ -89,6 +89,11 @@ def writing(store: Store) -> Iterator[Figure]:
     started = time.perf_counter()
     copied = store.mirror.run([STOCK_QUOTES])
     yield Figure("mirror.run of 1 M quotes", copied.rows / (time.perf_counter() - started), "rows/s", 300_000, True)
+
+
+def importing(store: Store) -> Iterator[Figure]:
+    with scratch() as files:
+        yield from (Figure(*told) for told in imports.measured(store, files))
 
 
 def reading(store: Store, folder: Path) -> Iterator[Figure]:
@@ -161,11 +166,18 @@ def main() -> None:
         f"PyArrow {pa.__version__}, {platform.machine()}"
     )
     with scratch() as folder, medalion.open(data_dir=folder, mirror_background=False) as store:
-        parts = (answering(), fill(store, console), writing(store), reading(store, folder), trading(store, folder))
+        parts = (
+            answering(),
+            fill(store, console),
+            writing(store),
+            reading(store, folder),
+            trading(store, folder),
+            importing(store),
+        )
         figures = [figure for part in parts for figure in part]
     table = Table("work", "measured", "limit", "", title="medalion")
     for figure in figures:
-        limit = f"{'≥' if figure.is_rate else '≤'} {figure.limit:,.0f} {figure.unit}" if figure.limit else ""
+        limit = f"{'≥' if figure.is_rate else '≤'} {figure.limit:,} {figure.unit}" if figure.limit else ""
         digits = ",.0f" if figure.is_rate else ",.2f"
         table.add_row(
             figure.work, f"{figure.value:{digits}} {figure.unit}", limit, "met" if figure.is_met else "MISSED"

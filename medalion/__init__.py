@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from medalion.core.errors import VenueError as VenueError
     from medalion.core.time import Timeframe as Timeframe
     from medalion.ingest.history import ImportResult as ImportResult
+    from medalion.ingest.replacement import ReplaceResult as ReplaceResult
     from medalion.market.instrument import Instrument as Instrument
     from medalion.market.quotes import Market as Market
     from medalion.market.quotes import Quote as Quote
@@ -100,6 +101,7 @@ _NAMES = {
     ),
     "medalion.core.time": ("Timeframe",),
     "medalion.ingest.history": ("ImportResult",),
+    "medalion.ingest.replacement": ("ReplaceResult",),
     "medalion.market.instrument": ("Instrument",),
     "medalion.market.quotes": ("Market", "Quote"),
     "medalion.observations.plan": ("ReadPlan",),

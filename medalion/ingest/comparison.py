@@ -174,8 +174,10 @@ class Comparison:
     ) -> None:
         """Add what differs of the files of one partition."""
         newest, slices = seen.pin.files.newest(), list(_slices(self.table.dataset, files))
+        has_repeats = bool(_overlapping(self.table.dataset, files)) or not all(each.has_each_key_once for each in files)
         for instruments, during in slices:
-            rows = self._given(files, instruments, during, is_all=len(slices) == 1)
+            within = None if len(slices) == 1 else (instruments, during)
+            rows = self._given(files, within, has_repeats=has_repeats)
             current = self._current(instruments, during, rows)
             changed, corrected = compared(self.table.dataset, rows, current)
             found.unchanged += rows.height - changed.height
@@ -186,15 +188,18 @@ class Comparison:
                 found.files += staged(self.table, arrived(changed, opened), newest)
 
     def _given(
-        self, files: Sequence[ImportFile], instruments: Sequence[int], during: TimeRange, *, is_all: bool
+        self, files: Sequence[ImportFile], within: tuple[Sequence[int], TimeRange] | None, *, has_repeats: bool
     ) -> pl.DataFrame:
-        """The given rows of a slice, of each key the last."""
+        """The given rows of a slice, or all; of each key the last."""
         rows = self._scan(files)
-        if not is_all:
+        if within is not None:
+            instruments, during = within
             is_meant = pl.col("instrument_id").is_between(instruments[0], instruments[-1])
             rows = rows.filter(is_meant, pl.col("ts") >= during.start, pl.col("ts") < during.end)
-        last = rows.sort("ordinal").unique(subset=key_of(self.table.dataset), keep="last", maintain_order=True)
-        return last.select(self.table.dataset.stored.names).collect()
+        if has_repeats:
+            key = key_of(self.table.dataset)
+            rows = rows.sort("ordinal").unique(subset=key, keep="last", maintain_order=True)
+        return rows.select(self.table.dataset.stored.names).collect()
 
     def _scan(self, files: Sequence[ImportFile]) -> pl.LazyFrame:
         return self.table.scan(file.file.path for file in files)

@@ -1,5 +1,7 @@
 """An import stores what differs from the current rows of its source, whatever else happens to them meanwhile."""
 
+import random
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -272,3 +274,38 @@ def test_an_entry_that_was_folded_meanwhile_hides_no_write(store: Store) -> None
     with first(history._ImportRun, "_claimed", meanwhile):
         assert counts(store.import_history(STOCK_BARS, bars(10))) == (6, 2, 4, 2)
     assert closes(store) == {10}
+
+
+def test_right_after_an_import_its_rows_are_what_is_held(store: Store) -> None:
+    """Whatever is corrected and deleted beside it all the time."""
+    instruments(store, STOCK_BARS.kind)
+    store.write(STOCK_BARS, bars(1))
+    ends = threading.Event()
+    wrong: list[Exception] = []
+
+    def correct() -> None:
+        chance = random.Random(1)
+        try:
+            for value in count(100):
+                if ends.is_set():
+                    return
+                rows = bars(value).sample(chance.randint(1, 6), seed=value)
+                store.write(STOCK_BARS, rows)
+                if value % 3 == 0:
+                    store.delete(STOCK_BARS, symbols=chance.choice(["AAA", "BBB"]))
+        except Exception as error:
+            wrong.append(error)
+
+    beside = threading.Thread(target=correct)
+    beside.start()
+    try:
+        results = [store.import_history(STOCK_BARS, bars(value)) for value in range(2, 7)]
+    finally:
+        ends.set()
+        beside.join()
+    assert wrong == []
+    store.mirror.run([STOCK_BARS], settle=True)
+    for value, result in zip(range(2, 7), results, strict=True):
+        held = store.read(STOCK_BARS, as_of=result.recorded_at, columns=["close"])
+        assert held["close"].cast(pl.Int64).to_list() == [value] * 6
+    assert store.mirror.verify([STOCK_BARS]).is_empty()

@@ -5,6 +5,9 @@ import os
 DATA_DIR = "medalion-data"
 """Where a store is kept if nothing else is said, in the folder one is in."""
 
+DEBUG = "MEDALION_DEBUG"
+"""Where it is 1, errors show the whole way that they came."""
+
 
 def setting(name: str) -> str | None:
     """The variable of a setting, whatever its case; None where there is none.

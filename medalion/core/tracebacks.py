@@ -7,6 +7,7 @@ from inspect import iscoroutinefunction, isfunction
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
+from medalion.core.environment import DEBUG
 from medalion.core.errors import MedalionError
 
 C = TypeVar("C")
@@ -46,7 +47,7 @@ def told_shortly(public: Callable[P, R]) -> Callable[P, R]:
 
 
 def _shows_all() -> bool:
-    return os.environ.get("MEDALION_DEBUG", "") not in ("", "0")
+    return os.environ.get(DEBUG, "") not in ("", "0")
 
 
 def _cut(error: MedalionError) -> MedalionError:

@@ -153,7 +153,7 @@ def test_a_server_that_is_too_old_is_refused_by_every_command(
 ) -> None:
     monkeypatch.setenv("MEDALION_DATABASE_URL", old_server)
     monkeypatch.setenv("MEDALION_DATA_DIR", str(data_dir))
-    done = run(*command.split())
+    done = run("--wide", *command.split())
     assert done.exit_code != 0
     assert "runs PostgreSQL 15; medalion needs 16 or newer" in done.output
 

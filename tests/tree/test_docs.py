@@ -20,6 +20,7 @@ import medalion
 from medalion.cli import app
 from medalion.core.datasets import DATASETS
 from medalion.core.enums import CorporateActionType
+from medalion.core.environment import DEBUG
 from medalion.core.settings import Settings
 from medalion.services.mirror import Mirror
 from medalion.stats import forecasts
@@ -148,7 +149,7 @@ def exists(name: str) -> bool:
     if name.startswith("make "):
         return name.removeprefix("make ") in TARGETS
     if name.startswith("MEDALION_"):
-        return name.removeprefix("MEDALION_").lower() in Settings.model_fields
+        return name == DEBUG or name.removeprefix("MEDALION_").lower() in Settings.model_fields
     if first == "store":
         member, *names = rest.split(".")
         return member in STORE and has_path(STORE[member], names)

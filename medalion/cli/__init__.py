@@ -10,9 +10,10 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -22,7 +23,7 @@ import medalion
 from medalion.cli import audit, backup, database, journal, mirror, observations, rollup, statistics, system
 from medalion.cli.interrupting import INTERRUPTED
 from medalion.cli.opening import Place, in_a_store
-from medalion.cli.output import one_line, show_all_columns
+from medalion.cli.output import one_line, say, show_all_columns
 from medalion.core.errors import ConflictError, MedalionError, StoreError
 
 FAILED, USAGE, BROKEN, BROKEN_PIPE = 1, 2, 3, 128 + signal.SIGPIPE
@@ -188,6 +189,19 @@ for _group in (app, *(each.typer_instance for each in app.registered_groups)):
             _command.callback = in_a_store(_command.callback)
 
 
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What a warning says, without the place in the program, which tells nothing to who typed a command."""
+    say(f"note: {message}")
+
+
 def main() -> None:
     """Run the command line; ends the process as the constants above say."""
+    warnings.showwarning = _say_warning
     app()

@@ -180,7 +180,7 @@ def _table(
         table.add_row(*row[: len(fitting)])
     with console.capture() as capture:
         console.print(table)
-    if left := names[len(fitting) :]:
+    if cells and (left := names[len(fitting) :]):
         say(f"left out for want of room: {', '.join(left)}; --wide shows all")
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 

@@ -130,8 +130,8 @@ class Ingestion:
         >>> from datetime import UTC, datetime
         >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 9, tzinfo=UTC), "volume": 60}
         >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 186.5)])
-        >>> store.replace("stock_bars", frame, start="2024-01-09", end="2024-01-12").rows
-        1
+        >>> store.replace("stock_bars", frame, start="2024-01-09", end="2024-01-12").deleted
+        0
 
         Raises:
             InputError: as `write`; or a row lies outside of the range, or is of another symbol or timeframe.

@@ -1777,8 +1777,8 @@ class AwaitedServices(ThreadedFace[Services]):
         >>> from datetime import UTC, datetime
         >>> bar = {"symbol": "AAPL", "timeframe": "1Day", "ts": datetime(2024, 1, 9, tzinfo=UTC), "volume": 60}
         >>> frame = pl.DataFrame([bar | dict.fromkeys(("open", "high", "low", "close"), 186.5)])
-        >>> store.replace("stock_bars", frame, start="2024-01-09", end="2024-01-12").rows
-        1
+        >>> store.replace("stock_bars", frame, start="2024-01-09", end="2024-01-12").deleted
+        0
 
         Raises:
             InputError: as `write`; or a row lies outside of the range, or is of another symbol or timeframe.
@@ -1874,8 +1874,8 @@ class AwaitedServices(ThreadedFace[Services]):
         others, `unmirrored_rows` those of the rows that wait for the mirror. Of `[start, end)` are the series that may
         have rows in it, with the figures of the whole series.
 
-        >>> store.coverage("stock_bars").select("symbol", "timeframe", "rows").row(0)
-        ('AAPL', '1Day', 4)
+        >>> store.coverage("stock_bars").select("symbol", "timeframe", "source").row(0)
+        ('AAPL', '1Day', 'manual')
 
         Raises:
             NotFoundError: the dataset or a symbol is not known.

@@ -134,8 +134,8 @@ class Services:
         others, `unmirrored_rows` those of the rows that wait for the mirror. Of `[start, end)` are the series that may
         have rows in it, with the figures of the whole series.
 
-        >>> store.coverage("stock_bars").select("symbol", "timeframe", "rows").row(0)
-        ('AAPL', '1Day', 4)
+        >>> store.coverage("stock_bars").select("symbol", "timeframe", "source").row(0)
+        ('AAPL', '1Day', 'manual')
 
         Raises:
             NotFoundError: the dataset or a symbol is not known.

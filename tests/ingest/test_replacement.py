@@ -66,7 +66,8 @@ def test_what_is_beside_the_range_stays(store: Store) -> None:
     store.write(STOCK_BARS, rows, source="other")
     result = store.replace(STOCK_BARS, rows.head(0), start=START, end=END, symbols="AAA", timeframe="1Min")
     assert (result.rows, result.deleted) == (4, 4)
-    assert store.read(STOCK_BARS, timeframe="1Min")["symbol"].unique().to_list() == ["BBB"]
+    left = store.read(STOCK_BARS, timeframe="1Min", source="manual")
+    assert left["symbol"].unique().to_list() == ["BBB"]
     assert store.read(STOCK_BARS, timeframe="5Min").height == 8
     assert store.read(STOCK_BARS, timeframe="1Min", source="other").height == 8
 

@@ -355,7 +355,7 @@ def test_nothing_that_a_store_shows_holds_a_key(
     opened: Store, url: str, database_url: str, data_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     written(opened, STOCK_QUOTES)
-    options = ("--url", database_url, "--data-dir", str(data_dir), "--lake", url)
+    options = ("--url", database_url, "--data-dir", str(data_dir), "--lake", url, "--wide")
     shown = [run(*options, *command).output for command in (("doctor",), ("mirror", "status"), ("mirror", "verify"))]
     assert url in shown[0]
     place = opened._parts.lake.place

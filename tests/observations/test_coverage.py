@@ -22,7 +22,7 @@ def truth(store: Store, dataset: Dataset) -> pl.DataFrame:
     timeframe = "timeframe" if dataset.has_timeframe else "NULL::VARCHAR AS timeframe"
     rows: pl.DataFrame = store.sql(
         f"SELECT symbol, {timeframe}, source, min(ts) AS first, max(ts) AS last, count(*) AS rows "
-        f"FROM {dataset.name} GROUP BY ALL"
+        f"FROM {dataset.name}_by_source GROUP BY ALL"
     ).pl()
     return rows
 

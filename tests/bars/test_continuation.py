@@ -55,7 +55,7 @@ bars_of = st.dictionaries(
 ).map(lambda found: {(length, feed, place * LENGTHS[length]): price for (length, feed, place), price in found.items()})
 
 
-@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stored=bars_of,
     gone=st.sets(st.integers(0, 13), max_size=3),

@@ -20,7 +20,7 @@ from medalion.observations.request import read_request
 from medalion.observations.selection import BACKWARDS, ReadRequest
 from olap.reads.asof import split_adjusted
 from olap.reads.rollup import Grid, mid_bars, minutes, needed, rolled_up
-from olap.reads.scan import RANK, Selection, ranks
+from olap.reads.scan import Selection, preferred
 from oltp.hot.instruments import splits_of
 from oltp.hot.last import HeldSeries, held_series
 from oltp.hot.sources import KEPT, observed_series
@@ -110,7 +110,8 @@ class Bars:
                 rows = _of_one_source(rows, grid.bucket(route.timeframe))
         made = rolled_up(asked.dataset, rows, grid, route.timeframe, columns=list(dict.fromkeys([*columns, "source"])))
         if route.timeframe is None and route.asked.preference:
-            made = _most_preferred(made, route.asked)
+            # Of the bars that several sources' quotes make for one time that of the most preferred: they never mix.
+            made = preferred(made.lazy(), route.asked.preference, ("instrument_id", "ts")).collect()
         return made.with_columns(pl.concat_str(pl.lit(KEPT), "source").alias("source")).select(columns)
 
     def _continued(self, route: Route, columns: Sequence[str], *, is_adjusted: bool) -> pl.DataFrame:
@@ -293,9 +294,7 @@ def _ladders(
     for timeframe in [*([grid.timeframe] if grid.timeframe in held else []), *finer]:
         for series in held[timeframe]:
             ladder = ladders.get(series.instrument_id, ())
-            if ladder and ladder[-1] == timeframe:
-                pass
-            elif not ladder or replace(grid, timeframe=ladder[-1]).is_divided_by(timeframe):
+            if not ladder or replace(grid, timeframe=ladder[-1]).is_divided_by(timeframe):
                 ladder = ladders[series.instrument_id] = (*ladder, timeframe)
             if ladder[0] != timeframe:
                 newest[series.instrument_id] = max(series.newest_ts, newest.get(series.instrument_id, series.newest_ts))
@@ -312,12 +311,6 @@ def _of_one_source(rows: pl.DataFrame, bucket: pl.Expr) -> pl.DataFrame:
     """Finer bars that several sources have, or the store has made, under one name for each bar that they make."""
     each = pl.col("source").str.strip_prefix(KEPT).str.split("+").explode()
     return rows.with_columns(each.unique().sort().str.join("+").over("instrument_id", bucket).alias("source"))
-
-
-def _most_preferred(bars: pl.DataFrame, asked: ReadRequest) -> pl.DataFrame:
-    """Of the bars that several sources' quotes make for one time that of the most preferred: they are never mixed."""
-    ranked = bars.join(ranks(asked.preference), on=["instrument_id", "source"], how="left").sort(RANK)
-    return ranked.unique(["instrument_id", "ts"], keep="first", maintain_order=True).drop(RANK)
 
 
 def _joined(names: Iterable[str]) -> str:

@@ -161,7 +161,7 @@ class Ingestion:
     ) -> int:
         """Hide the rows of `[start, end)` by tombstones, of every source unless one is named; the number of rows.
 
-        Those of every source, all at one moment, unless `source` names one. What an earlier `as_of` read stays.
+        All of them at one moment. What an earlier `as_of` read stays.
 
         >>> store.delete("stock_bars", symbols="AAPL", start="2024-02-01", end="2024-03-01")
         0

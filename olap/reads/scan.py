@@ -206,7 +206,8 @@ def resolved(selection: Selection, names: Sequence[str]) -> pl.LazyFrame:
     with reading():
         prove(selection.place, twice, touched(selection, (*names, *resolving(selection.dataset))))
     rows = pl.concat([*files, selection.hot.lazy()])
-    return preferred(selection, current(selection.dataset, rows.filter(selection.wanted())))
+    shared = [name for name in selection.dataset.key if name != "source"]
+    return preferred(current(selection.dataset, rows.filter(selection.wanted())), selection.preference, shared)
 
 
 def resolving(dataset: Dataset) -> tuple[str, ...]:
@@ -220,13 +221,12 @@ def current(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:
     return ordered.unique(subset=list(dataset.key), keep="last", maintain_order=True).filter(~pl.col("is_deleted"))
 
 
-def preferred(selection: Selection, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Of current rows that several sources have for one time those of the most preferred."""
-    if not selection.preference:
+def preferred(rows: pl.LazyFrame, preference: Preference, shared: Sequence[str]) -> pl.LazyFrame:
+    """Of rows that several sources have under one key, but for their names, those of the most preferred."""
+    if not preference:
         return rows
-    # Rows of other instruments have no rank, and lie apart in a key that the sources share.
-    shared = [name for name in selection.dataset.key if name != "source"]
-    ranked = rows.join(ranks(selection.preference).lazy(), on=["instrument_id", "source"], how="left")
+    # Rows of other instruments have no rank, and lie apart in the key that the sources share.
+    ranked = rows.join(ranks(preference).lazy(), on=["instrument_id", "source"], how="left")
     return ranked.sort(RANK).unique(subset=shared, keep="first", maintain_order=True).drop(RANK)
 
 
